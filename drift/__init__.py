@@ -1,0 +1,1 @@
+"""An alert's way: feature log -> Evidently -> alert -> retrain request."""

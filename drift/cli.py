@@ -1,0 +1,81 @@
+"""`seawall drift check|reference`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from moderation.console import JsonOption, VariantArgument, moment, out, print_json, progress
+from moderation.registry import Registry
+from moderation.settings import Settings
+from moderation.storage.ledger import Ledger, now
+
+app = typer.Typer(no_args_is_help=True, help="Compare the last window of traffic with the champion's reference.")
+
+UntilOption = Annotated[str, typer.Option(help="End of the window (ISO 8601); now by default.")]
+HoursOption = Annotated[float, typer.Option(help="Length of the window.", min=0.01)]
+
+
+@app.command()
+def check(
+    variant: VariantArgument, until: UntilOption = "", window_hours: HoursOption = 24.0, as_json: JsonOption = False
+) -> None:
+    """Check one window; k drifted windows of the last n raise an alert and a retrain request."""
+    from drift.check import DriftConfig
+    from drift.check import check as run
+
+    settings = Settings.from_environment()
+    with progress("checking drift") as say:
+        say("reading the logged features")
+        result = run(
+            settings,
+            Ledger(settings.ledger_url),
+            Registry(settings),
+            variant,
+            until=moment(until) if until else now(),
+            config=DriftConfig(window=timedelta(hours=window_hours)),
+        )
+    if as_json:
+        print_json(asdict(result))
+        return
+    if result.columns:
+        table = Table("column", "method", "score", "threshold", "drifted")
+        for name, column in result.columns.items():
+            drifted = "[red]yes[/]" if column["drifted"] else "no"
+            table.add_row(name, column["method"], f"{column['score']:.3f}", f"{column['threshold']:g}", drifted)
+        out.print(table)
+    out.print(f"{result.status}: {result.variant}@{result.version}, {result.rows} posts. {result.note}")
+    if result.request_id is not None:
+        out.print(f"retrain request {result.request_id} is open: `seawall retrain {variant}` answers it")
+
+
+@app.command()
+def reference(
+    variant: VariantArgument, until: UntilOption = "", window_hours: HoursOption = 24.0, as_json: JsonOption = False
+) -> None:
+    """Compare the champion from now on with this window of traffic."""
+    from drift.check import DriftConfig
+    from drift.reference import set_reference
+
+    settings = Settings.from_environment()
+    end = moment(until) if until else now()
+    config = DriftConfig(window=timedelta(hours=window_hours))
+    with progress("setting the reference") as say:
+        say("reading the window")
+        found = set_reference(
+            settings,
+            Ledger(settings.ledger_url),
+            Registry(settings),
+            variant,
+            end - config.window,
+            end,
+            minimum=config.minimum_rows,
+        )
+    if as_json:
+        print_json(asdict(found))
+    else:
+        out.print(f"{variant} is compared with {found.rows} posts of {found.window_from} to {found.window_to}")

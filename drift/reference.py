@@ -1,0 +1,90 @@
+"""What a champion is compared with: a window of traffic, as that very version sees it.
+
+The features are computed anew from the window's texts, because scores and unseen words belong to a version: what the
+former champion logged cannot be compared with what the new one will.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from drift.window import logged_posts
+from moderation.errors import NotEnoughDataError
+from moderation.models import load_text_classifier
+from moderation.preprocess.features import observe
+from moderation.preprocess.language import Language
+from moderation.registry import Registry
+from moderation.settings import Settings
+from moderation.storage import retraining
+from moderation.storage.lake import Lake
+from moderation.storage.ledger import Ledger
+from moderation.storage.retraining import Reference
+
+TEXT, AUTHOR = "text", "author_id"
+"""Kept beside the features, because new words are new against them."""
+
+
+def path_of(settings: Settings, variant: str, version: int) -> Path:
+    """Where a version's reference lies: its features, and the texts and authors behind them."""
+    return settings.lake / "references" / variant / f"{version}.parquet"
+
+
+def set_reference(
+    settings: Settings,
+    ledger: Ledger,
+    registry: Registry,
+    variant: str,
+    begin: datetime,
+    end: datetime,
+    *,
+    minimum: int,
+) -> Reference:
+    """Compare the champion from now on with the traffic of [begin, end).
+
+    Raises:
+        NotEnoughDataError: fewer than `minimum` posts.
+    """
+    version = registry.champion(variant)
+    lake = Lake(settings.lake)
+    lake.export(ledger)
+    table = logged_posts(lake, variant, begin, end)
+    if table.num_rows < minimum:
+        raise NotEnoughDataError(
+            f"{table.num_rows} posts between {begin.isoformat()} and {end.isoformat()}; a reference takes {minimum}"
+        )
+    target = path_of(settings, variant, version)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    frame = recompute(registry.fetch(variant, version), table)
+    frame[TEXT], frame[AUTHOR] = table["text"].to_pylist(), table["author_id"].to_pylist()
+    frame.to_parquet(temporary)
+    temporary.rename(target)
+    reference = Reference(window_from=begin, window_to=end, rows=table.num_rows)
+    retraining.put_reference(ledger, variant, version, reference)
+    return reference
+
+
+def recompute(folder: Path, table: pa.Table) -> pd.DataFrame:
+    """The features that the model in `folder` would have logged for these posts."""
+    model = load_text_classifier(folder)
+    texts = table["text"].to_pylist()
+    scored = model.score(texts)
+    logged = [json.loads(line) for line in table["features"].to_pylist()]
+    return pd.DataFrame(
+        [
+            observe(
+                text,
+                Language(str(features["language"]), float(features["language_confidence"])),
+                unseen_word_share=float(unseen),
+                scores=dict(zip(model.card.labels, row.tolist(), strict=True)),
+            )
+            for text, features, row, unseen in zip(
+                texts, logged, scored.confidence, scored.unseen_word_share, strict=True
+            )
+        ]
+    )

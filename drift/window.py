@@ -1,0 +1,40 @@
+"""The logged features of a window of traffic, as Evidently compares them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from drift import novelty
+from moderation.preprocess.features import CATEGORICAL, NUMERIC
+from moderation.storage.lake import Lake
+
+
+def logged_posts(lake: Lake, variant: str, begin: datetime, end: datetime, *, version: int | None = None) -> pa.Table:
+    """Posts created in [begin, end) that a variant judged.
+
+    Args:
+        lake: where they lie.
+        variant: that judged.
+        begin: of the window.
+        end: of the window, excluded.
+        version: only what this version judged; the scores of others (a challenger's arm) are not comparable.
+    """
+    table = lake.posts_between(begin, end, variant=variant)
+    return table if version is None else table.filter(pc.equal(table["model_version"], version))
+
+
+def logged_features(table: pa.Table) -> pd.DataFrame:
+    """The features of posts, as they were logged at request time; rows as in the table."""
+    return pd.DataFrame([json.loads(line) for line in table["features"].to_pylist()])
+
+
+def columns_of(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Numeric and categorical columns to compare: the fixed features, the score of each label, the new words."""
+    scores = sorted(name for name in frame.columns if name.startswith("score_"))
+    numeric = [name for name in (*NUMERIC, *scores, novelty.COLUMN) if name in frame]
+    return numeric, [name for name in CATEGORICAL if name in frame]

@@ -1,0 +1,85 @@
+"""What the rooms' commands share: where they print, how they show progress, how an error ends them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from moderation.errors import SeawallError
+from moderation.metrics import Interval
+
+out = Console(soft_wrap=True)
+"""Results."""
+err = Console(stderr=True, soft_wrap=True)
+"""Progress and errors."""
+
+VariantArgument = Annotated[str, typer.Argument(help="Variant, as named in the topology.", show_default=False)]
+LabelOption = Annotated[str, typer.Option(help="Label that is judged.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+TopologyOption = Annotated[str, typer.Option(help="Topology file; the local one by default.")]
+DEFAULT_TOPOLOGY = ""
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is waited for: a spinner on a terminal, else a line whenever it changes."""
+    if err.is_terminal:
+        with err.status(what) as status:
+            yield lambda message: status.update(f"{what}: {message}")
+        return
+    said = ""
+
+    def say(message: str) -> None:
+        nonlocal said
+        if message != said:
+            said = message
+            err.print(f"{what}: {message}")
+
+    yield say
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """End with status 1 and the error's text, instead of a traceback, for errors meant for people."""
+    try:
+        yield
+    except (SeawallError, ValueError, NotImplementedError) as error:
+        err.print(f"[bold red]error:[/] {type(error).__name__}:", end=" ")
+        err.print(str(error), markup=False)
+        raise SystemExit(1) from error
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+
+
+def moment(text: str) -> datetime:
+    """Parse an ISO 8601 time with an offset, such as 2026-11-24T00:00Z.
+
+    Raises:
+        ValueError: it is none, or has no offset.
+    """
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"time is {text!r}; it must be ISO 8601, such as 2026-11-24T00:00Z") from error
+    if parsed.tzinfo is None:
+        raise ValueError(f"time {text!r} has no offset; append Z for UTC")
+    return parsed
+
+
+def show(interval: Interval) -> str:
+    """An estimate and its interval, for a table."""
+    if interval.value is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.3f}"
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"

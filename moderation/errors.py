@@ -1,0 +1,53 @@
+"""Every error that Seawall raises on purpose.
+
+SeawallError
+├── ConfigError        a topology, policy or setting is wrong; names the field's path
+├── ModelError         a model folder cannot be loaded, or does not fit what it is asked
+├── ConflictError      the ledger holds something newer, or something else under the same name
+├── NotFoundError      nothing is recorded under that name
+├── RegistryError      MLflow does not hold what was asked for
+├── NotEnoughDataError too few rows to say anything
+└── ServiceError       the running service did not answer, or did not become ready
+"""
+
+
+class SeawallError(Exception):
+    """Base of all errors meant for a user; its text says the value and the bound."""
+
+
+class ConfigError(SeawallError):
+    """A configuration file or setting is wrong.
+
+    Args:
+        path: where, as `file: field.subfield`.
+        problem: what is wrong there, with the value and the bound.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class ModelError(SeawallError):
+    """A model folder cannot be loaded, or does not fit what it is asked."""
+
+
+class ConflictError(SeawallError):
+    """The ledger holds something newer, or something else under the same name."""
+
+
+class NotFoundError(SeawallError):
+    """Nothing is recorded under that name."""
+
+
+class RegistryError(SeawallError):
+    """MLflow does not hold what was asked for."""
+
+
+class NotEnoughDataError(SeawallError):
+    """Too few rows to say anything."""
+
+
+class ServiceError(SeawallError):
+    """The running service did not answer, or did not become ready."""

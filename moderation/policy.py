@@ -1,0 +1,233 @@
+"""Scores and a region's thresholds -> an action. The rules are data in deployments/policies/*.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from moderation.errors import ConfigError
+from moderation.labels import BY_NAME, LABELS, Label, Mode
+from moderation.models.operating import Objective, OperatingCurve
+from moderation.posts import LabelDecision, LinkDecision, ReviewDecision
+
+Model = TypeVar("Model", bound=BaseModel)
+
+LINK_DEADLINE = timedelta(hours=24)
+"""Until when a person looks at a post that is queued for a link alone."""
+
+ObjectiveText = Annotated[str, AfterValidator(lambda text: str(Objective.parse(text)))]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rule(_Strict):
+    """What is done about one label."""
+
+    objective: ObjectiveText
+    """The threshold is chosen to meet it."""
+    prevalence: float = Field(gt=0, lt=1)
+    """Share of posts with this harm in the traffic."""
+    action: Literal["remove", "review"]
+    """For a flagged post."""
+    review_objective: ObjectiveText | None = None
+    """Posts between this threshold and the other one are queued."""
+    on_failure: Literal["allow", "review", "hold"]
+    """What a score that should be there and is not means."""
+
+
+class _RuleChange(_Strict):
+    objective: ObjectiveText | None = None
+    prevalence: float | None = Field(default=None, gt=0, lt=1)
+    action: Literal["remove", "review"] | None = None
+    review_objective: ObjectiveText | None = None
+    on_failure: Literal["allow", "review", "hold"] | None = None
+
+
+class _PolicyFile(_Strict):
+    version: str = Field(min_length=1, max_length=64)
+    labels: dict[str, Rule]
+    regions: dict[str, dict[str, _RuleChange]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What came back for one label's model.
+
+    Attributes:
+        score: confidence in [0, 1]; None: the model failed.
+        curve: the operating curve of the model version that scored.
+        input_types: what it read.
+        reason: why it failed.
+    """
+
+    score: float | None
+    curve: OperatingCurve | None
+    input_types: tuple[str, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policy makes of a post's scores."""
+
+    decision: Literal["allow", "review", "remove"]
+    mode: Mode
+    degraded: bool
+    labels: dict[str, LabelDecision]
+    review: ReviewDecision
+
+
+class Policy:
+    """A policy file, read and checked.
+
+    Attributes:
+        version: the file's version and 8 digits of its content's SHA-256: an edit without a new version shows.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], regions: Mapping[str, Mapping[str, Rule]], version: str) -> None:
+        self.version = version
+        self._rules = rules
+        self._regions = regions
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """Read a policy file.
+
+        Raises:
+            ConfigError: it cannot be read, or a field is wrong; names the field's path.
+        """
+        raw, text = read_yaml(path)
+        parsed = validated(_PolicyFile, raw, path)
+        for name in parsed.labels:
+            if name not in BY_NAME:
+                raise ConfigError(f"{path.name}: labels.{name}", f"unknown label; known are {', '.join(BY_NAME)}")
+        regions: dict[str, dict[str, Rule]] = {}
+        for region, changes in parsed.regions.items():
+            regions[region] = dict(parsed.labels)
+            for name, change in changes.items():
+                if name not in parsed.labels:
+                    raise ConfigError(f"{path.name}: regions.{region}.{name}", "has no rule under labels to change")
+                changed = parsed.labels[name].model_dump() | change.model_dump(exclude_unset=True)
+                regions[region][name] = Rule(**changed)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return cls(parsed.labels, regions, f"{parsed.version}+{digest}")
+
+    def rules(self, region: str) -> Mapping[str, Rule]:
+        """The rules that hold in a region."""
+        return self._regions.get(region, self._rules)
+
+    def decide(
+        self, scores: Mapping[str, Scored], *, region: str, links: Sequence[LinkDecision], now: datetime
+    ) -> Verdict:
+        """Decide on one post.
+
+        Args:
+            scores: per label that a model should have scored; labels without an entry are `not_scored`.
+            region: ISO 3166-1 alpha-2.
+            links: as checked; a blocked one queues the post.
+            now: when the decision is made; deadlines run from it.
+        """
+        rules = self.rules(region)
+        outcomes = {label: _judge(label, scores.get(label.name), rules.get(label.name)) for label in LABELS}
+        queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
+        reasons = list(queued.values())
+        reasons += [f"link to {link.domain} is blocked" for link in links if link.verdict == "blocked"]
+        removing = any(outcome.remove for outcome in outcomes.values())
+        proactive = any(
+            outcome.hold or (outcome.shown.flagged and label.mode == "proactive") for label, outcome in outcomes.items()
+        )
+        reviewing = bool(reasons) and not removing
+        deadline = min((label.deadline for label in queued), default=LINK_DEADLINE)
+        return Verdict(
+            decision="remove" if removing else "review" if reviewing else "allow",
+            mode="proactive" if proactive else "reactive",
+            degraded=any(outcome.shown.status == "failed" for outcome in outcomes.values()),
+            labels={label.name: outcome.shown for label, outcome in outcomes.items()},
+            review=ReviewDecision(
+                queued=reviewing, deadline=now + deadline if reviewing else None, reasons=reasons if reviewing else []
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One label, judged: what is shown of it, and what it asks for."""
+
+    shown: LabelDecision
+    remove: bool = False
+    hold: bool = False
+    queue: str | None = None
+
+
+def _judge(label: Label, scored: Scored | None, rule: Rule | None) -> _Outcome:
+    if scored is None or rule is None:
+        reason = "no_media" if "text" not in label.modalities else "no_model" if scored is None else "no_rule"
+        return _Outcome(LabelDecision(status="not_scored", reason=reason))
+    input_types = list(scored.input_types)
+    if scored.score is None:
+        return _Outcome(
+            LabelDecision(status="failed", input_types=input_types, objective=rule.objective, reason=scored.reason),
+            hold=rule.on_failure == "hold",
+            queue=None if rule.on_failure == "allow" else f"{label.name} failed to score",
+        )
+    threshold = threshold_of(scored.curve, rule.objective, rule.prevalence)
+    flagged = threshold is not None and scored.score >= threshold
+    shown = LabelDecision(
+        status="scored",
+        score=scored.score,
+        threshold=threshold,
+        flagged=flagged,
+        input_types=input_types,
+        objective=rule.objective,
+    )
+    if flagged:
+        remove = rule.action == "remove"
+        return _Outcome(shown, remove=remove, queue=None if remove else f"{label.name} is flagged")
+    if rule.review_objective is not None:
+        lower = threshold_of(scored.curve, rule.review_objective, rule.prevalence)
+        if lower is not None and scored.score >= lower:
+            return _Outcome(shown, queue=f"{label.name} is uncertain")
+    return _Outcome(shown)
+
+
+@lru_cache(maxsize=4096)
+def threshold_of(curve: OperatingCurve | None, objective: str, prevalence: float) -> float | None:
+    """The threshold that a rule comes to on a model's curve; None: no threshold meets it."""
+    return None if curve is None else curve.threshold_for(Objective.parse(objective), prevalence=prevalence)
+
+
+def read_yaml(path: Path) -> tuple[Any, str]:
+    """A YAML file's content and text.
+
+    Raises:
+        ConfigError: it cannot be read or parsed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.safe_load(text), text
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(path.name, f"cannot be read: {error}") from error
+
+
+def validated(model: type[Model], raw: Any, path: Path) -> Model:
+    """Check parsed YAML against a model.
+
+    Raises:
+        ConfigError: names the first wrong field's path.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise ConfigError(f"{path.name}: {where}", f"{first['msg']} (found {first['input']!r})") from error

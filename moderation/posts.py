@@ -1,0 +1,223 @@
+"""What crosses the wire: posts in, decisions out, labels in. Pydantic models, so that OpenAPI tells the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from moderation.labels import BY_NAME, Mode
+
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._~-]*$"
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=IDENTIFIER)]
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+
+
+def _encodable(text: str) -> str:
+    # JSON can spell lone surrogates, which no database or UTF-8 reply can carry.
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds a lone surrogate at character {error.start}; it is not valid Unicode text") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+
+class PostIn(_Wire):
+    """The body of `PUT /v1/posts/{post_id}`."""
+
+    author_id: Identifier
+    community: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+    region: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = Field(description="ISO 3166-1 alpha-2")
+    language: LanguageCode | None = Field(default=None, description="ISO 639; detected where absent")
+    created_at: AwareDatetime = Field(description="When the post was written or last edited, with its offset from UTC")
+    text: Text
+    media: list[Any] = Field(default_factory=list, max_length=0, description="Empty for now")
+    author: dict[str, float | bool | Text | None] = Field(
+        default_factory=dict, max_length=50, description="Profile features that the platform knows, logged as told"
+    )
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "author_id": "u-4711",
+                    "community": "gardening",
+                    "region": "US",
+                    "language": "en",
+                    "created_at": "2026-11-24T09:30:00Z",
+                    "text": "My tomatoes finally turned red, thank you all!",
+                    "author": {"age_days": 812},
+                }
+            ]
+        },
+    )
+
+    @field_validator("created_at")
+    @classmethod
+    def _in_utc(cls, value: datetime) -> datetime:
+        try:
+            return value.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError(f"{value.isoformat()} is outside the years that UTC can tell") from error
+
+    def content_hash(self) -> str:
+        """SHA-256 of what is judged: not of the time, so that a repeated PUT is known as one."""
+        judged = self.model_dump(mode="json", exclude={"created_at"})
+        return hashlib.sha256(json.dumps(judged, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+class LabelDecision(_Wire):
+    """One label of a decision. `null` is not zero: a score is null unless a model gave it."""
+
+    status: Literal["scored", "not_scored", "failed"]
+    score: float | None = Field(default=None, ge=0, le=1)
+    threshold: float | None = Field(default=None, ge=0, description="null: no threshold meets the objective")
+    flagged: bool = False
+    input_types: list[str] = Field(default_factory=list)
+    objective: str | None = None
+    reason: str | None = Field(default=None, description="Why there is no score")
+
+
+class LanguageDecision(_Wire):
+    """What language the post was judged in."""
+
+    code: str
+    confidence: float = Field(ge=0, le=1)
+    in_training: bool = Field(description="False: the model was not trained on this language; trust it less")
+
+
+class LinkDecision(_Wire):
+    """A link of the post."""
+
+    url: str
+    domain: str
+    verdict: Literal["unlisted", "blocked"]
+    reasons: list[str] = Field(default_factory=list)
+
+
+class ReviewDecision(_Wire):
+    """Whether a person looks at it, and until when."""
+
+    queued: bool
+    deadline: datetime | None = None
+    reasons: list[str] = Field(default_factory=list)
+
+
+class ExperimentArm(_Wire):
+    """Which arm of which experiment judged the post."""
+
+    name: str
+    arm: Literal["champion", "challenger"]
+
+
+class Decision(_Wire):
+    """The answer to a post, as recorded."""
+
+    post_id: str
+    content_version: int = Field(ge=1)
+    decision: Literal["allow", "review", "remove"]
+    mode: Mode
+    degraded: bool = Field(description="True: some model that should have scored did not")
+    labels: dict[str, LabelDecision]
+    language: LanguageDecision
+    links: list[LinkDecision]
+    review: ReviewDecision
+    experiment: ExperimentArm | None = None
+    policy_version: str
+    models: dict[str, str] = Field(description="Per modality, `variant@version`")
+    decided_at: datetime
+    latency_ms: float = Field(ge=0)
+
+
+class TextFeature(_Wire):
+    """One text to score."""
+
+    id: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+    text: Text
+    language: LanguageCode | None = None
+
+
+class ModerateIn(_Wire):
+    """The body of `POST /v1/text/moderate`."""
+
+    features: list[TextFeature] = Field(min_length=1)
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"features": [{"id": "1", "text": "you are wonderful", "language": "en"}]}]},
+    )
+
+
+class LabelConfidence(_Wire):
+    """One label and how sure the model is."""
+
+    label: str
+    confidence: float = Field(ge=0, le=1)
+
+
+class ModerateResult(_Wire):
+    """One text, scored."""
+
+    id: str
+    labels: list[LabelConfidence]
+    language: str
+    model: str = Field(description="`variant@version`")
+
+
+class ModerateOut(_Wire):
+    """The answer of `POST /v1/text/moderate`, in the order of the request."""
+
+    results: list[ModerateResult]
+
+
+class LabelIn(_Wire):
+    """One line of `POST /v1/labels`: what a person, or the platform, says of a post."""
+
+    id: Annotated[Text, StringConstraints(min_length=1, max_length=128)] = Field(description="Idempotency key")
+    post_id: Identifier
+    content_version: int | None = Field(default=None, ge=1, description="The newest where absent")
+    labels: dict[str, bool] = Field(min_length=1, description="An absent label is unknown, not false")
+    source: Literal["review", "audit", "report", "appeal", "platform"]
+    labelled_at: AwareDatetime
+    sampling_probability: float | None = Field(
+        default=None, gt=0, le=1, description="With which the post was drawn for labelling; null: not drawn at random"
+    )
+
+    @field_validator("labelled_at")
+    @classmethod
+    def _in_utc(cls, value: datetime) -> datetime:
+        return value.astimezone(UTC)
+
+    @field_validator("labels")
+    @classmethod
+    def _known(cls, labels: dict[str, bool]) -> dict[str, bool]:
+        unknown = sorted(set(labels) - set(BY_NAME))
+        if unknown:
+            raise ValueError(f"label {unknown[0]!r} is not known; known are {', '.join(BY_NAME)}")
+        return labels
+
+
+class LabelLineError(_Wire):
+    """A line of labels that was not taken."""
+
+    line: int = Field(ge=1)
+    detail: str
+
+
+class LabelsOut(_Wire):
+    """What became of the lines of `POST /v1/labels`."""
+
+    accepted: int
+    duplicates: int = Field(description="Lines whose id was recorded before with the same content")
+    errors: list[LabelLineError]

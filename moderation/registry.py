@@ -1,0 +1,189 @@
+"""MLflow: which version of a variant is champion and which is challenger, and why.
+
+A variant is a registered model of the same name; its versions carry the aliases `champion` and `challenger` and the
+evidence they were judged by. An alias is a blind upsert in MLflow, so whoever moves one holds the ledger's lock
+`champion:VARIANT` and says which version is expected to stand there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from moderation.errors import ConflictError, RegistryError
+from moderation.models.base import CARD, Card
+from moderation.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+Alias = Literal["champion", "challenger"]
+
+EVIDENCE = "evidence.json"
+_MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version.
+
+    Attributes:
+        variant: registered model.
+        version: 1, 2, ...
+        aliases: that point to it.
+        tags: as set.
+        run_id: of the MLflow run with its model folder and evidence.
+    """
+
+    variant: str
+    version: int
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    run_id: str
+
+
+class Registry:
+    """The model registry and the local copies of what it holds.
+
+    Args:
+        settings: where MLflow and the local copies are.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connected: MlflowClient | None = None
+
+    @property
+    def _client(self) -> MlflowClient:
+        # MLflow takes seconds to import: replicas that find a local copy never pay for it.
+        if self._connected is None:
+            from mlflow.tracking import MlflowClient
+
+            self._settings.home.mkdir(parents=True, exist_ok=True)
+            self._connected = MlflowClient(self._settings.mlflow_uri, self._settings.mlflow_uri)
+        return self._connected
+
+    def register(
+        self,
+        variant: str,
+        folder: Path,
+        *,
+        evidence: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Version:
+        """Store a model folder and its evidence as the variant's next version. No alias moves."""
+        client = self._client
+        run = client.create_run(self._experiment_id(variant), run_name=variant)
+        run_id = run.info.run_id
+        client.log_artifacts(run_id, str(folder), _MODEL)
+        client.log_dict(run_id, dict(evidence), EVIDENCE)
+        for name, value in (metrics or {}).items():
+            client.log_metric(run_id, name, value)
+        if not client.search_registered_models(f"name = '{variant}'"):
+            client.create_registered_model(variant)
+        created = client.create_model_version(
+            variant, source=f"{run.info.artifact_uri}/{_MODEL}", run_id=run_id, tags=dict(tags or {})
+        )
+        client.set_terminated(run_id)
+        return self.version(variant, int(created.version))
+
+    def version(self, variant: str, version: int) -> Version:
+        """A version by number.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._client.get_model_version(variant, str(version))
+        except MlflowException as error:
+            raise RegistryError(f"variant {variant!r} has no version {version}: {error.message}") from error
+        aliases = (str(alias) for alias in found.aliases)
+        return Version(variant, version, tuple(sorted(aliases)), dict(found.tags), str(found.run_id))
+
+    def versions(self, variant: str) -> list[Version]:
+        """All versions of a variant, the oldest first."""
+        numbers = sorted(int(item.version) for item in self._client.search_model_versions(f"name = '{variant}'"))
+        return [self.version(variant, number) for number in numbers]
+
+    def alias(self, variant: str, alias: Alias) -> int | None:
+        """The version that an alias points to, if any."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return int(self._client.get_model_version_by_alias(variant, alias).version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise RegistryError(f"alias {alias!r} of {variant!r} cannot be read: {error.message}") from error
+
+    def champion(self, variant: str) -> int:
+        """The champion's version.
+
+        Raises:
+            RegistryError: the variant has none.
+        """
+        version = self.alias(variant, "champion")
+        if version is None:
+            raise RegistryError(f"variant {variant!r} has no champion; `seawall up` registers the one that ships")
+        return version
+
+    def move_alias(self, variant: str, alias: Alias, version: int | None, *, expected: int | None) -> None:
+        """Point an alias to a version, or take it away (None). Hold the ledger's lock `champion:VARIANT` meanwhile.
+
+        Raises:
+            ConflictError: it does not point where it is expected to.
+        """
+        found = self.alias(variant, alias)
+        if found != expected:
+            raise ConflictError(
+                f"{alias} of {variant!r} is version {found}, expected was {expected}; look again, then decide"
+            )
+        if version is None:
+            if found is not None:
+                self._client.delete_registered_model_alias(variant, alias)
+        else:
+            self._client.set_registered_model_alias(variant, alias, str(version))
+
+    def evidence(self, variant: str, version: int) -> dict[str, Any]:
+        """What a version was judged by when it was registered."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = self._client.download_artifacts(self.version(variant, version).run_id, EVIDENCE, folder)
+            loaded: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            return loaded
+
+    def fetch(self, variant: str, version: int) -> Path:
+        """The model folder of a version: the local copy, or one made from the registry.
+
+        With a local copy the registry need not answer. The copy appears by a rename, so it is never half a model.
+        """
+        target = self._settings.models / variant / str(version)
+        if (target / CARD).exists():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            downloaded = self._client.download_artifacts(self.version(variant, version).run_id, _MODEL, folder)
+            try:
+                Path(downloaded).rename(target)
+            except OSError:
+                if not (target / CARD).exists():  # another process may have been faster
+                    raise
+        return target
+
+    def card(self, variant: str, version: int) -> Card:
+        """The card of a version."""
+        return Card.from_json((self.fetch(variant, version) / CARD).read_text(encoding="utf-8"))
+
+    def _experiment_id(self, variant: str) -> str:
+        found = self._client.get_experiment_by_name(variant)
+        if found is not None:
+            return str(found.experiment_id)
+        return str(
+            self._client.create_experiment(variant, artifact_location=(self._settings.artifacts / variant).as_uri())
+        )

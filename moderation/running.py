@@ -1,0 +1,93 @@
+"""The service that runs on this machine, as `seawall up` wrote it down: where it is, and whether it still lives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from moderation.errors import ServiceError
+from moderation.settings import Settings
+
+STATE = "service.json"
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started cluster, as written to `run/service.json`."""
+
+    pid: int
+    """Of `ray start --block`, which ends the whole cluster when it ends."""
+    started: float
+    """When that process began, in seconds since 1970: a pid alone may be somebody else's by now."""
+    address: str
+    """Of Ray's control store, for `ray.init`."""
+    dashboard_url: str
+    """Of the dashboard and Serve's REST API."""
+    port: int
+    """HTTP."""
+    scratch: str
+    """Folder for sockets, in a short path."""
+    token_file: str
+    """Ray's token, readable by its owner only."""
+
+    @property
+    def url(self) -> str:
+        """Where posts are put."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def headers(self) -> dict[str, str]:
+        """What the dashboard asks for."""
+        return {"Authorization": f"Bearer {Path(self.token_file).read_text(encoding='ascii').strip()}"}
+
+    def environment(self) -> dict[str, str]:
+        """What a process that joins needs in its environment, before it imports Ray."""
+        return ray_environment(Path(self.token_file))
+
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return _process(self.pid, self.started) is not None
+
+
+def find(settings: Settings) -> Running | None:
+    """The cluster that was started under these settings, if it still runs."""
+    try:
+        running = Running(**json.loads((settings.run / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return running if running.alive() else None
+
+
+def require(settings: Settings) -> Running:
+    """The running cluster.
+
+    Raises:
+        ServiceError: none runs.
+    """
+    running = find(settings)
+    if running is None:
+        raise ServiceError(f"no Seawall runs under {settings.home}; start it with `seawall up`")
+    return running
+
+
+def ray_environment(token_file: Path) -> dict[str, str]:
+    """What a process that joins the cluster needs in its environment, before it imports Ray."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_file),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TRAIN_V2_ENABLED": "1",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _process(pid: int, started: float) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return process if same else None
+    except psutil.NoSuchProcess:
+        return None

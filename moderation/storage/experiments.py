@@ -1,0 +1,229 @@
+"""Experiments in the ledger: who is compared with whom, and which share of units goes where."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from moderation.errors import ConflictError, NotFoundError
+from moderation.storage.ledger import Ledger, now
+from moderation.storage.tables import decisions, experiments, labels, posts
+
+BUCKETS = 10_000
+"""Into which units are hashed; a share is a number of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Two versions of a variant on live traffic.
+
+    Attributes:
+        name: chosen by its owner.
+        variant: whose versions are compared.
+        champion_version: at the time it began.
+        challenger_version: likewise.
+        salt: hashed with the unit, so that experiments split independently.
+        buckets: of `BUCKETS`, how many go to the challenger; units in them stay there when it grows.
+        status: `running` or `stopped`.
+        created_at: begin.
+        stopped_at: end, or None.
+    """
+
+    name: str
+    variant: str
+    champion_version: int
+    challenger_version: int
+    salt: str
+    buckets: int
+    status: Literal["running", "stopped"]
+    created_at: datetime
+    stopped_at: datetime | None
+
+    @property
+    def share(self) -> float:
+        """Share of units in the challenger's arm, in [0, 1]."""
+        return self.buckets / BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPost:
+    """A post of an experiment with what people said of it.
+
+    Attributes:
+        arm: `champion` or `challenger`.
+        model_version: that judged it.
+        author_id: the unit of the split.
+        flagged: per label, whether the threshold was reached; labels that failed are absent.
+        labels: what people said, the newest word on each label; empty: nobody did.
+        sampling_probability: with which it was drawn for labelling; None: not drawn at random.
+    """
+
+    arm: str
+    model_version: int
+    author_id: str
+    flagged: dict[str, bool]
+    labels: dict[str, bool]
+    sampling_probability: float | None
+
+
+_COLUMNS = [experiments.c[name] for name in Experiment.__dataclass_fields__]
+
+
+def create(
+    ledger: Ledger, name: str, *, variant: str, champion_version: int, challenger_version: int, share: float
+) -> Experiment:
+    """Begin an experiment.
+
+    Raises:
+        ConflictError: the name is taken, or the variant has a running experiment.
+    """
+    buckets = buckets_of(share)
+    at = now()
+    try:
+        with ledger.write() as connection:
+            connection.execute(
+                insert(experiments).values(
+                    name=name,
+                    variant=variant,
+                    champion_version=champion_version,
+                    challenger_version=challenger_version,
+                    salt=f"{name}:{secrets.token_hex(8)}",
+                    buckets=buckets,
+                    history=[{"at": at.isoformat(), "buckets": buckets}],
+                    status="running",
+                    created_at=at,
+                )
+            )
+    except IntegrityError:
+        other = running(ledger, variant)
+        if other is not None:
+            raise ConflictError(f"variant {variant!r} has a running experiment already: {other.name!r}") from None
+        raise ConflictError(f"an experiment named {name!r} is recorded already; choose another name") from None
+    return get(ledger, name)
+
+
+def ramp(ledger: Ledger, name: str, share: float) -> Experiment:
+    """Give the challenger a larger share; units already there stay.
+
+    Raises:
+        ConflictError: it is stopped, or the share is smaller than it was.
+    """
+    buckets = buckets_of(share)
+    experiment = get(ledger, name)
+    if experiment.status != "running":
+        raise ConflictError(f"experiment {name!r} is stopped")
+    if buckets < experiment.buckets:
+        raise ConflictError(
+            f"share {share:g} is below the {experiment.share:g} of experiment {name!r};"
+            " a ramp only ever adds units: stop it and create another to give fewer"
+        )
+    with ledger.write() as connection:
+        history = connection.execute(select(experiments.c.history).where(experiments.c.name == name)).scalar_one()
+        history = [*history, {"at": now().isoformat(), "buckets": buckets}]
+        connection.execute(
+            update(experiments).where(experiments.c.name == name).values(buckets=buckets, history=history)
+        )
+    return get(ledger, name)
+
+
+def stop(ledger: Ledger, name: str) -> Experiment:
+    """End an experiment; a stopped one stays as it is."""
+    get(ledger, name)
+    with ledger.write() as connection:
+        connection.execute(
+            update(experiments)
+            .where(experiments.c.name == name, experiments.c.status == "running")
+            .values(status="stopped", stopped_at=now())
+        )
+    return get(ledger, name)
+
+
+def get(ledger: Ledger, name: str) -> Experiment:
+    """An experiment by name.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    with ledger.read() as connection:
+        row = connection.execute(select(*_COLUMNS).where(experiments.c.name == name)).first()
+    if row is None:
+        raise NotFoundError(f"there is no experiment named {name!r}")
+    return Experiment(*row)
+
+
+def running(ledger: Ledger, variant: str) -> Experiment | None:
+    """The running experiment of a variant, if any."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(*_COLUMNS).where(experiments.c.variant == variant, experiments.c.status == "running")
+        ).first()
+    return None if row is None else Experiment(*row)
+
+
+def latest(ledger: Ledger, variant: str, challenger_version: int) -> Experiment | None:
+    """The newest experiment on a version, running or stopped."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(*_COLUMNS)
+            .where(experiments.c.variant == variant, experiments.c.challenger_version == challenger_version)
+            .order_by(experiments.c.created_at.desc())
+        ).first()
+    return None if row is None else Experiment(*row)
+
+
+def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
+    """Every post that the experiment judged, each once, in order of decision."""
+    query = (
+        select(
+            decisions.c.decision_id,
+            decisions.c.arm,
+            decisions.c.model_version,
+            posts.c.author_id,
+            decisions.c.body,
+            labels.c.labels,
+            labels.c.sampling_probability,
+        )
+        .join(
+            posts,
+            (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version),
+        )
+        .outerjoin(
+            labels,
+            (labels.c.post_id == decisions.c.post_id) & (labels.c.content_version == decisions.c.content_version),
+        )
+        .where(decisions.c.experiment == name)
+        .order_by(decisions.c.decision_id, labels.c.labelled_at, labels.c.label_seq)
+    )
+    judged: dict[int, JudgedPost] = {}
+    with ledger.read() as connection:
+        for decision_id, arm, version, author_id, body, said, probability in connection.execute(query):
+            post = judged.get(decision_id)
+            if post is None:
+                post = JudgedPost(arm, version, author_id, _flags(body), {}, None)
+            drawn = [p for p in (post.sampling_probability, probability) if p is not None]
+            judged[decision_id] = JudgedPost(
+                arm, version, author_id, post.flagged, post.labels | (said or {}), max(drawn, default=None)
+            )
+    return list(judged.values())
+
+
+def buckets_of(share: float) -> int:
+    """A share as a number of buckets.
+
+    Raises:
+        ValueError: it is not in [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share is {share:g}; it must lie in [0, 1]")
+    return round(share * BUCKETS)
+
+
+def _flags(body: str) -> dict[str, bool]:
+    shown: dict[str, Any] = json.loads(body)["labels"]
+    return {name: bool(label["flagged"]) for name, label in shown.items() if label["status"] == "scored"}

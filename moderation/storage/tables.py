@@ -1,0 +1,206 @@
+"""The ledger's tables. Rows are only ever added, but for the state of experiments, requests, promotions and locks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC; SQLite has no time zones of its own."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Aware -> naive UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
+        """Naive UTC -> aware."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+metadata = MetaData()
+
+posts = Table(
+    "posts",
+    metadata,
+    Column("post_id", String(128), primary_key=True),
+    Column("content_version", Integer, primary_key=True),
+    Column("content_hash", String(64), nullable=False),
+    Column("author_id", String(128), nullable=False),
+    Column("community", String(128), nullable=False),
+    Column("region", String(2), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("author", JSON, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+)
+"""What came: a row a content version."""
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", Integer, primary_key=True, autoincrement=True),
+    Column("post_id", String(128), nullable=False),
+    Column("content_version", Integer, nullable=False),
+    Column("decision", String(8), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("features", JSON, nullable=False),
+    Column("variant", String(64)),
+    Column("model_version", Integer),
+    Column("experiment", String(64)),
+    Column("arm", String(16)),
+    Column("decided_at", UtcDateTime, nullable=False),
+    UniqueConstraint("post_id", "content_version"),
+    Index("decisions_experiment", "experiment"),
+    sqlite_autoincrement=True,
+)
+"""What was decided, the features that made it, and which model version of which arm. `body` is the reply."""
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("label_seq", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(128), nullable=False, unique=True),
+    Column("post_id", String(128), nullable=False),
+    Column("content_version", Integer, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("labelled_at", UtcDateTime, nullable=False),
+    Column("sampling_probability", Float),
+    Column("digest", String(64), nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Index("labels_post", "post_id", "content_version"),
+    sqlite_autoincrement=True,
+)
+"""What people said of a content version."""
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("variant", String(64), nullable=False),
+    Column("champion_version", Integer, nullable=False),
+    Column("challenger_version", Integer, nullable=False),
+    Column("salt", String(64), nullable=False),
+    Column("buckets", Integer, nullable=False),
+    Column("history", JSON, nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("stopped_at", UtcDateTime),
+)
+"""A/B experiments; `buckets` of 10,000 go to the challenger."""
+Index(
+    "experiments_one_running",
+    experiments.c.variant,
+    unique=True,
+    sqlite_where=text("status = 'running'"),
+    postgresql_where=text("status = 'running'"),
+)
+
+drift_windows = Table(
+    "drift_windows",
+    metadata,
+    Column("window_id", Integer, primary_key=True, autoincrement=True),
+    Column("variant", String(64), nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("window_from", UtcDateTime, nullable=False),
+    Column("window_to", UtcDateTime, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("drifted", Boolean, nullable=False),
+    Column("columns", JSON, nullable=False),
+    Column("checked_at", UtcDateTime, nullable=False),
+    UniqueConstraint("variant", "model_version", "window_from", "window_to"),
+)
+"""What every drift check found."""
+
+drift_references = Table(
+    "drift_references",
+    metadata,
+    Column("variant", String(64), primary_key=True),
+    Column("model_version", Integer, primary_key=True),
+    Column("window_from", UtcDateTime, nullable=False),
+    Column("window_to", UtcDateTime, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+)
+"""Which window of traffic a model version is compared with; its features lie in the lake."""
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", Integer, primary_key=True, autoincrement=True),
+    Column("variant", String(64), nullable=False),
+    Column("model_version", Integer, nullable=False),
+    Column("window_to", UtcDateTime, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""Drift in k of the last n windows."""
+
+retrain_requests = Table(
+    "retrain_requests",
+    metadata,
+    Column("request_id", Integer, primary_key=True, autoincrement=True),
+    Column("variant", String(64), nullable=False),
+    Column("alert_id", Integer),
+    Column("reason", Text, nullable=False),
+    Column("status", String(8), nullable=False),
+    Column("outcome", JSON),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+"""Asked-for retrainings: open, running, done, refused or failed."""
+Index(
+    "retrain_requests_one_active",
+    retrain_requests.c.variant,
+    unique=True,
+    sqlite_where=text("status IN ('open', 'running')"),
+    postgresql_where=text("status IN ('open', 'running')"),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("promotion_id", Integer, primary_key=True, autoincrement=True),
+    Column("variant", String(64), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("from_version", Integer),
+    Column("to_version", Integer, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+"""Every change of a champion and why: kind is ship, promote or rollback."""
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+"""Held while something may only be done once at a time; a holder that died is overtaken after `expires_at`."""

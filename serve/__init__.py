@@ -1,0 +1,1 @@
+"""A post's way: request -> language and links -> variants -> policy -> ledger -> reply. Ray Serve under it."""

@@ -1,0 +1,27 @@
+"""Application builders, named by `import_path` in the Serve config that `serve.control` renders."""
+
+from __future__ import annotations
+
+from typing import TypedDict, cast
+
+from ray import serve as ray_serve
+from ray.serve import Deployment
+
+from serve.classifier import Classifier
+from serve.gateway import Gateway
+
+
+class GatewayArgs(TypedDict):
+    """Arguments of the gateway's application."""
+
+    topology: str
+
+
+def gateway(args: GatewayArgs) -> ray_serve.Application:
+    """The ingress."""
+    return cast(Deployment, Gateway).bind(args["topology"])
+
+
+def classifier(_args: dict[str, str]) -> ray_serve.Application:
+    """One variant's arm; which one, its `user_config` says."""
+    return cast(Deployment, Classifier).bind()

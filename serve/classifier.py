@@ -1,0 +1,90 @@
+"""One model version behind a Ray Serve deployment of its own: texts in, scores out, a group at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+from ray import serve as ray_serve
+
+from moderation.models import TextClassifier, load_text_classifier
+from moderation.registry import Registry
+from moderation.settings import Settings
+
+
+class ClassifierConfig(TypedDict):
+    """The deployment's `user_config`: changing it makes running replicas load other weights, without a restart."""
+
+    variant: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScores:
+    """A group, scored by one version.
+
+    Attributes:
+        version: that scored.
+        scores: per text, the confidence per label.
+        unseen: per text, the share of words that the model never saw in training.
+    """
+
+    version: int
+    scores: list[dict[str, float]]
+    unseen: list[float]
+
+
+class DeadlineError(Exception):
+    """The caller's deadline had passed before the model began."""
+
+
+@ray_serve.deployment(name="classifier")
+class Classifier:
+    """Scores texts with the version that `user_config` names."""
+
+    def __init__(self) -> None:
+        self._registry = Registry(Settings.from_environment())
+        self._loaded: tuple[int, TextClassifier] | None = None
+
+    async def reconfigure(self, config: ClassifierConfig) -> None:
+        """Load the version that is asked for, then change over at once; until then the former one answers."""
+        model = await asyncio.to_thread(self._load, config["variant"], config["version"])
+        self._loaded = (config["version"], model)
+
+    def _load(self, variant: str, version: int) -> TextClassifier:
+        return load_text_classifier(self._registry.fetch(variant, version))
+
+    async def score(self, texts: list[str], deadline: float) -> GroupScores:
+        """Score a group.
+
+        Args:
+            texts: raw, as posted.
+            deadline: seconds since 1970, after which nobody waits for the answer.
+
+        Raises:
+            DeadlineError: it has passed.
+        """
+        if time.time() > deadline:
+            raise DeadlineError(f"{len(texts)} texts came {time.time() - deadline:.3f} s after their deadline")
+        if self._loaded is None:
+            raise RuntimeError("no model is loaded yet")
+        version, model = self._loaded
+        # Off the replica's loop: a model that blocks it would hold up health checks.
+        scored = await asyncio.to_thread(model.score, texts)
+        labels = model.card.labels
+        return GroupScores(
+            version=version,
+            scores=[
+                dict(zip(labels, row, strict=True)) for row in scored.confidence.astype(np.float64).round(5).tolist()
+            ],
+            unseen=scored.unseen_word_share.astype(np.float64).round(4).tolist(),
+        )
+
+    async def version(self) -> int:
+        """The version that is loaded."""
+        if self._loaded is None:
+            raise RuntimeError("no model is loaded yet")
+        return self._loaded[0]

@@ -1,0 +1,262 @@
+"""The commands of serving: up, down, status, moderate, promote, rollback."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.table import Column, Table
+
+from moderation.console import (
+    DEFAULT_TOPOLOGY,
+    JsonOption,
+    LabelOption,
+    TopologyOption,
+    VariantArgument,
+    err,
+    out,
+    print_json,
+    progress,
+)
+from moderation.errors import ServiceError
+from moderation.registry import Registry
+from moderation.running import Running, find, require
+from moderation.settings import DEPLOYMENTS, Settings
+from moderation.storage import experiments, retraining
+from moderation.storage.ledger import Ledger
+from moderation.topology import Topology
+from serve import cluster, control, promotion
+from serve.promotion import House, Progress
+
+ExpectOption = Annotated[int | None, typer.Option(help="Version that must be champion now, else nothing is done.")]
+SAMPLES = DEPLOYMENTS / "samples" / "posts.jsonl"
+
+
+def load_house(topology: str = DEFAULT_TOPOLOGY) -> House:
+    """Everything that a command needs, from the environment."""
+    settings = Settings.from_environment()
+    return House(
+        cluster=find(settings),
+        topology=Topology.load(Path(topology) if topology else DEPLOYMENTS / "local.yaml"),
+        registry=Registry(settings),
+        ledger=Ledger(settings.ledger_url),
+    )
+
+
+def up(
+    port: Annotated[int, typer.Option(help="Port for HTTP.", min=1, max=65535)] = 8000,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when ready, and leave it running.")] = False,
+    topology: TopologyOption = DEFAULT_TOPOLOGY,
+) -> None:
+    """Start Seawall: Ray, the registry, the models; moderate sample posts; serve until Ctrl-C."""
+    # SIGTERM ends a foreground service as Ctrl-C does: what was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = Settings.from_environment()
+    begun = time.monotonic()
+    house = load_house(topology)
+    if house.cluster is not None and house.cluster.port != port:
+        raise ServiceError(f"Seawall runs already, at {house.cluster.url}; `seawall down` ends it")
+    try:
+        with progress("starting") as say:
+            running = house.cluster or cluster.start(settings, port=port, progress=say)
+            _deploy(House(running, house.topology, house.registry, house.ledger), say)
+        _moderate_samples(running)
+        out.print(f"Seawall serves at [bold]{running.url}[/] after {time.monotonic() - begun:.0f} s; API at /docs")
+        if detach:
+            return
+        err.print("Ctrl-C stops it.")
+        while running.alive():
+            time.sleep(0.5)
+        raise ServiceError(f"Ray ended by itself; see {settings.run / 'ray.log'}")
+    except BaseException as error:
+        # Nothing half done: what this command started goes with it. What ran before is left as it was.
+        if house.cluster is None or isinstance(error, KeyboardInterrupt):
+            with progress("stopping") as say:
+                say("ending what was started")
+                cluster.stop(settings)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+
+
+def _deploy(house: House, say: Progress) -> None:
+    """Register what ships where the registry is empty, deploy, and wait until every model is loaded."""
+    say("opening the model registry")
+    for variant in house.topology.variants:
+        version = promotion.ship(house, variant)
+        if version is not None:
+            say(f"registered {variant}@{version} as champion")
+    control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
+    if house.cluster is not None:
+        _wait_until_ready(house.cluster)
+
+
+def down() -> None:
+    """End what `up` started, by its pid, and nothing else."""
+    with progress("stopping") as say:
+        say("ending what was started")
+        stopped = cluster.stop(Settings.from_environment())
+    out.print("stopped" if stopped else "nothing was running")
+
+
+def status(as_json: JsonOption = False, topology: TopologyOption = DEFAULT_TOPOLOGY) -> None:
+    """What runs: service, champions, challengers, experiments, retrain requests."""
+    house = load_house(topology)
+    ready = None if house.cluster is None else _get(house.cluster, "/readyz").status_code == 200
+    variants: dict[str, Any] = {}
+    for name in house.topology.variants:
+        experiment = experiments.running(house.ledger, name)
+        request = retraining.active_request(house.ledger, name)
+        variants[name] = {
+            "champion": house.registry.alias(name, "champion"),
+            "challenger": house.registry.alias(name, "challenger"),
+            "versions": [version.version for version in house.registry.versions(name)],
+            "experiment": None if experiment is None else {"name": experiment.name, "share": experiment.share},
+            "alerts": retraining.count_alerts(house.ledger, name),
+            "retrain_request": None if request is None else {"id": request.request_id, "status": request.status},
+        }
+    url = None if house.cluster is None else house.cluster.url
+    if as_json:
+        print_json({"url": url, "ready": ready, "variants": variants})
+        return
+    out.print("not running" if url is None else f"{url} is {'ready' if ready else 'not ready'}")
+    table = Table("variant", "champion", "challenger", "versions", "experiment", "alerts", "retrain request")
+    for name, found in variants.items():
+        experiment, request = found["experiment"], found["retrain_request"]
+        table.add_row(
+            name,
+            str(found["champion"] or "-"),
+            str(found["challenger"] or "-"),
+            ", ".join(map(str, found["versions"])),
+            f"{experiment['name']} at {experiment['share']:.0%}" if experiment else "-",
+            str(found["alerts"]),
+            f"{request['id']} {request['status']}" if request else "-",
+        )
+    out.print(table)
+
+
+def moderate(
+    text: Annotated[str, typer.Argument(help="What to judge.", show_default=False)],
+    language: Annotated[str | None, typer.Option(help="ISO 639 code; detected where absent.")] = None,
+    region: Annotated[str, typer.Option(help="ISO 3166-1 alpha-2.")] = "US",
+    as_json: JsonOption = False,
+) -> None:
+    """Put a text as a post of its own (community `cli`), and show the decision."""
+    running = require(Settings.from_environment())
+    post = {
+        "author_id": "cli",
+        "community": "cli",
+        "region": region,
+        "language": language,
+        "created_at": datetime.now(UTC).isoformat(),
+        "text": text,
+    }
+    decision = _put(running, f"cli-{uuid.uuid4().hex}", post)
+    if as_json:
+        print_json(decision)
+    else:
+        out.print(_table([(text, decision)]))
+
+
+def promote(
+    variant: VariantArgument,
+    expect: ExpectOption = None,
+    without_experiment: Annotated[bool, typer.Option("--without-experiment", help="Do not ask for its word.")] = False,
+    label: LabelOption = "abuse",
+    as_json: JsonOption = False,
+    topology: TopologyOption = DEFAULT_TOPOLOGY,
+) -> None:
+    """Make the challenger champion; running replicas load it without a failed request."""
+    with progress("promoting") as say:
+        change = promotion.promote(
+            load_house(topology),
+            variant,
+            expected=expect,
+            without_experiment=without_experiment,
+            label=label,
+            progress=say,
+        )
+    _tell(change, as_json)
+
+
+def rollback(
+    variant: VariantArgument,
+    expect: ExpectOption = None,
+    as_json: JsonOption = False,
+    topology: TopologyOption = DEFAULT_TOPOLOGY,
+) -> None:
+    """Bring back the champion before this one."""
+    with progress("rolling back") as say:
+        change = promotion.rollback(load_house(topology), variant, expected=expect, progress=say)
+    _tell(change, as_json)
+
+
+def _tell(change: promotion.Change, as_json: bool) -> None:
+    if as_json:
+        print_json({"variant": change.variant, "from": change.from_version, "to": change.to_version})
+    else:
+        out.print(f"{change.variant}: version {change.to_version} is champion, it was {change.from_version}")
+
+
+def _get(running: Running, path: str) -> httpx.Response:
+    try:
+        return httpx.get(running.url + path, timeout=10, trust_env=False)
+    except httpx.TransportError as error:
+        raise ServiceError(f"{running.url} does not answer: {error}") from error
+
+
+def _wait_until_ready(running: Running, timeout_s: float = 60) -> None:
+    give_up = time.monotonic() + timeout_s
+    while True:
+        try:
+            response = _get(running, "/readyz")
+            said = response.text
+            if response.status_code == 200:
+                return
+        except ServiceError as error:
+            said = str(error)
+        if time.monotonic() > give_up:
+            raise ServiceError(f"not ready after {timeout_s:.0f} s: {said}")
+        time.sleep(0.25)
+
+
+def _put(running: Running, post_id: str, post: dict[str, Any]) -> dict[str, Any]:
+    response = httpx.put(f"{running.url}/v1/posts/{post_id}", json=post, timeout=30, trust_env=False)
+    if response.status_code != 200:
+        raise ServiceError(f"{response.status_code}: {response.json().get('detail', response.text)}")
+    decision: dict[str, Any] = response.json()
+    return decision
+
+
+def _moderate_samples(running: Running) -> None:
+    rows = []
+    for line in SAMPLES.read_text(encoding="utf-8").splitlines():
+        sample = json.loads(line)
+        rows.append((sample["post"]["text"], _put(running, sample["post_id"], sample["post"])))
+    out.print(_table(rows))
+
+
+def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
+    table = Table(Column("post", no_wrap=True, max_width=40), "lang", "decision", "why", "abuse", "hate", "model", "ms")
+    for text, decision in rows:
+        labels = decision["labels"]
+        flagged = [f"{name} >= {label['threshold']:.2f}" for name, label in labels.items() if label["flagged"]]
+        why = flagged + [reason for reason in decision["review"]["reasons"] if "flagged" not in reason]
+        scores = ("-" if labels[n]["score"] is None else f"{labels[n]['score']:.2f}" for n in ("abuse", "hate"))
+        colour = {"allow": "green", "review": "yellow", "remove": "red"}[decision["decision"]]
+        table.add_row(
+            text,
+            decision["language"]["code"],
+            f"[{colour}]{decision['decision']}[/]",
+            "; ".join(why),
+            *scores,
+            decision["models"].get("text", "-"),
+            f"{decision['latency_ms']:.0f}",
+        )
+    return table

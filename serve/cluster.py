@@ -1,0 +1,192 @@
+"""The Ray cluster on this machine: started in a session of its own, known by its pid, ended by nothing else.
+
+Every port and path is chosen anew and written to `run/service.json`, so that several Seawalls live side by side. Only
+HTTP is meant to be reached; the dashboard and its REST API listen on the loopback address and ask for a token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx
+import psutil
+
+from moderation.errors import ServiceError
+from moderation.running import LOOPBACK, STATE, Running, find, ray_environment
+from moderation.settings import REPOSITORY, Settings
+
+TOKEN = "ray-token"  # noqa: S105  # the name of a file
+
+_START_TIMEOUT_S = 120
+_DRAIN_TIMEOUT_S = 20
+_STOP_TIMEOUT_S = 3
+
+
+def start(settings: Settings, *, port: int, progress: Callable[[str], None]) -> Running:
+    """Start a cluster and wait until Serve's REST API answers.
+
+    Args:
+        settings: the places that its processes will use.
+        port: for HTTP.
+        progress: told what is waited for.
+
+    Raises:
+        ServiceError: the port is taken, or the cluster did not come up; names the log.
+    """
+    if not _is_free(port):
+        raise ServiceError(f"port {port} is in use; choose another with --port")
+    settings.run.mkdir(parents=True, exist_ok=True)
+    token_file = settings.run / TOKEN
+    token_file.touch(mode=0o600, exist_ok=True)
+    token_file.write_text(secrets.token_hex(32), encoding="ascii")
+    scratch = Path(tempfile.mkdtemp(prefix="seawall-"))
+    gcs, dashboard, *others = _free_ports(9)
+    log_path = settings.run / "ray.log"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            _command(gcs, dashboard, others[:5]),
+            env=os.environ
+            | settings.environment()
+            | ray_environment(token_file)
+            | _serve_environment(scratch, others[5:]),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C at the terminal must reach us, not Ray
+        )
+    running = Running(
+        pid=process.pid,
+        started=psutil.Process(process.pid).create_time(),
+        address=f"{LOOPBACK}:{gcs}",
+        dashboard_url=f"http://{LOOPBACK}:{dashboard}",
+        port=port,
+        scratch=str(scratch),
+        token_file=str(token_file),
+    )
+    (settings.run / STATE).write_text(json.dumps(asdict(running), indent=1) + "\n", encoding="utf-8")
+    give_up = time.monotonic() + _START_TIMEOUT_S
+    while not _answers(running):
+        if process.poll() is not None or time.monotonic() > give_up:
+            stop(settings)
+            raise ServiceError(f"Ray did not come up; the last lines of {log_path}:\n{_tail(log_path)}")
+        progress("waiting for Ray")
+        time.sleep(0.25)
+    return running
+
+
+def stop(settings: Settings) -> bool:
+    """End what `start` started, by its pid, and nothing else. False: nothing was running."""
+    running = find(settings)
+    if running is not None:
+        with contextlib.suppress(httpx.TransportError):  # requests under way are answered first
+            httpx.delete(_applications(running), headers=running.headers(), timeout=_DRAIN_TIMEOUT_S, trust_env=False)
+        process = psutil.Process(running.pid)
+        family = [process, *_session(running.pid)]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+        # Ray takes half a minute to end by itself. Nothing is lost by not waiting: what was answered is committed.
+        _, alive = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
+        for left in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        shutil.rmtree(running.scratch, ignore_errors=True)
+    (settings.run / STATE).unlink(missing_ok=True)
+    return running is not None
+
+
+def _command(gcs: int, dashboard: int, agents: list[int]) -> list[str]:
+    # Logical CPUs: replicas take a tenth of one each, training takes one, and Ray Data must find one beside it.
+    cpus = max(4, os.cpu_count() or 1)
+    options = {
+        "port": gcs,
+        "dashboard-host": LOOPBACK,
+        "dashboard-port": dashboard,
+        "dashboard-agent-listen-port": agents[0],
+        "dashboard-agent-grpc-port": agents[1],
+        "runtime-env-agent-port": agents[2],
+        "metrics-export-port": agents[3],
+        "ray-client-server-port": agents[4],
+        "node-ip-address": LOOPBACK,
+        "num-cpus": cpus,
+        "object-store-memory": 500_000_000,
+        "log-style": "record",
+        "log-color": "false",
+    }
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"]
+    return command + [f"--{name}={value}" for name, value in options.items()]
+
+
+def _serve_environment(scratch: Path, ports: list[int]) -> dict[str, str]:
+    """Read by Ray Serve at import, in every process. HAProxy in front and user code on the replica's own loop: on two
+    cores that is seven times the default's throughput.
+    """
+    return {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")])),
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
+    }
+
+
+def _applications(running: Running) -> str:
+    return f"{running.dashboard_url}/api/serve/applications/"
+
+
+def _answers(running: Running) -> bool:
+    try:
+        return (
+            httpx.get(_applications(running), headers=running.headers(), timeout=10, trust_env=False).status_code == 200
+        )
+    except httpx.TransportError:
+        return False
+
+
+def _session(pid: int) -> list[psutil.Process]:
+    """Processes of the session that `start` made, also those whose parent is gone."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if process.pid != pid and os.getsid(process.pid) == pid:
+                found.append(process)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

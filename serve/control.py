@@ -1,0 +1,161 @@
+"""From the ledger and the registry to what runs: render the Serve config, and change the running one over to it.
+
+The config is a function of the topology, the aliases and the running experiments, and nothing else: it can be rendered
+anew at any time. It goes to Ray Serve's REST API, as `serve deploy` would send it, and a change of `user_config` alone
+reaches running replicas without a restart.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from moderation.errors import ServiceError
+from moderation.registry import Registry
+from moderation.running import Running
+from moderation.storage import experiments
+from moderation.storage.ledger import Ledger
+from moderation.topology import Topology
+from serve.classifier import ClassifierConfig
+from serve.experiments.split import Arm, split_of
+from serve.moderator import GatewayConfig
+from serve.names import GATEWAY, application_of
+
+Config = dict[str, Any]
+
+
+def render(topology: Topology, registry: Registry, ledger: Ledger, *, port: int) -> Config:
+    """The Serve config of all that should run now."""
+    running = {name: experiments.running(ledger, name) for name in topology.variants}
+    user_config = GatewayConfig(splits={name: split_of(found) for name, found in running.items() if found})
+    applications = [_gateway(topology, user_config)]
+    for name, experiment in running.items():
+        applications.append(_classifier(topology, name, "champion", registry.champion(name)))
+        if experiment is not None:
+            applications.append(_classifier(topology, name, "challenger", experiment.challenger_version))
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": "127.0.0.1", "port": port},
+        "logging_config": {"log_level": "WARNING", "enable_access_log": False},
+        "applications": applications,
+    }
+
+
+def apply(cluster: Running, config: Config, *, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Change the running config over to `config`, without a request that finds its model missing.
+
+    What is new comes up first, then the gateway learns of it, then what is no longer used goes.
+
+    Raises:
+        ServiceError: Serve refused it, or did not become ready in time.
+    """
+    with _client(cluster) as client:
+        running = {name: app["deployed_app_config"] for name, app in _details(client)["applications"].items()}
+        wanted = {app["name"]: app for app in config["applications"]}
+        gateway_now = running.get(GATEWAY)
+        grown = list((running | wanted).values())
+        if gateway_now is not None:
+            grown = [gateway_now if app["name"] == GATEWAY else app for app in grown]
+        steps = [grown, list((running | wanted).values()), list(wanted.values())]
+        sent: list[Config] | None = None
+        for applications in steps:
+            if applications == sent:
+                continue
+            _put(client, config | {"applications": applications}, progress)
+            sent = applications
+
+
+def refresh(
+    cluster: Running | None, topology: Topology, registry: Registry, ledger: Ledger, *, progress: Callable[[str], None]
+) -> None:
+    """Render and apply; nothing to do where nothing runs."""
+    if cluster is None:
+        return
+    with ledger.lock("deploy", wait=timedelta(seconds=120), hold=timedelta(minutes=5)):
+        apply(cluster, render(topology, registry, ledger, port=cluster.port), progress=progress)
+
+
+def _gateway(topology: Topology, user_config: GatewayConfig) -> Config:
+    bounds = topology.gateway
+    deployment = {
+        "name": "gateway",
+        "num_replicas": bounds.replicas,
+        "max_ongoing_requests": bounds.max_ongoing_requests,
+        "max_queued_requests": bounds.max_queued_requests,
+        "ray_actor_options": {"num_cpus": bounds.num_cpus},
+        "user_config": user_config,
+    }
+    return {
+        "name": GATEWAY,
+        "route_prefix": "/",
+        "import_path": "serve.apps:gateway",
+        "args": {"topology": str(topology.path.resolve())},
+        "deployments": [deployment],
+    }
+
+
+def _classifier(topology: Topology, name: str, arm: Arm, version: int) -> Config:
+    variant = topology.variant(name)
+    deployment = {
+        "name": "classifier",
+        "num_replicas": variant.replicas,
+        "max_ongoing_requests": variant.max_ongoing_requests,
+        "ray_actor_options": {"num_cpus": variant.num_cpus, "num_gpus": variant.num_gpus},
+        "user_config": ClassifierConfig(variant=name, version=version),
+    }
+    return {
+        "name": application_of(name, arm),
+        "route_prefix": None,
+        "import_path": "serve.apps:classifier",
+        "args": {},
+        "deployments": [deployment],
+    }
+
+
+def _client(cluster: Running) -> httpx.Client:
+    return httpx.Client(base_url=cluster.dashboard_url, headers=cluster.headers(), timeout=60, trust_env=False)
+
+
+def _details(client: httpx.Client) -> Config:
+    response = client.get("/api/serve/applications/")
+    if response.status_code != 200:
+        raise ServiceError(f"Ray Serve's REST API answered {response.status_code}: {response.text[:500]}")
+    details: Config = response.json()
+    return details
+
+
+def _put(client: httpx.Client, config: Config, progress: Callable[[str], None], *, timeout_s: float = 180) -> None:
+    response = client.put("/api/serve/applications/", json=config)
+    if response.status_code != 200:
+        raise ServiceError(f"Ray Serve refused the config with {response.status_code}: {response.text[:2000]}")
+    wanted = {app["name"]: app for app in config["applications"]}
+    give_up = time.monotonic() + timeout_s
+    while True:
+        found = _details(client)["applications"]
+        waiting = sorted(name for name in wanted if not _settled(found.get(name), wanted[name]))
+        leaving = sorted(set(found) - set(wanted))
+        failed = [name for name in wanted if found.get(name, {}).get("status") == "DEPLOY_FAILED"]
+        if failed:
+            raise ServiceError(f"{failed[0]} could not be deployed: {found[failed[0]]['message'][:2000]}")
+        if not waiting and not leaving:
+            return
+        if time.monotonic() > give_up:
+            raise ServiceError(f"after {timeout_s:.0f} s still not ready: {', '.join(waiting + leaving)}")
+        progress(f"waiting for {', '.join(waiting + leaving)}")
+        time.sleep(0.25)
+
+
+def _settled(found: Config | None, wanted: Config) -> bool:
+    """Whether an application runs as wanted: the config has arrived and every deployment is healthy under it."""
+    if found is None or found["status"] != "RUNNING" or found["deployed_app_config"] is None:
+        return False
+    applied = found["deployments"].values()
+    targets = {item["name"]: item["user_config"] for item in wanted["deployments"]}
+    return all(
+        item["status"] == "HEALTHY" and item["deployment_config"]["user_config"] == targets[item["name"]]
+        for item in applied
+    )

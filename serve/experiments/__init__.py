@@ -1,0 +1,1 @@
+"""Comparing two versions on live traffic: how units are split, what is measured, how an experiment begins and ends."""

@@ -1,0 +1,180 @@
+"""What an experiment has shown: precision and recall an arm, on the posts that were drawn for labelling at random.
+
+Every post of the experiment is judged by the arm of its author, at the threshold that ships. Labels that nobody drew at
+random (reports) are left out: people report what they see, and they see less of what an arm removes. The others weigh
+the inverse of their sampling probability. Intervals resample authors, because the split is by author.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from moderation.metrics import (
+    Bools,
+    Floats,
+    Interval,
+    cluster_bootstrap,
+    confusion,
+    precision_interval,
+    recall_interval,
+)
+from moderation.storage import experiments
+from moderation.storage.experiments import Experiment, JudgedPost
+from moderation.storage.ledger import Ledger
+from serve.experiments.split import Arm
+
+Verdict = Literal["better", "worse", "no difference shown", "not enough labels"]
+ARMS: tuple[Arm, ...] = ("champion", "challenger")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmReport:
+    """One arm.
+
+    Attributes:
+        posts: judged.
+        authors: who wrote them.
+        labelled: of the posts, drawn at random and labelled.
+        precision: with a 95 % interval.
+        recall: with a 95 % interval.
+    """
+
+    posts: int
+    authors: int
+    labelled: int
+    precision: Interval
+    recall: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An experiment, so far.
+
+    Attributes:
+        experiment: what is compared.
+        label: on which label.
+        arms: by name.
+        precision_difference: challenger minus champion, with a 95 % interval.
+        recall_difference: likewise.
+        verdict: `worse` where either interval lies below 0, else `better` where one lies above.
+        until: what was decided later is not in it.
+    """
+
+    experiment: Experiment
+    label: str
+    arms: dict[Arm, ArmReport]
+    precision_difference: Interval
+    recall_difference: Interval
+    verdict: Verdict
+    until: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "experiment": self.experiment.name,
+            "variant": self.experiment.variant,
+            "versions": {
+                "champion": self.experiment.champion_version,
+                "challenger": self.experiment.challenger_version,
+            },
+            "share": self.experiment.share,
+            "status": self.experiment.status,
+            "label": self.label,
+            "arms": {
+                name: {
+                    "posts": arm.posts,
+                    "authors": arm.authors,
+                    "labelled": arm.labelled,
+                    "precision": arm.precision.as_dict(),
+                    "recall": arm.recall.as_dict(),
+                }
+                for name, arm in self.arms.items()
+            },
+            "precision_difference": self.precision_difference.as_dict(),
+            "recall_difference": self.recall_difference.as_dict(),
+            "verdict": self.verdict,
+            "until": self.until.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The labelled posts of both arms as arrays."""
+
+    truth: Bools
+    flagged: Bools
+    weights: Floats
+    challenger: Bools
+    authors: list[str]
+
+    def of(self, arm: Arm) -> _Rows:
+        chosen = self.challenger == (arm == "challenger")
+        authors = [author for author, keep in zip(self.authors, chosen, strict=True) if keep]
+        return _Rows(self.truth[chosen], self.flagged[chosen], self.weights[chosen], self.challenger[chosen], authors)
+
+
+def report(ledger: Ledger, name: str, *, label: str, at: datetime) -> Report:
+    """Compare the arms of an experiment on one label.
+
+    Raises:
+        NotFoundError: there is no such experiment.
+    """
+    experiment = experiments.get(ledger, name)
+    judged = experiments.judged_posts(ledger, name)
+    rows = _rows(judged, label)
+    arms = {arm: _arm([post for post in judged if post.arm == arm], rows.of(arm)) for arm in ARMS}
+    precision = _difference(rows, "precision")
+    recall = _difference(rows, "recall")
+    return Report(experiment, label, arms, precision, recall, _verdict(precision, recall), at)
+
+
+def _rows(judged: list[JudgedPost], label: str) -> _Rows:
+    drawn = [
+        (post, post.sampling_probability)
+        for post in judged
+        if post.sampling_probability is not None and label in post.labels and label in post.flagged
+    ]
+    return _Rows(
+        truth=np.array([post.labels[label] for post, _ in drawn], dtype=bool),
+        flagged=np.array([post.flagged[label] for post, _ in drawn], dtype=bool),
+        weights=np.array([1 / probability for _, probability in drawn], dtype=float),
+        challenger=np.array([post.arm == "challenger" for post, _ in drawn], dtype=bool),
+        authors=[post.author_id for post, _ in drawn],
+    )
+
+
+def _arm(posts: list[JudgedPost], rows: _Rows) -> ArmReport:
+    return ArmReport(
+        posts=len(posts),
+        authors=len({post.author_id for post in posts}),
+        labelled=len(rows.authors),
+        precision=precision_interval(rows.truth, rows.flagged, rows.authors, weights=rows.weights),
+        recall=recall_interval(rows.truth, rows.flagged, rows.authors, weights=rows.weights),
+    )
+
+
+def _difference(rows: _Rows, metric: Literal["precision", "recall"]) -> Interval:
+    def statistic(drawn: np.ndarray[Any, np.dtype[np.int64]]) -> float:
+        values = []
+        for side in (True, False):
+            chosen = drawn[rows.challenger[drawn] == side]
+            found = confusion(rows.truth[chosen], rows.flagged[chosen], rows.weights[chosen])
+            values.append(float(getattr(found, metric)))
+        return values[0] - values[1]
+
+    return cluster_bootstrap(statistic, rows.authors)
+
+
+def _verdict(precision: Interval, recall: Interval) -> Verdict:
+    known = [interval for interval in (precision, recall) if interval.low is not None and interval.high is not None]
+    if len(known) < 2:
+        return "not enough labels"
+    if any(interval.high is not None and interval.high < 0 for interval in known):
+        return "worse"
+    if any(interval.low is not None and interval.low > 0 for interval in known):
+        return "better"
+    return "no difference shown"

@@ -1,0 +1,98 @@
+"""Grouping: whatever waits is handed on together, so that a hop and a commit are paid once a group, not once a post.
+
+No timer: while groups are in flight, posts gather; the next free slot takes all of them, up to a bound. An idle service
+adds no wait, a busy one groups by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class QueueFullError(Exception):
+    """More items wait than the bound allows."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__(f"{bound} posts are waiting already, which is the bound; try again shortly")
+        self.bound = bound
+
+
+class Grouper(Generic[Item, Result]):
+    """Group concurrent calls.
+
+    Args:
+        handle: takes a group, answers one result an item, in order; an exception as an item's result is raised to
+            that item's caller alone. If `handle` itself raises, every caller of the group gets that.
+        group_size: items in a group, at most.
+        max_waiting: items that wait for a group, at most.
+        max_in_flight: groups handled at a time.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        group_size: int,
+        max_waiting: int,
+        max_in_flight: int = 2,
+    ) -> None:
+        self._handle = handle
+        self._group_size = group_size
+        self._max_waiting = max_waiting
+        self._max_in_flight = max_in_flight
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: Item) -> Result:
+        """Wait for the item's result.
+
+        A caller that is cancelled leaves; its item is dropped if it still waits, and never harms its group.
+
+        Raises:
+            QueueFullError: too many wait.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise QueueFullError(self._max_waiting)
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._start()
+        return await future
+
+    def _start(self) -> None:
+        while self._waiting and len(self._tasks) < self._max_in_flight:
+            task = asyncio.get_running_loop().create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self) -> None:
+        # One turn of the loop lets callers that arrived together join the same group.
+        await asyncio.sleep(0)
+        while group := self._take():
+            futures = [future for _, future in group]
+            try:
+                results = await self._handle([item for item, _ in group])
+                if len(results) != len(group):
+                    raise RuntimeError(f"{len(results)} results for {len(group)} items")
+            except Exception as error:
+                results = [error] * len(group)
+            for future, result in zip(futures, results, strict=True):
+                if future.done():
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        group: list[tuple[Item, asyncio.Future[Result]]] = []
+        while self._waiting and len(group) < self._group_size:
+            item, future = self._waiting.popleft()
+            if not future.done():
+                group.append((item, future))
+        return group

@@ -1,0 +1,144 @@
+"""Who is champion: the shipped model, a challenger that has earned it, or the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from moderation.errors import ConflictError, RegistryError
+from moderation.registry import Registry
+from moderation.running import Running
+from moderation.storage import experiments, promotions
+from moderation.storage.ledger import Ledger, now
+from moderation.topology import Topology
+from serve import control
+from serve.experiments.report import report
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What a change of champion touches."""
+
+    cluster: Running | None
+    topology: Topology
+    registry: Registry
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change that was made.
+
+    Attributes:
+        variant: whose champion.
+        from_version: who was it.
+        to_version: who is it.
+    """
+
+    variant: str
+    from_version: int
+    to_version: int
+
+
+def ship(house: House, variant: str) -> int | None:
+    """Register the model that ships as version 1 and champion where the variant has none; its version, if so."""
+    with _champion_lock(house.ledger, variant):
+        if house.registry.alias(variant, "champion") is not None:
+            return None
+        known = house.registry.versions(variant)
+        if known:
+            version = known[-1].version  # registered, and cut off before the alias was set
+        else:
+            folder = house.topology.shipped_folder(variant)
+            version = house.registry.register(variant, folder, evidence={"shipped": True}).version
+        promotions.record(
+            house.ledger, variant, "ship", from_version=None, to_version=version, evidence={"shipped": True}
+        )
+        house.registry.move_alias(variant, "champion", version, expected=None)
+        return version
+
+
+def promote(
+    house: House, variant: str, *, expected: int | None, without_experiment: bool, label: str, progress: Progress
+) -> Change:
+    """Make the challenger champion; running replicas load it, and its experiment ends.
+
+    Args:
+        house: what is touched.
+        variant: whose challenger.
+        expected: the version that must be champion now; None: whichever is.
+        without_experiment: True: do not ask for an experiment's word.
+        label: on which the experiment is judged.
+        progress: told what is waited for.
+
+    Raises:
+        ConflictError: the champion is another one than expected, or the experiment is missing or speaks against it.
+        RegistryError: there is no champion or no challenger.
+    """
+    with _champion_lock(house.ledger, variant):
+        champion = _expected_champion(house.registry, variant, expected)
+        challenger = house.registry.alias(variant, "challenger")
+        if challenger is None:
+            raise RegistryError(f"variant {variant!r} has no challenger; `seawall retrain {variant}` may bring one")
+        evidence: dict[str, object] = {"gate": house.registry.evidence(variant, challenger).get("gate")}
+        experiment = experiments.latest(house.ledger, variant, challenger)
+        if experiment is not None:
+            shown = report(house.ledger, experiment.name, label=label, at=now())
+            evidence["experiment"] = shown.as_dict()
+            if shown.verdict in ("worse", "not enough labels") and not without_experiment:
+                raise ConflictError(f"experiment {experiment.name!r} says of version {challenger}: {shown.verdict}")
+        elif not without_experiment:
+            raise ConflictError(
+                f"version {challenger} was in no experiment; create one, or promote with --without-experiment"
+            )
+        promotions.record(
+            house.ledger, variant, "promote", from_version=champion, to_version=challenger, evidence=evidence
+        )
+        house.registry.move_alias(variant, "champion", challenger, expected=champion)
+        house.registry.move_alias(variant, "challenger", None, expected=challenger)
+        running = experiments.running(house.ledger, variant)
+        if running is not None:
+            experiments.stop(house.ledger, running.name)
+    control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=progress)
+    return Change(variant, champion, challenger)
+
+
+def rollback(house: House, variant: str, *, expected: int | None, progress: Progress) -> Change:
+    """Bring back the champion before this one.
+
+    Raises:
+        ConflictError: the champion is another one than expected, or nothing came before it.
+    """
+    with _champion_lock(house.ledger, variant):
+        champion = _expected_champion(house.registry, variant, expected)
+        before = promotions.predecessor(house.ledger, variant, champion)
+        if before is None:
+            raise ConflictError(
+                f"version {champion} of {variant!r} took over from nobody: there is nothing to go back to"
+            )
+        promotions.record(house.ledger, variant, "rollback", from_version=champion, to_version=before, evidence={})
+        house.registry.move_alias(variant, "champion", before, expected=champion)
+        running = experiments.running(house.ledger, variant)
+        if running is not None:
+            experiments.stop(house.ledger, running.name)
+    control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=progress)
+    return Change(variant, champion, before)
+
+
+@contextmanager
+def _champion_lock(ledger: Ledger, variant: str) -> Iterator[None]:
+    with ledger.lock(f"champion:{variant}", wait=timedelta(seconds=30), hold=timedelta(minutes=5)):
+        yield
+
+
+def _expected_champion(registry: Registry, variant: str, expected: int | None) -> int:
+    champion = registry.champion(variant)
+    if expected is not None and champion != expected:
+        raise ConflictError(
+            f"champion of {variant!r} is version {champion}, expected was {expected}; look again, then decide"
+        )
+    return champion

@@ -1,0 +1,89 @@
+"""`seawall retrain`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from moderation.console import (
+    DEFAULT_TOPOLOGY,
+    JsonOption,
+    LabelOption,
+    TopologyOption,
+    VariantArgument,
+    moment,
+    out,
+    print_json,
+    progress,
+)
+from moderation.registry import Registry
+from moderation.running import find
+from moderation.settings import DEPLOYMENTS, Settings
+from moderation.storage.ledger import Ledger
+from moderation.topology import Topology
+
+
+def retrain(
+    variant: VariantArgument,
+    label: LabelOption = "abuse",
+    until: Annotated[str, typer.Option(help="Leave out posts created later (ISO 8601).")] = "",
+    as_json: JsonOption = False,
+    topology: TopologyOption = DEFAULT_TOPOLOGY,
+) -> None:
+    """Retrain from the champion on the lake's labels; the gate decides whether the result may challenge it."""
+    settings = Settings.from_environment()
+    with progress("retraining") as say:
+        say("joining the Ray cluster")
+        _join(settings)
+        from train.retrain import RetrainConfig
+        from train.retrain import retrain as run
+
+        outcome = run(
+            settings,
+            Topology.load(Path(topology) if topology else DEPLOYMENTS / "local.yaml"),
+            Registry(settings),
+            Ledger(settings.ledger_url),
+            variant,
+            label=label,
+            until=moment(until) if until else None,
+            config=RetrainConfig(),
+            progress=say,
+        )
+    if as_json:
+        gate = outcome.verdict.as_dict()
+        print_json(
+            {
+                "request": outcome.request.request_id,
+                "version": outcome.version,
+                "passed": outcome.verdict.passed,
+                "rows": outcome.rows,
+                "gate": gate,
+            }
+        )
+        return
+    table = Table("check", "passed", "reason")
+    for check in outcome.verdict.checks:
+        table.add_row(check.name, "[green]yes[/]" if check.passed else "[red]no[/]", check.reason)
+    out.print(table)
+    verdict = "may challenge the champion" if outcome.verdict.passed else "is refused"
+    out.print(f"{variant}@{outcome.version} {verdict}; rows {outcome.rows}")
+
+
+def _join(settings: Settings) -> None:
+    """Join the running cluster, or start one for the time of the command."""
+    running = find(settings)
+    os.environ.update(settings.environment() | ({} if running is None else running.environment()))
+    import ray
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if running is not None:
+        ray.init(address=running.address, **quiet)
+    else:
+        ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, **quiet)

@@ -1,0 +1,107 @@
+"""Champion and challenger on the same rows: the holdout that training never saw, and the anchor texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ray.data import Dataset
+
+from moderation.metrics import Bools
+from moderation.models import TextClassifier, load_text_classifier
+from moderation.policy import Rule, threshold_of
+from moderation.preprocess.words import words_of
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """One label's rows, judged by both models, each at the threshold that it would ship with.
+
+    Attributes:
+        truth: what people said.
+        champion: flagged by the champion.
+        challenger: flagged by the challenger.
+        units: who wrote each row.
+        drifted: holds a word that the drift alert named as new.
+    """
+
+    truth: Bools
+    champion: Bools
+    challenger: Bools
+    units: list[str]
+    drifted: Bools
+
+    def where(self, chosen: Bools) -> Paired:
+        """Some of the rows."""
+        units = [unit for unit, keep in zip(self.units, chosen, strict=True) if keep]
+        return Paired(self.truth[chosen], self.champion[chosen], self.challenger[chosen], units, self.drifted[chosen])
+
+
+@lru_cache(maxsize=4)
+def _model(folder: Path) -> TextClassifier:
+    return load_text_classifier(folder)
+
+
+def thresholds(champion: Path, challenger: Path, label: str, rule: Rule) -> tuple[float | None, float | None]:
+    """The thresholds that the rule comes to on each model's own operating curve; None: none meets it."""
+    return (
+        threshold_of(_model(champion).card.operating_curves.get(label), rule.objective, rule.prevalence),
+        threshold_of(_model(challenger).card.operating_curves.get(label), rule.objective, rule.prevalence),
+    )
+
+
+def score_both(
+    dataset: Dataset, champion: Path, challenger: Path, labels: Sequence[str], new_words: frozenset[str]
+) -> pd.DataFrame:
+    """Score a dataset of `train.rows` columns with both models, as Ray Data tasks.
+
+    Returns:
+        Columns `unit`, `created`, `truth`, `drifted` (holds one of `new_words`), and `champion_LABEL` and
+        `challenger_LABEL`, each in [0, 1].
+    """
+
+    def score(batch: pd.DataFrame) -> pd.DataFrame:
+        for name, folder in (("champion", champion), ("challenger", challenger)):
+            confidence = _model(folder).score(list(batch["text"])).confidence
+            for column, label in enumerate(labels):
+                batch[f"{name}_{label}"] = confidence[:, column].astype(np.float64)
+        batch["drifted"] = [not new_words.isdisjoint(words_of(text)) for text in batch["text"]]
+        return batch.drop(columns=["text", "ids", "words"], errors="ignore")
+
+    return dataset.map_batches(score, batch_format="pandas", batch_size=2048).to_pandas()
+
+
+def pair(scored: pd.DataFrame, labels: Sequence[str], label: str, bounds: tuple[float | None, float | None]) -> Paired:
+    """The rows on which people spoke of a label, judged at both thresholds; no threshold flags nothing."""
+    truth = np.array(scored["truth"].tolist(), dtype=np.float64).reshape(-1, len(labels))[:, list(labels).index(label)]
+    known = ~np.isnan(truth)
+    flags = [
+        np.zeros(int(known.sum()), dtype=bool)
+        if bound is None
+        else scored[f"{name}_{label}"].to_numpy()[known] >= bound
+        for name, bound in zip(("champion", "challenger"), bounds, strict=True)
+    ]
+    units = scored["unit"].to_numpy()[known].tolist()
+    return Paired(truth[known] == 1, flags[0], flags[1], units, scored["drifted"].to_numpy(dtype=bool)[known])
+
+
+def anchors(
+    path: Path, champion: Path, challenger: Path, label: str, bounds: tuple[float | None, float | None]
+) -> Paired:
+    """The anchor texts that carry a label, judged like the holdout; each is a unit of its own."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in lines if label in line["labels"]]
+    texts = [line["text"] for line in lines]
+    flags = []
+    for folder, bound in zip((champion, challenger), bounds, strict=True):
+        model = _model(folder)
+        confidence = model.score(texts).confidence[:, model.card.labels.index(label)].astype(np.float64)
+        flags.append(np.zeros(len(texts), dtype=bool) if bound is None else confidence >= bound)
+    truth = np.array([line["labels"][label] for line in lines], dtype=bool)
+    drifted = np.zeros(len(texts), dtype=bool)
+    return Paired(truth, flags[0], flags[1], [line["id"] for line in lines], drifted)
