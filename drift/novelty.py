@@ -1,8 +1,8 @@
 """New words: what traffic says now that nobody said in the reference.
 
 A new slang, a new product, a new rumour shows in the words long before any score moves: a model that has never seen
-a word has no opinion of it. A word is known to a post if another author used it in the reference window; `novel_word_share`
-is the share of a post's words that are not known.
+a word has no opinion of it. A word is known to a post if another author used it in the reference window;
+`novel_word_share` is the share of a post's words that are not known.
 """
 
 from __future__ import annotations

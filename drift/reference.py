@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from drift.window import logged_posts
 from moderation.errors import NotEnoughDataError
-from moderation.models import load_text_classifier
+from moderation.models.load import load_text_classifier
 from moderation.preprocess.features import observe
 from moderation.preprocess.language import Language
 from moderation.registry import Registry

@@ -15,7 +15,8 @@ from rich.console import Console
 from moderation.errors import SeawallError
 from moderation.metrics import Interval
 
-out = Console(soft_wrap=True)
+_WIDTH = None if sys.stdout.isatty() else 140
+out = Console(soft_wrap=True, width=_WIDTH)
 """Results."""
 err = Console(stderr=True, soft_wrap=True)
 """Progress and errors."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from moderation.errors import ConflictError, RegistryError
-from moderation.models.base import CARD, Card
+from moderation.models.card import CARD, Card
 from moderation.settings import Settings
 
 if TYPE_CHECKING:

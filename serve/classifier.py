@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from ray import serve as ray_serve
 
-from moderation.models import TextClassifier, load_text_classifier
+from moderation.models.base import TextClassifier
+from moderation.models.load import load_text_classifier
 from moderation.registry import Registry
 from moderation.settings import Settings
-
-
-class ClassifierConfig(TypedDict):
-    """The deployment's `user_config`: changing it makes running replicas load other weights, without a restart."""
-
-    variant: str
-    version: int
+from serve.names import ClassifierConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,7 @@ def _moderate_samples(running: Running) -> None:
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    table = Table(Column("post", no_wrap=True, max_width=40), "lang", "decision", "why", "abuse", "hate", "model", "ms")
+    table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", "abuse", "hate", "model", "ms")
     for text, decision in rows:
         labels = decision["labels"]
         flagged = [f"{name} >= {label['threshold']:.2f}" for name, label in labels.items() if label["flagged"]]

@@ -20,10 +20,8 @@ from moderation.running import Running
 from moderation.storage import experiments
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
-from serve.classifier import ClassifierConfig
 from serve.experiments.split import Arm, split_of
-from serve.moderator import GatewayConfig
-from serve.names import GATEWAY, application_of
+from serve.names import GATEWAY, ClassifierConfig, GatewayConfig, application_of
 
 Config = dict[str, Any]
 

@@ -16,7 +16,7 @@ from ray import serve as ray_serve
 from starlette.exceptions import HTTPException
 
 from moderation.errors import ConflictError, NotFoundError
-from moderation.models.base import Card
+from moderation.models.card import Card
 from moderation.posts import Decision, Identifier, LabelIn, LabelLineError, LabelsOut, ModerateIn, ModerateOut, PostIn
 from moderation.registry import Registry
 from moderation.settings import Settings
@@ -25,8 +25,8 @@ from moderation.topology import Topology
 from serve.classifier import GroupScores
 from serve.experiments.split import Arm
 from serve.grouping import QueueFullError
-from serve.moderator import GatewayConfig, Moderator
-from serve.names import application_of
+from serve.moderator import Moderator
+from serve.names import GatewayConfig, application_of
 from serve.problems import Problem, invalid
 from serve.wire import body_schema, check_media_type, json_reply, read_bounded
 

@@ -8,9 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypedDict
 
-from moderation.models.base import Card
+from moderation.models.card import Card
 from moderation.policy import Scored
 from moderation.posts import (
     Decision,
@@ -35,12 +34,6 @@ logger = logging.getLogger("ray.serve")
 
 Score = Callable[[str, Arm, list[str], float], Awaitable[GroupScores]]
 """Variant, arm, texts, deadline -> scores."""
-
-
-class GatewayConfig(TypedDict):
-    """The gateway's `user_config`: the running experiment of each variant that has one."""
-
-    splits: dict[str, Split]
 
 
 @dataclass(frozen=True, slots=True)

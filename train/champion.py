@@ -15,8 +15,8 @@ import pandas as pd
 import typer
 
 from moderation.metrics import cluster_bootstrap, precision_interval, recall_interval, roc_auc
-from moderation.models import load_text_classifier
-from moderation.models.base import CARD, Card
+from moderation.models.card import CARD, Card
+from moderation.models.load import load_text_classifier
 from moderation.preprocess.ngrams import NgramConfig
 from moderation.settings import DEPLOYMENTS
 

@@ -13,7 +13,8 @@ import pandas as pd
 from ray.data import Dataset
 
 from moderation.metrics import Bools
-from moderation.models import TextClassifier, load_text_classifier
+from moderation.models.base import TextClassifier
+from moderation.models.load import load_text_classifier
 from moderation.policy import Rule, threshold_of
 from moderation.preprocess.words import words_of
 

@@ -25,7 +25,7 @@ from ray.train.torch import TorchTrainer
 from sklearn.linear_model import LogisticRegression
 
 from moderation.errors import NotEnoughDataError
-from moderation.models.base import Card
+from moderation.models.card import Card
 from moderation.models.ngram import SEEN_BITS, NgramClassifier, NgramModule, new_card_config, remember_words
 from moderation.models.operating import OperatingCurve
 from moderation.preprocess.ngrams import NgramConfig
@@ -124,7 +124,7 @@ def _worker(config: dict[str, Any]) -> None:
 def _parent(plan: Plan) -> NgramClassifier | None:
     if plan.parent is None:
         return None
-    from moderation.models import load_text_classifier
+    from moderation.models.load import load_text_classifier
 
     loaded = load_text_classifier(Registry(Settings.from_environment()).fetch(*plan.parent))
     if not isinstance(loaded, NgramClassifier) or loaded.card.labels != plan.labels or loaded.config != plan.ngrams:

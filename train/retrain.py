@@ -15,7 +15,7 @@ from ray.data import Dataset
 from ray.data.expressions import col
 
 from moderation.errors import ConflictError, NotEnoughDataError
-from moderation.models import load_text_classifier
+from moderation.models.load import load_text_classifier
 from moderation.models.ngram import NgramClassifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings

@@ -6,12 +6,11 @@ A folder holds `model.safetensors` (the weights) and `model.json` (everything el
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moderation.errors import ModelError
-from moderation.models.operating import OperatingCurve
+from moderation.models.card import CARD, Card
 from moderation.preprocess.text import TEXT_VERSION, normalise
 
 WEIGHTS = "model.safetensors"
-CARD = "model.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,62 +35,6 @@ class TextScores:
 
     confidence: npt.NDArray[np.float32]
     unseen_word_share: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """All of a model that is not weights. Stored as JSON beside them."""
-
-    architecture: str
-    """`ngram`, ...: which class reads the weights."""
-    labels: tuple[str, ...]
-    """What it scores, in the order of its outputs."""
-    languages: tuple[str, ...]
-    """ISO codes that it was trained on; others are scored, and marked."""
-    preprocessing: str
-    """Version of `preprocess.text`; another one is refused."""
-    config: dict[str, Any]
-    """The architecture's own configuration."""
-    calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Platt scaling per label (Platt, 1999): confidence = sigmoid(slope * logit + intercept)."""
-    operating_curves: dict[str, OperatingCurve] = field(default_factory=dict)
-    """Per label, measured on validation rows after calibration."""
-    about: dict[str, Any] = field(default_factory=dict)
-    """The model card for people: data, split, metrics, licence, parent version."""
-    weights_sha256: str = ""
-    """Of the weights file; checked when it is loaded."""
-
-    def to_json(self) -> str:
-        """As stored, one field a line."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Card:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ModelError: a field is missing or of another kind.
-        """
-        try:
-            raw = json.loads(text)
-            known = {item.name for item in fields(cls)}
-            values = {name: value for name, value in raw.items() if name in known}
-            values["labels"] = tuple(raw["labels"])
-            values["languages"] = tuple(raw["languages"])
-            values["calibration"] = {name: (pair[0], pair[1]) for name, pair in raw["calibration"].items()}
-            values["operating_curves"] = {
-                name: OperatingCurve(
-                    thresholds=tuple(curve["thresholds"]),
-                    recall=tuple(curve["recall"]),
-                    false_positive_rate=tuple(curve["false_positive_rate"]),
-                    positives=curve["positives"],
-                    negatives=curve["negatives"],
-                )
-                for name, curve in raw["operating_curves"].items()
-            }
-            return cls(**values)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(f"{CARD} cannot be read: {type(error).__name__}: {error}") from error
 
 
 class TextClassifier(ABC):

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from moderation.errors import ModelError
-from moderation.models.base import Card, TextClassifier
+from moderation.models.base import TextClassifier
+from moderation.models.card import Card
 from moderation.preprocess.ngrams import Bags, NgramConfig, UInt64s, hash_ngrams
 
 SEEN_BITS = 2**20

@@ -1,0 +1,47 @@
+# make up    set up and run Seawall          make test  set up and pass all tests
+# make loop  the whole loop on simulated traffic         make help  the rest
+.DEFAULT_GOAL := help
+.PHONY: help setup up down loop test unit lint champion bench
+
+PYTHON ?= python3.11
+SCENARIO ?= slang
+BIN := .venv/bin
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+setup: .venv/ready ## the virtual environment, with pinned dependencies
+
+# Made again when what is pinned, or needed, has changed.
+.venv/ready: constraints.txt pyproject.toml
+	@echo "setting up .venv: some minutes the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet \
+		--constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+up: setup ## run Seawall at http://127.0.0.1:8000, until Ctrl-C
+	@$(BIN)/seawall up
+
+down: setup ## end what `seawall up --detach` left running
+	@$(BIN)/seawall down
+
+loop: setup ## simulated days, from a post to a promotion; SCENARIO=slang|calm|flipped
+	@$(BIN)/python -m tests.end_to_end.scenario --name $(SCENARIO)
+
+lint: setup ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+unit: setup ## fast tests only
+	@$(BIN)/python -m pytest -m "not slow"
+
+test: setup lint ## style, types, all tests
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+bench: setup ## posts a second, and where the time goes
+	@$(BIN)/python -m tests.benchmarks.single_put
+
+champion: setup ## train the model that ships, from the corpora in DATA
+	@$(BIN)/python -m train.champion $(if $(DATA),--data $(DATA))

@@ -1,0 +1,68 @@
+"""All of a model that is not weights: what it scores, how it was calibrated, where it came from. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from moderation.errors import ModelError
+from moderation.models.operating import OperatingCurve
+
+CARD = "model.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """All of a model that is not weights. Stored as JSON beside them."""
+
+    architecture: str
+    """`ngram`, ...: which class reads the weights."""
+    labels: tuple[str, ...]
+    """What it scores, in the order of its outputs."""
+    languages: tuple[str, ...]
+    """ISO codes that it was trained on; others are scored, and marked."""
+    preprocessing: str
+    """Version of `preprocess.text`; another one is refused."""
+    config: dict[str, Any]
+    """The architecture's own configuration."""
+    calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Platt scaling per label (Platt, 1999): confidence = sigmoid(slope * logit + intercept)."""
+    operating_curves: dict[str, OperatingCurve] = field(default_factory=dict)
+    """Per label, measured on validation rows after calibration."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """The model card for people: data, split, metrics, licence, parent version."""
+    weights_sha256: str = ""
+    """Of the weights file; checked when it is loaded."""
+
+    def to_json(self) -> str:
+        """As stored, one field a line."""
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Card:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ModelError: a field is missing or of another kind.
+        """
+        try:
+            raw = json.loads(text)
+            known = {item.name for item in fields(cls)}
+            values = {name: value for name, value in raw.items() if name in known}
+            values["labels"] = tuple(raw["labels"])
+            values["languages"] = tuple(raw["languages"])
+            values["calibration"] = {name: (pair[0], pair[1]) for name, pair in raw["calibration"].items()}
+            values["operating_curves"] = {
+                name: OperatingCurve(
+                    thresholds=tuple(curve["thresholds"]),
+                    recall=tuple(curve["recall"]),
+                    false_positive_rate=tuple(curve["false_positive_rate"]),
+                    positives=curve["positives"],
+                    negatives=curve["negatives"],
+                )
+                for name, curve in raw["operating_curves"].items()
+            }
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(f"{CARD} cannot be read: {type(error).__name__}: {error}") from error
