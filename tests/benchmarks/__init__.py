@@ -1,0 +1,1 @@
+"""What costs what. Each benchmark ends in one line of JSON."""
