@@ -126,6 +126,17 @@ class Policy:
         """The rules that hold in a region."""
         return self._regions.get(region, self._rules)
 
+    def objective(self, label: str, region: str = "*") -> Objective:
+        """What a label's threshold is chosen for.
+
+        Raises:
+            ConfigError: the policy has no rule for the label.
+        """
+        rule = self.rules(region).get(label)
+        if rule is None:
+            raise ConfigError(f"policy {self.version}: labels", f"no rule for {label!r}")
+        return Objective.parse(rule.objective)
+
     def decide(
         self, scores: Mapping[str, Scored], *, region: str, links: Sequence[LinkDecision], now: datetime
     ) -> Verdict:

@@ -7,25 +7,13 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from moderation.labels import BY_NAME, Mode
 
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._~-]*$"
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=IDENTIFIER)]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
-
-
-def _encodable(text: str) -> str:
-    # JSON can spell lone surrogates, which no database or UTF-8 reply can carry.
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"holds a lone surrogate at character {error.start}; it is not valid Unicode text") from error
-    return text
-
-
-Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class _Wire(BaseModel):
@@ -36,13 +24,13 @@ class PostIn(_Wire):
     """The body of `PUT /v1/posts/{post_id}`."""
 
     author_id: Identifier
-    community: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
+    community: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     region: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = Field(description="ISO 3166-1 alpha-2")
     language: LanguageCode | None = Field(default=None, description="ISO 639; detected where absent")
     created_at: AwareDatetime = Field(description="When the post was written or last edited, with its offset from UTC")
-    text: Text
+    text: str
     media: list[Any] = Field(default_factory=list, max_length=0, description="Empty for now")
-    author: dict[str, float | bool | Text | None] = Field(
+    author: dict[str, float | bool | str | None] = Field(
         default_factory=dict, max_length=50, description="Profile features that the platform knows, logged as told"
     )
 
@@ -143,8 +131,8 @@ class Decision(_Wire):
 class TextFeature(_Wire):
     """One text to score."""
 
-    id: Annotated[Text, StringConstraints(min_length=1, max_length=128)]
-    text: Text
+    id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    text: str
     language: LanguageCode | None = None
 
 
@@ -184,7 +172,7 @@ class ModerateOut(_Wire):
 class LabelIn(_Wire):
     """One line of `POST /v1/labels`: what a person, or the platform, says of a post."""
 
-    id: Annotated[Text, StringConstraints(min_length=1, max_length=128)] = Field(description="Idempotency key")
+    id: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(description="Idempotency key")
     post_id: Identifier
     content_version: int | None = Field(default=None, ge=1, description="The newest where absent")
     labels: dict[str, bool] = Field(min_length=1, description="An absent label is unknown, not false")

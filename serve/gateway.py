@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ray import serve as ray_serve
+from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from moderation.errors import ConflictError, NotFoundError
@@ -91,18 +92,28 @@ class Gateway:
         self._ledger = Ledger(settings.ledger_url)
         self._topology = Topology.load(Path(topology))
         self._bounds = self._topology.gateway
+        self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)
         self._moderator = Moderator(self._topology, self._ledger, self._score, self._read_card)
 
     def reconfigure(self, config: GatewayConfig) -> None:
         """Take over which experiments run."""
         self._moderator.splits = config["splits"]
+        # A challenger's application may have gone and come back since its handle was made.
+        self._handles = {key: handle for key, handle in self._handles.items() if key[1] == "champion"}
 
     def _read_card(self, variant: str, version: int) -> Card:
         return self._card(variant, version)
 
+    def _handle(self, variant: str, arm: Arm) -> DeploymentHandle:
+        # Kept: looking one up asks Serve's controller, and each handle learns the replicas' load anew.
+        key = (variant, arm)
+        if key not in self._handles:
+            self._handles[key] = ray_serve.get_deployment_handle("classifier", application_of(variant, arm))
+        return self._handles[key]
+
     async def _score(self, variant: str, arm: Arm, texts: list[str], deadline: float) -> GroupScores:
-        handle = ray_serve.get_deployment_handle("classifier", application_of(variant, arm))
+        handle = self._handle(variant, arm)
         scored: GroupScores = await asyncio.wait_for(
             handle.score.remote(texts, deadline), self._bounds.deadline_ms / 1000
         )
@@ -219,7 +230,7 @@ class Gateway:
         return json_reply(json.dumps({"status": "ready", "models": models}))
 
     async def _version(self, variant: str, arm: Arm) -> int:
-        handle = ray_serve.get_deployment_handle("classifier", application_of(variant, arm))
+        handle = self._handle(variant, arm)
         return int(await asyncio.wait_for(handle.version.remote(), _READY_WITHIN_S))
 
     async def _read(self, request: Request, model: type[Body]) -> Body:

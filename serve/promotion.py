@@ -87,7 +87,9 @@ def promote(
         evidence: dict[str, object] = {"gate": house.registry.evidence(variant, challenger).get("gate")}
         experiment = experiments.latest(house.ledger, variant, challenger)
         if experiment is not None:
-            shown = report(house.ledger, experiment.name, label=label, at=now())
+            shown = report(
+                house.ledger, experiment.name, label=label, objective=house.topology.policy.objective(label), at=now()
+            )
             evidence["experiment"] = shown.as_dict()
             if shown.verdict in ("worse", "not enough labels") and not without_experiment:
                 raise ConflictError(f"experiment {experiment.name!r} says of version {challenger}: {shown.verdict}")

@@ -75,9 +75,15 @@ def ramp(
 
 
 @app.command()
-def report(name: NameArgument, label: LabelOption = "abuse", as_json: JsonOption = False) -> None:
+def report(
+    name: NameArgument,
+    label: LabelOption = "abuse",
+    as_json: JsonOption = False,
+    topology: TopologyOption = DEFAULT_TOPOLOGY,
+) -> None:
     """Precision and recall an arm, with 95 % intervals, on posts that were drawn for labelling at random."""
-    found = measure(load_house().ledger, name, label=label, at=now())
+    house = load_house(topology)
+    found = measure(house.ledger, name, label=label, objective=house.topology.policy.objective(label), at=now())
     if as_json:
         print_json(found.as_dict())
     else:
@@ -127,4 +133,4 @@ def _print(report: Report) -> None:
         table.add_row(name, str(versions[name]), *map(str, counts), show(arm.precision), show(arm.recall))
     table.add_row("difference", "", "", "", "", show(report.precision_difference), show(report.recall_difference))
     out.print(table)
-    out.print(f"challenger: {report.verdict}")
+    out.print(f"under {report.objective}, the challenger is: {report.verdict}")

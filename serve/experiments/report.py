@@ -7,6 +7,7 @@ the inverse of their sampling probability. Intervals resample authors, because t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from moderation.metrics import (
     precision_interval,
     recall_interval,
 )
+from moderation.models.operating import Objective
 from moderation.storage import experiments
 from moderation.storage.experiments import Experiment, JudgedPost
 from moderation.storage.ledger import Ledger
@@ -60,7 +62,9 @@ class Report:
         arms: by name.
         precision_difference: challenger minus champion, with a 95 % interval.
         recall_difference: likewise.
-        verdict: `worse` where either interval lies below 0, else `better` where one lies above.
+        objective: of the policy, which says what matters: under `precision>=0.9` precision must hold and recall gain.
+        verdict: `better` where the metric that the objective leaves free gains, by its whole interval; `worse` where it
+            loses, or where the objective's metric loses, by its whole interval, and lies below the bound.
         until: what was decided later is not in it.
     """
 
@@ -69,6 +73,7 @@ class Report:
     arms: dict[Arm, ArmReport]
     precision_difference: Interval
     recall_difference: Interval
+    objective: Objective
     verdict: Verdict
     until: datetime
 
@@ -96,6 +101,7 @@ class Report:
             },
             "precision_difference": self.precision_difference.as_dict(),
             "recall_difference": self.recall_difference.as_dict(),
+            "objective": str(self.objective),
             "verdict": self.verdict,
             "until": self.until.isoformat(),
         }
@@ -117,8 +123,8 @@ class _Rows:
         return _Rows(self.truth[chosen], self.flagged[chosen], self.weights[chosen], self.challenger[chosen], authors)
 
 
-def report(ledger: Ledger, name: str, *, label: str, at: datetime) -> Report:
-    """Compare the arms of an experiment on one label.
+def report(ledger: Ledger, name: str, *, label: str, objective: Objective, at: datetime) -> Report:
+    """Compare the arms of an experiment on one label, under the policy's objective for it.
 
     Raises:
         NotFoundError: there is no such experiment.
@@ -129,7 +135,8 @@ def report(ledger: Ledger, name: str, *, label: str, at: datetime) -> Report:
     arms = {arm: _arm([post for post in judged if post.arm == arm], rows.of(arm)) for arm in ARMS}
     precision = _difference(rows, "precision")
     recall = _difference(rows, "recall")
-    return Report(experiment, label, arms, precision, recall, _verdict(precision, recall), at)
+    verdict = _verdict(objective, arms["challenger"], {"precision": precision, "recall": recall})
+    return Report(experiment, label, arms, precision, recall, objective, verdict, at)
 
 
 def _rows(judged: list[JudgedPost], label: str) -> _Rows:
@@ -169,12 +176,15 @@ def _difference(rows: _Rows, metric: Literal["precision", "recall"]) -> Interval
     return cluster_bootstrap(statistic, rows.authors)
 
 
-def _verdict(precision: Interval, recall: Interval) -> Verdict:
-    known = [interval for interval in (precision, recall) if interval.low is not None and interval.high is not None]
-    if len(known) < 2:
+def _verdict(
+    objective: Objective, challenger: ArmReport, differences: Mapping[Literal["precision", "recall"], Interval]
+) -> Verdict:
+    """Judge by what the policy asks for: the objective's metric must hold its bound, the other one must gain."""
+    guarded = differences[objective.metric]
+    free = differences["recall" if objective.metric == "precision" else "precision"]
+    kept = challenger.precision if objective.metric == "precision" else challenger.recall
+    if guarded.high is None or free.low is None or free.high is None or kept.value is None:
         return "not enough labels"
-    if any(interval.high is not None and interval.high < 0 for interval in known):
+    if free.high < 0 or (guarded.high < 0 and kept.value < objective.bound):
         return "worse"
-    if any(interval.low is not None and interval.low > 0 for interval in known):
-        return "better"
-    return "no difference shown"
+    return "better" if free.low > 0 else "no difference shown"

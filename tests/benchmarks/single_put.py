@@ -1,4 +1,4 @@
-"""Posts a second by single PUT over the same model offline: `make bench`. Needs a running Seawall (`seawall up --detach`).
+"""Posts a second by single PUT over the same model offline: `make bench`, which starts a Seawall and ends it.
 
 Closed loop, keep-alive connections, over distinct texts; the client shares the two cores with the service, and its own
 CPU-seconds are told. Offline is the same preprocessing and model in one process with one thread, in batches of 64.
@@ -33,6 +33,7 @@ from moderation.running import require
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage.ledger import Entry, Ledger, now
 from moderation.topology import Topology
+from tests.end_to_end.service import Service, running_service
 from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 
 
@@ -171,12 +172,18 @@ def main(
     connections: Annotated[int, typer.Option(help="Clients at a time.", min=1)] = 16,
 ) -> None:
     """Alternate served and offline runs; the last line is one JSON document."""
-    running = require(Settings.from_environment())
+    with tempfile.TemporaryDirectory() as folder, running_service(Path(folder) / "home", quiet=True) as service:
+        print(json.dumps(measure(service, posts, rounds, connections)))
+
+
+def measure(service: Service, posts: int, rounds: int, connections: int) -> dict[str, Any]:
+    """Everything that is told of a run."""
+    running = require(Settings(service.home, "", ""))
     traffic = day_of_traffic(TrafficConfig(posts_per_day=posts, seed=11), 1)
     served(running.port, traffic[:200], connections)
     ratios, rates, offline_rates, latencies, client_cpu = [], [], [], [], []
-    service = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
-    cpu_before = sum(sum(process.cpu_times()[:2]) for process in service)
+    processes = [psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)]
+    cpu_before = sum(sum(process.cpu_times()[:2]) for process in processes)
     for number in range(rounds):
         rate, waits, cpu = served(running.port, traffic, connections)
         alone = offline(traffic)
@@ -186,9 +193,9 @@ def main(
         latencies += waits
         client_cpu.append(cpu)
         print(f"round {number + 1}: {rate:.0f} posts/s served, {alone:.0f} offline", file=sys.stderr)
-    cpu_after = sum(sum(process.cpu_times()[:2]) for process in service)
+    cpu_after = sum(sum(process.cpu_times()[:2]) for process in processes)
     cuts = statistics.quantiles(latencies, n=1000)
-    summary = {
+    return {
         "benchmark": "single_put",
         "connections": connections,
         "posts": posts,
@@ -199,10 +206,9 @@ def main(
         "latency_ms": {"p50": round(cuts[499], 1), "p99": round(cuts[989], 1), "p99.9": round(cuts[998], 1)},
         "service_cpu_s_per_1000": round((cpu_after - cpu_before) / (posts * rounds) * 1000, 2),
         "client_cpu_s_per_1000": round(statistics.median(client_cpu), 2),
-        "memory_mb": round(sum(process.memory_info().rss for process in service) / 1e6),
+        "memory_mb": round(sum(process.memory_info().rss for process in processes) / 1e6),
         "stages_us_per_post": stages(traffic),
     }
-    print(json.dumps(summary))
 
 
 def _spread(values: Sequence[float], digits: int) -> dict[str, float]:

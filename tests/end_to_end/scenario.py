@@ -11,19 +11,15 @@ Three scenarios:
     flipped  the slang comes, and its labels are wrong: the gate refuses
 
 Prevalence is raised to 8 % ordinary abuse and 10 % slang, so that one day's recall means something. Recall and
-precision in the table are of the decisions as they were answered, against the simulation's truth, which the commands never see.
+precision in the table are of the decisions as they were answered, against the simulation's truth, which the commands
+never see.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -38,6 +34,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tests.end_to_end.service import Service, running_service
 from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 
 Name = Literal["slang", "calm", "flipped"]
@@ -76,7 +73,13 @@ class Day:
     versions: dict[str, int] = field(default_factory=dict)
     drift: str = ""
     events: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def note(self, mark: str, event: str) -> None:
+        """Keep what happened in the evening: in a word or two for the plot, whole for the table."""
+        self.marks.append(mark)
+        self.events.append(event)
 
 
 class Scenario:
@@ -84,15 +87,15 @@ class Scenario:
 
     Args:
         name: which scenario.
-        home: SEAWALL_HOME of the service, which must be running.
-        url: of the service.
+        service: that runs, with an empty ledger.
         traffic: of the simulation.
         review: of the people.
     """
 
-    def __init__(self, name: Name, home: Path, url: str, traffic: TrafficConfig, review: ReviewConfig) -> None:
+    def __init__(self, name: Name, service: Service, traffic: TrafficConfig, review: ReviewConfig) -> None:
         self.name = name
-        self.url = url
+        self.url = service.url
+        self.seawall = service.ask
         self.traffic = traffic
         self.review = review
         self.days: list[Day] = []
@@ -102,16 +105,6 @@ class Scenario:
         self.promoted: dict[str, Any] | None = None
         self.failed_requests = 0
         self._share = 0.0
-        self._environment = os.environ | {"SEAWALL_HOME": str(home)}
-
-    def seawall(self, *arguments: str) -> dict[str, Any]:
-        """Run a command with `--json`; its document. A failure shows what the command said."""
-        command = [str(Path(sys.executable).with_name("seawall")), *arguments, "--json"]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"seawall {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
-        document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return document
 
     def run_day(self, number: int) -> Day:
         """Traffic, labels, and what whoever is on duty does in the evening."""
@@ -202,7 +195,7 @@ class Scenario:
         day.drift = str(checked["status"])
         if checked["status"] == "alert":
             self.alerts.append(checked)
-            day.events.append(f"alert: {checked['note']}")
+            day.note("alert", f"alert: {checked['note']}")
         status = self.seawall("status")["variants"][VARIANT]
         if status["experiment"] is not None:
             self._judge_experiment(day, status)
@@ -214,27 +207,27 @@ class Scenario:
         self.retrains.append(outcome)
         if not outcome["passed"]:
             reasons = "; ".join(c["reason"] for c in outcome["gate"]["checks"] if not c["passed"])
-            day.events.append(f"version {outcome['version']} refused: {reasons}")
+            day.note("gate refuses", f"version {outcome['version']} refused: {reasons}")
             return
         self.seawall("experiment", "create", f"day-{day.day}", "--variant", VARIANT, "--share", "0.2")
         self._share = 0.2
-        day.events.append(f"version {outcome['version']} passed the gate, challenges at 20 %")
+        day.note("gate passes", f"version {outcome['version']} passed the gate, challenges at 20 %")
 
     def _judge_experiment(self, day: Day, status: dict[str, Any]) -> None:
         name = status["experiment"]["name"]
         if self._share < 0.5:
             self.seawall("experiment", "ramp", name, "--share", "0.5")
             self._share = 0.5
-            day.events.append("ramped to 50 %")
+            day.note("ramp to 50 %", "ramped to 50 %")
             return
         report = self.seawall("experiment", "report", name)
         self.reports.append(report)
-        day.events.append(f"experiment: {report['verdict']}")
+        day.note(report["verdict"], f"experiment: {report['verdict']}")
         if report["verdict"] == "better":
             with self._traffic_meanwhile():
                 self.promoted = self.seawall("promote", VARIANT, "--expect", str(status["champion"]))
             self._share = 0.0
-            day.events.append(f"version {self.promoted['to']} promoted")
+            day.note("promotion", f"version {self.promoted['to']} promoted")
 
     @contextmanager
     def _traffic_meanwhile(self) -> Iterator[None]:
@@ -332,19 +325,20 @@ def plot(scenario: Scenario, path: Path) -> None:
         axes.plot(*zip(*slang, strict=True), ":", color="#c1121f", label="recall, slang", lw=2)
     axes.plot(days, [day.precision for day in scenario.days], "-", color="#a3b18a", label="precision")
     for day in scenario.days:
-        for index, event in enumerate(day.events):
+        if day.marks:
             axes.axvline(day.day + 0.5, color="#999999", lw=0.7)
-            said = event if len(event) < 44 else event[:43] + "…"
-            axes.text(day.day + 0.53, 0.02 + 0.05 * index, said, fontsize=7, rotation=90, va="bottom")
-    axes.set(xlabel="simulated day", ylabel="share", ylim=(0, 1.03), title=f"scenario {scenario.name!r}", xticks=days)
+            axes.text(day.day + 0.52, 1.1, "\n".join(day.marks), fontsize=8, va="top")
+    axes.set(xlabel="simulated day", ylabel="share", ylim=(0, 1.12), title=f"scenario {scenario.name!r}", xticks=days)
     axes.legend(loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def run(scenario: Scenario, days: int) -> dict[str, Any]:
-    """Run all days; everything worth keeping, as JSON."""
+def run(name: Name, service: Service, *, days: int, posts: int, seed: int) -> tuple[dict[str, Any], Scenario]:
+    """Run a scenario's days; everything worth keeping as JSON, and the scenario."""
+    traffic = TrafficConfig(posts_per_day=posts, seed=seed, slang_share=0.0 if name == "calm" else 0.1)
+    scenario = Scenario(name, service, traffic, ReviewConfig())
     before = scenario.probe()
     for number in range(1, days + 1):
         day = scenario.run_day(number)
@@ -352,11 +346,9 @@ def run(scenario: Scenario, days: int) -> dict[str, Any]:
         console.print(f"day {number}: {day.posts} posts, recall {day.recall:.2f}, {said} ({day.seconds:.0f} s)")
     after = scenario.probe()
     console.print(table_of(scenario.days))
-    console.print(
-        f"{PROBE!r}: {before['model']} said {before['abuse']:.2f}, {after['model']} says {after['abuse']:.2f}"
-    )
-    return {
-        "scenario": scenario.name,
+    console.print(f"{PROBE!r}: {before['model']} says {before['abuse']:.2f}, {after['model']} {after['abuse']:.2f}")
+    summary = {
+        "scenario": name,
         "days": [asdict(day) for day in scenario.days],
         "alerts": scenario.alerts,
         "retrains": scenario.retrains,
@@ -366,6 +358,7 @@ def run(scenario: Scenario, days: int) -> dict[str, Any]:
         "probe": {"before": before, "after": after},
         "broken_promises": scenario.broken_promises(),
     }
+    return summary, scenario
 
 
 def main(
@@ -379,21 +372,8 @@ def main(
         raise typer.BadParameter(f"scenario is {name!r}; known are {', '.join(DAYS)}")
     chosen: Name = name  # type: ignore[assignment]  # checked above
     begun = time.monotonic()
-    home = out.resolve() / chosen / "home"
-    environment = os.environ | {"SEAWALL_HOME": str(home)}
-    seawall = str(Path(sys.executable).with_name("seawall"))
-    subprocess.run([seawall, "down"], env=environment, check=True)
-    shutil.rmtree(home, ignore_errors=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    try:
-        subprocess.run([seawall, "up", "--detach", "--port", str(port)], env=environment, check=True)
-        traffic = TrafficConfig(posts_per_day=posts, seed=seed, slang_share=0.0 if chosen == "calm" else 0.1)
-        scenario = Scenario(chosen, home, f"http://127.0.0.1:{port}", traffic, ReviewConfig())
-        summary = run(scenario, DAYS[chosen])
-    finally:
-        subprocess.run([seawall, "down"], env=environment, check=True)
+    with running_service(out / chosen / "home") as service:
+        summary, scenario = run(chosen, service, days=DAYS[chosen], posts=posts, seed=seed)
     summary["seconds"] = round(time.monotonic() - begun, 1)
     target = out / chosen
     plot(scenario, target / "loop.png")

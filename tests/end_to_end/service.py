@@ -1,0 +1,72 @@
+"""A Seawall of one's own: started by the real command on a free port, with a home of its own, and ended again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SEAWALL = str(Path(sys.executable).with_name("seawall"))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running Seawall."""
+
+    home: Path
+    """Its SEAWALL_HOME."""
+    port: int
+    """Of its HTTP."""
+
+    @property
+    def url(self) -> str:
+        """Where posts are put."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """For commands that speak of this Seawall."""
+        return os.environ | {"SEAWALL_HOME": str(self.home)}
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a `seawall` command; whatever it ends with is the caller's to judge."""
+        command = [SEAWALL, *arguments]
+        return subprocess.run(command, env=self.environment(), capture_output=True, text=True, check=False)
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """Run a command with `--json`; its document. A failure shows what the command said."""
+        done = self.run(*arguments, "--json")
+        if done.returncode != 0:
+            raise RuntimeError(f"seawall {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+        document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return document
+
+
+@contextmanager
+def running_service(home: Path, *, quiet: bool = False) -> Iterator[Service]:
+    """Start a Seawall with an empty home, and end it.
+
+    Args:
+        home: emptied first; a Seawall that still runs there is ended.
+        quiet: True: keep what `up` prints to oneself, unless it fails.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        service = Service(home.resolve(), probe.getsockname()[1])
+    service.run("down")
+    shutil.rmtree(home, ignore_errors=True)
+    command = [SEAWALL, "up", "--detach", "--port", str(service.port)]
+    try:
+        done = subprocess.run(command, env=service.environment(), capture_output=quiet, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"seawall up ended with {done.returncode}\n{done.stderr or ''}")
+        yield service
+    finally:
+        service.run("down")

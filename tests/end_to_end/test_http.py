@@ -1,0 +1,354 @@
+"""The HTTP surface of a running Seawall, as a platform meets it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from moderation.labels import BY_NAME
+from moderation.posts import Decision
+from moderation.running import find
+from moderation.settings import Settings
+from moderation.storage.ledger import Ledger
+from tests.end_to_end.service import Service
+
+pytestmark = pytest.mark.slow
+
+ABUSE = "you are such a stupid bitch, shut the fuck up you worthless piece of trash"
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def a_post(text: str = "the tomatoes are ripe", **changes: Any) -> dict[str, Any]:
+    return {
+        "author_id": "u-1",
+        "community": "gardening",
+        "region": "US",
+        "created_at": "2020-01-01T00:00:00Z",
+        "text": text,
+    } | changes
+
+
+def new_id() -> str:
+    return f"t-{uuid.uuid4().hex}"
+
+
+def the_problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+def test_it_lives_and_is_ready(client: httpx.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert set(ready.json()["models"]) == {"text-multi/champion"}
+
+
+def test_a_decision_has_the_promised_shape_and_says_what_made_it(client: httpx.Client) -> None:
+    post_id = new_id()
+    response = client.put(f"/v1/posts/{post_id}", json=a_post(ABUSE))
+    assert response.status_code == 200
+    assert "seawall-replayed" not in response.headers
+    decision = response.json()
+    assert Decision.model_validate(decision).model_dump(mode="json") == decision
+    assert (decision["post_id"], decision["content_version"]) == (post_id, 1)
+    assert (decision["decision"], decision["degraded"]) == ("remove", False)
+    assert set(decision["labels"]) == set(BY_NAME)
+    abuse = decision["labels"]["abuse"]
+    assert (abuse["status"], abuse["flagged"], abuse["input_types"]) == ("scored", True, ["text"])
+    assert abuse["score"] >= abuse["threshold"] > 0
+    assert abuse["objective"] == "precision>=0.9"
+    assert decision["labels"]["nudity"]["status"] == "not_scored"
+    assert decision["labels"]["nudity"]["score"] is None
+    assert decision["labels"]["nudity"]["reason"] == "no_media"
+    assert decision["language"]["code"] == "en"
+    assert decision["models"]["text"].startswith("text-multi@")
+    assert decision["policy_version"]
+    assert decision["latency_ms"] > 0
+    assert datetime.fromisoformat(decision["decided_at"]).tzinfo is not None
+
+
+def test_the_decision_and_its_features_are_in_the_ledger_when_the_reply_comes(
+    client: httpx.Client, service: Service
+) -> None:
+    post_id = new_id()
+    body = client.put(f"/v1/posts/{post_id}", json=a_post()).json()
+    ledger = Ledger(f"sqlite:///{service.home / 'ledger.db'}")
+    recorded = ledger.newest([post_id])[post_id]
+    ledger.close()
+    assert json.loads(recorded.body) == body
+
+
+def test_the_same_content_is_answered_from_the_ledger(client: httpx.Client) -> None:
+    post_id = new_id()
+    first = client.put(f"/v1/posts/{post_id}", json=a_post())
+    second = client.put(f"/v1/posts/{post_id}", json=a_post(created_at="2020-01-02T00:00:00+02:00"))
+    assert second.headers["seawall-replayed"] == "true"
+    assert second.json() == first.json()
+    assert client.get(f"/v1/posts/{post_id}").json() == first.json()
+
+
+def test_changed_content_becomes_the_next_version_and_the_history_stays(client: httpx.Client) -> None:
+    post_id = new_id()
+    first = client.put(f"/v1/posts/{post_id}", json=a_post()).json()
+    second = client.put(f"/v1/posts/{post_id}", json=a_post(ABUSE, created_at="2020-01-01T00:01:00Z")).json()
+    assert second["content_version"] == 2
+    assert client.get(f"/v1/posts/{post_id}").json() == second
+    assert client.get(f"/v1/posts/{post_id}/history").json() == [first, second]
+
+
+def test_older_content_never_overwrites_newer(client: httpx.Client) -> None:
+    post_id = new_id()
+    newest = client.put(f"/v1/posts/{post_id}", json=a_post(created_at="2020-01-01T00:01:00Z")).json()
+    problem = the_problem(client.put(f"/v1/posts/{post_id}", json=a_post("an older text")), 409)
+    assert "2020-01-01T00:01:00" in problem["detail"]
+    assert client.get(f"/v1/posts/{post_id}").json() == newest
+
+
+def test_concurrent_puts_of_one_post_are_judged_once(client: httpx.Client) -> None:
+    post_id = new_id()
+    with ThreadPoolExecutor(32) as pool:
+        responses = list(pool.map(lambda _: client.put(f"/v1/posts/{post_id}", json=a_post()), range(64)))
+    assert {response.status_code for response in responses} == {200}
+    assert sum("seawall-replayed" not in response.headers for response in responses) == 1
+    assert len({response.text for response in responses}) == 1
+    assert len(client.get(f"/v1/posts/{post_id}/history").json()) == 1
+
+
+def test_a_blocked_link_sends_the_post_to_review(client: httpx.Client) -> None:
+    text = "free drivers at https://files.malware.example/setup.exe and https://example.org/"
+    decision = client.put(f"/v1/posts/{new_id()}", json=a_post(text)).json()
+    assert decision["decision"] == "review"
+    assert [link["verdict"] for link in decision["links"]] == ["blocked", "unlisted"]
+    assert decision["review"]["queued"] is True
+    deadline = datetime.fromisoformat(decision["review"]["deadline"])
+    assert 23 < (deadline - datetime.now(UTC)).total_seconds() / 3600 < 24
+
+
+def test_a_language_outside_the_training_is_scored_and_marked(client: httpx.Client) -> None:
+    text = "Bu sabah bahçede domatesler sonunda kızardı, herkese teşekkürler"
+    decision = client.put(f"/v1/posts/{new_id()}", json=a_post(text, region="TR")).json()
+    assert decision["language"]["code"] == "tr"
+    assert decision["language"]["in_training"] is False
+    assert decision["labels"]["abuse"]["status"] == "scored"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pointer"),
+    [
+        ("not json", 400, None),
+        ('{"author_id": "u"', 400, None),
+        ("[]", 422, ""),
+        ("null", 422, ""),
+        (json.dumps(a_post(author_id="")), 422, "/author_id"),
+        (json.dumps(a_post(author_id=7)), 422, "/author_id"),
+        (json.dumps(a_post(text=None)), 422, "/text"),
+        (json.dumps(a_post(text=["a"])), 422, "/text"),
+        (json.dumps(a_post(region="usa")), 422, "/region"),
+        (json.dumps(a_post(language="English")), 422, "/language"),
+        (json.dumps(a_post(created_at="yesterday")), 422, "/created_at"),
+        (json.dumps(a_post(created_at="2020-01-01T00:00:00")), 422, "/created_at"),
+        (json.dumps(a_post(media=[{"kind": "image"}])), 422, "/media"),
+        (json.dumps(a_post(extra=1)), 422, "/extra"),
+        (json.dumps(a_post(author={"age": [1]})), 422, "/author/age"),
+        (json.dumps(a_post("\ud800 alone")), 400, None),  # a lone surrogate is no text
+        (json.dumps(a_post("x" * 40_001)), 422, "/text"),
+    ],
+)
+def test_bad_content_is_told_with_its_pointer(
+    client: httpx.Client, body: str, status: int, pointer: str | None
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    problem = the_problem(client.put(f"/v1/posts/{new_id()}", content=body, headers=headers), status)
+    if pointer is not None:
+        assert any(error["pointer"].startswith(pointer) for error in problem["errors"])
+
+
+def test_bounds_are_told(client: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    large = the_problem(client.put(f"/v1/posts/{new_id()}", content=b" " * 1_000_001, headers=headers), 413)
+    assert large["bound"] == 1_000_000
+    long = the_problem(client.put(f"/v1/posts/{new_id()}", json=a_post("x" * 40_001)), 422)
+    assert "40001 characters, the bound is 40000" in long["detail"]
+    features = [{"id": str(index), "text": "a"} for index in range(1001)]
+    many = the_problem(client.post("/v1/text/moderate", json={"features": features}), 422)
+    assert many["bound"] == 1000
+
+
+def test_a_body_without_a_length_is_bounded_too(client: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b" " * 100_000
+
+    response = client.put(f"/v1/posts/{new_id()}", content=chunks(), headers={"Content-Type": "application/json"})
+    the_problem(response, 413)
+
+
+def test_other_refusals_are_problems_too(client: httpx.Client) -> None:
+    plain = {"Content-Type": "text/plain"}
+    the_problem(client.put(f"/v1/posts/{new_id()}", content="{}", headers=plain), 415)
+    the_problem(client.put("/v1/posts/a%20b", json=a_post()), 422)
+    the_problem(client.put(f"/v1/posts/{'x' * 129}", json=a_post()), 422)
+    the_problem(client.get("/v1/posts/never-seen"), 404)
+    the_problem(client.get("/v1/posts/never-seen/history"), 404)
+    the_problem(client.get("/v1/nothing-here"), 404)
+    the_problem(client.patch("/v1/posts/p"), 405)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\u200b\u202e", "🍅" * 500, "a\u0000b", "ﷺ" * 1000, "x" * 40_000, "ا" * 5000]
+)
+def test_strange_texts_are_judged(client: httpx.Client, text: str) -> None:
+    response = client.put(f"/v1/posts/{new_id()}", json=a_post(text))
+    assert response.status_code == 200, response.text
+    assert response.json()["labels"]["abuse"]["status"] == "scored"
+
+
+def test_bad_requests_cost_their_mates_nothing(client: httpx.Client) -> None:
+    def put(index: int) -> int:
+        body = a_post(f"post number {index}") if index % 2 else a_post(text=None)
+        return client.put(f"/v1/posts/{new_id()}", json=body).status_code
+
+    with ThreadPoolExecutor(32) as pool:
+        statuses = list(pool.map(put, range(128)))
+    assert statuses == [200 if index % 2 else 422 for index in range(128)]
+
+
+def test_clients_that_leave_cost_their_mates_nothing(client: httpx.Client, service: Service) -> None:
+    body = json.dumps(a_post()).encode()
+    head = "PUT /v1/posts/{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+
+    def leave() -> None:
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(head.format(new_id(), len(body)).encode() + body)
+
+    with ThreadPoolExecutor(16) as pool:
+        left = [pool.submit(leave) for _ in range(32)]
+        kept = [pool.submit(client.put, f"/v1/posts/{new_id()}", json=a_post(f"{n}")) for n in range(32)]
+    assert [future.exception() for future in left] == [None] * 32
+    assert {future.result().status_code for future in kept} == {200}
+
+
+def test_texts_are_scored_in_order_and_nothing_is_recorded(client: httpx.Client) -> None:
+    features = [{"id": f"f{n}", "text": ABUSE if n % 3 == 0 else "what a lovely day"} for n in range(100)]
+    results = client.post("/v1/text/moderate", json={"features": features}).json()["results"]
+    assert [result["id"] for result in results] == [feature["id"] for feature in features]
+    scores = [{item["label"]: item["confidence"] for item in result["labels"]}["abuse"] for result in results]
+    assert min(scores[0::3]) > max(scores[1::3] + scores[2::3])
+    assert all(0 <= score <= 1 for score in scores)
+    assert results[0]["language"] == "en"
+    assert results[0]["model"].startswith("text-multi@")
+
+
+def test_a_text_alone_and_among_others_gets_the_same_score(client: httpx.Client) -> None:
+    alone = client.post("/v1/text/moderate", json={"features": [{"id": "1", "text": ABUSE}]}).json()["results"][0]
+    many = [{"id": str(n), "text": ABUSE if n == 17 else f"filler {n}" * n} for n in range(64)]
+    among = client.post("/v1/text/moderate", json={"features": many}).json()["results"][17]
+    assert among["labels"] == alone["labels"]
+
+
+def a_label(post_id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"label-{post_id}",
+        "post_id": post_id,
+        "labels": {"abuse": True},
+        "source": "review",
+        "labelled_at": "2020-01-01T01:00:00Z",
+        "sampling_probability": 1.0,
+    } | changes
+
+
+def send_labels(client: httpx.Client, *lines: dict[str, Any] | str) -> dict[str, Any]:
+    content = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    response = client.post("/v1/labels", content=content, headers={"Content-Type": "application/x-ndjson"})
+    assert response.status_code == 200, response.text
+    taken: dict[str, Any] = response.json()
+    return taken
+
+
+def test_labels_are_taken_once_and_bad_lines_hold_up_nobody(client: httpx.Client) -> None:
+    post_id = new_id()
+    client.put(f"/v1/posts/{post_id}", json=a_post())
+    good = a_label(post_id)
+    assert send_labels(client, good) == {"accepted": 1, "duplicates": 0, "errors": []}
+    taken = send_labels(
+        client,
+        good,
+        "not json",
+        "",
+        a_label(post_id, id=f"other-{post_id}", labels={"abuse": False}),
+        a_label(post_id, labels={"abuse": False}),
+        a_label("never-seen"),
+        a_label(post_id, id="x", labels={"sarcasm": True}),
+        a_label(post_id, id="y", sampling_probability=0),
+    )
+    assert (taken["accepted"], taken["duplicates"]) == (1, 1)
+    assert [error["line"] for error in taken["errors"]] == [2, 5, 6, 7, 8]
+    assert "another content" in taken["errors"][1]["detail"]
+    assert "never-seen" in taken["errors"][2]["detail"]
+    assert "sarcasm" in taken["errors"][3]["detail"]
+
+
+def test_the_api_documents_itself_with_examples(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    put = document["paths"]["/v1/posts/{post_id}"]["put"]
+    schema = put["requestBody"]["content"]["application/json"]["schema"]
+    assert schema["examples"][0]["author_id"]
+    assert "Decision" in json.dumps(put["responses"]["200"])
+    assert {"/v1/text/moderate", "/v1/labels", "/healthz", "/readyz"} <= set(document["paths"])
+    assert client.get("/docs").status_code == 200
+
+
+def test_moderate_and_status_speak_of_the_running_service(service: Service) -> None:
+    decision = service.ask("moderate", ABUSE, "--language", "en", "--region", "US")
+    assert decision["decision"] == "remove"
+    status = service.ask("status")
+    assert status["ready"] is True
+    assert status["url"] == service.url
+    second = service.run("up", "--detach", "--port", "9")
+    assert second.returncode == 1
+    assert "runs already" in second.stderr
+
+
+def test_a_killed_classifier_costs_scores_not_posts_and_comes_back(client: httpx.Client, service: Service) -> None:
+    running = find(Settings(service.home, "", ""))
+    assert running is not None
+    family = psutil.Process(running.pid).children(recursive=True)
+    replica = next(process for process in family if "ServeReplica:text-multi:classifier" in " ".join(process.cmdline()))
+    replica.send_signal(signal.SIGKILL)
+    decisions = []
+    give_up = time.monotonic() + 90
+    while time.monotonic() < give_up:
+        response = client.put(f"/v1/posts/{new_id()}", json=a_post())
+        assert response.status_code == 200, response.text
+        decisions.append(response.json())
+        if len(decisions) > 5 and not any(decision["degraded"] for decision in decisions[-5:]):
+            break
+    for decision in decisions:
+        status = decision["labels"]["abuse"]["status"]
+        assert status == ("failed" if decision["degraded"] else "scored")
+        if decision["degraded"]:
+            assert decision["labels"]["abuse"]["score"] is None
+            assert decision["decision"] == "review"  # as the policy's on_failure says
+    assert not decisions[-1]["degraded"]

@@ -1,0 +1,50 @@
+"""The loop, whole: real Ray, real MLflow, real SQLite, through HTTP and commands alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.scenario import VARIANT, plot, run
+from tests.end_to_end.service import Service, running_service
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_slang_is_noticed_learned_tried_and_promoted_and_can_be_taken_back(service: Service, tmp_path: Path) -> None:
+    summary, scenario = run("slang", service, days=9, posts=1500, seed=7)
+
+    assert summary["broken_promises"] == []
+    assert [alert["version"] for alert in summary["alerts"]] == [1] * len(summary["alerts"])
+    days = summary["days"]
+    assert not days[0]["events"]
+    assert not days[1]["events"]
+    assert max(day["recall_slang"] for day in days[2:4]) < 0.2
+    assert days[-1]["recall_slang"] > 0.4
+    assert set(days[-1]["versions"]) == {f"{VARIANT}@2"}
+    shared = next(day for day in days if day["challenger_share"] == 0.2)
+    assert 0.1 < shared["versions"][f"{VARIANT}@2"] / shared["posts"] < 0.3
+    assert summary["probe"]["after"]["abuse"] > summary["probe"]["before"]["abuse"]
+    plot(scenario, tmp_path / "loop.png")
+    assert (tmp_path / "loop.png").stat().st_size > 10_000
+
+    taken_back = service.ask("rollback", VARIANT, "--expect", "2")
+    assert taken_back == {"variant": VARIANT, "from": 2, "to": 1}
+    assert scenario.probe() == summary["probe"]["before"]
+
+
+def test_labels_that_are_wrong_are_refused_by_the_gate(tmp_path: Path) -> None:
+    with running_service(tmp_path / "home", quiet=True) as service:
+        summary, _ = run("flipped", service, days=4, posts=1500, seed=7)
+        assert summary["broken_promises"] == []
+        status = service.ask("status")["variants"][VARIANT]
+        assert status["champion"] == 1
+        assert status["challenger"] is None
+        assert status["versions"] == [1, 2]  # kept with its evidence, and given no alias
+        refused = service.run("experiment", "create", "hopeless")
+        assert refused.returncode == 1
+        assert "has no challenger" in refused.stderr
+        refused = service.run("promote", VARIANT)
+        assert refused.returncode == 1
+        assert "has no challenger" in refused.stderr
