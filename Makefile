@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup up down loop test unit lint champion bench
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SCENARIO ?= slang
 BIN := .venv/bin
 

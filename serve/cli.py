@@ -167,7 +167,9 @@ def moderate(
 def promote(
     variant: VariantArgument,
     expect: ExpectOption = None,
-    without_experiment: Annotated[bool, typer.Option("--without-experiment", help="Do not ask for its word.")] = False,
+    without_experiment: Annotated[
+        bool, typer.Option("--without-experiment", help="Promote whatever an experiment says, or without one.")
+    ] = False,
     label: LabelOption = "abuse",
     as_json: JsonOption = False,
     topology: TopologyOption = DEFAULT_TOPOLOGY,

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from moderation.errors import ConflictError, NotFoundError
@@ -56,6 +57,12 @@ async def _http(_request: Request, error: HTTPException) -> Response:
 @api.exception_handler(RequestValidationError)
 async def _validation(_request: Request, error: RequestValidationError) -> Response:
     return Problem(422, str(error)).response()
+
+
+@api.exception_handler(SQLAlchemyError)
+async def _ledger(_request: Request, error: SQLAlchemyError) -> Response:
+    logger.error("the ledger failed", exc_info=error)
+    return Problem(503, f"the ledger failed, nothing was recorded: {type(error).__name__}", retry_after=1).response()
 
 
 @api.exception_handler(Exception)

@@ -71,12 +71,12 @@ def promote(
         house: what is touched.
         variant: whose challenger.
         expected: the version that must be champion now; None: whichever is.
-        without_experiment: True: do not ask for an experiment's word.
+        without_experiment: True: promote whatever an experiment says, or without one.
         label: on which the experiment is judged.
         progress: told what is waited for.
 
     Raises:
-        ConflictError: the champion is another one than expected, or the experiment is missing or speaks against it.
+        ConflictError: the champion is another one than expected, or no experiment says that it is better.
         RegistryError: there is no champion or no challenger.
     """
     with _champion_lock(house.ledger, variant):
@@ -91,8 +91,11 @@ def promote(
                 house.ledger, experiment.name, label=label, objective=house.topology.policy.objective(label), at=now()
             )
             evidence["experiment"] = shown.as_dict()
-            if shown.verdict in ("worse", "not enough labels") and not without_experiment:
-                raise ConflictError(f"experiment {experiment.name!r} says of version {challenger}: {shown.verdict}")
+            if shown.verdict != "better" and not without_experiment:
+                raise ConflictError(
+                    f"experiment {experiment.name!r} says of version {challenger}: {shown.verdict};"
+                    " wait for more labels, or overrule it with --without-experiment"
+                )
         elif not without_experiment:
             raise ConflictError(
                 f"version {challenger} was in no experiment; create one, or promote with --without-experiment"

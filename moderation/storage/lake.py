@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,7 +85,7 @@ class Lake:
 
     def export(self, ledger: Ledger) -> Exported:
         """Write what the ledger has and the lake has not. Safe to run at any time, also twice at once."""
-        with ledger.lock("lake-export"):
+        with ledger.lock("lake-export", wait=timedelta(seconds=60)):
             return Exported(
                 posts=self._export("posts", ledger, decisions.c.decision_id, _posts_query),
                 labels=self._export("labels", ledger, labels.c.label_seq, _labels_query),
