@@ -16,7 +16,7 @@ import pyarrow as pa
 from drift.window import logged_posts
 from moderation.errors import NotEnoughDataError
 from moderation.models.load import load_text_classifier
-from moderation.preprocess.features import observe
+from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language
 from moderation.registry import Registry
 from moderation.settings import Settings
@@ -77,12 +77,8 @@ def recompute(folder: Path, table: pa.Table) -> pd.DataFrame:
     logged = [json.loads(line) for line in table["features"].to_pylist()]
     return pd.DataFrame(
         [
-            observe(
-                text,
-                Language(str(features["language"]), float(features["language_confidence"])),
-                unseen_word_share=float(unseen),
-                scores=dict(zip(model.card.labels, row.tolist(), strict=True)),
-            )
+            observe(text, Language(str(features["language"]), float(features["language_confidence"])))
+            | scored_features(dict(zip(model.card.labels, row.tolist(), strict=True)), float(unseen))
             for text, features, row, unseen in zip(
                 texts, logged, scored.confidence, scored.unseen_word_share, strict=True
             )

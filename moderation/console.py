@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,8 +25,10 @@ err = Console(stderr=True, soft_wrap=True)
 VariantArgument = Annotated[str, typer.Argument(help="Variant, as named in the topology.", show_default=False)]
 LabelOption = Annotated[str, typer.Option(help="Label that is judged.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-TopologyOption = Annotated[str, typer.Option(help="Topology file; the local one by default.")]
-DEFAULT_TOPOLOGY = ""
+TopologyOption = Annotated[
+    Path | None,
+    typer.Option(help="Topology file; by default the one that runs, else deployments/local.yaml.", show_default=False),
+]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ SeawallError
 ├── NotFoundError      nothing is recorded under that name
 ├── RegistryError      MLflow does not hold what was asked for
 ├── NotEnoughDataError too few rows to say anything
+├── FeaturesUnavailableError  the store of online features cannot be reached, or fails
 └── ServiceError       the running service did not answer, or did not become ready
 """
 
@@ -47,6 +48,10 @@ class RegistryError(SeawallError):
 
 class NotEnoughDataError(SeawallError):
     """Too few rows to say anything."""
+
+
+class FeaturesUnavailableError(SeawallError):
+    """The store of online features cannot be reached, or fails; posts can be decided without it."""
 
 
 class ServiceError(SeawallError):

@@ -13,6 +13,8 @@ from typing import Literal
 Severity = Literal["low", "medium", "high"]
 Mode = Literal["proactive", "reactive"]
 Modality = Literal["text", "image", "video"]
+Service = Literal["text", "image", "video", "misinformation"]
+"""What a part of a post is asked of. Misinformation is one of its own: it reads text, and who wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Label:
     """The longest time from the decision to a person's verdict, where one is asked for."""
     modalities: frozenset[Modality]
     """Which inputs can carry it."""
+    removable: bool = True
+    """Whether a policy may remove for it without a person; what is a matter of judgement is only ever queued."""
 
 
 _DAY = timedelta(hours=24)
@@ -39,7 +43,7 @@ LABELS: tuple[Label, ...] = (
     Label("hate", "high", "proactive", _HOUR, frozenset({"text", "image", "video"})),
     Label("violence", "high", "proactive", _HOUR, frozenset({"text", "image", "video"})),
     Label("nudity", "high", "proactive", _HOUR, frozenset({"image", "video"})),
-    Label("misinformation", "medium", "reactive", _DAY, frozenset({"text", "image", "video"})),
+    Label("misinformation", "medium", "reactive", _DAY, frozenset({"text", "image", "video"}), removable=False),
 )
 
 BY_NAME: dict[str, Label] = {label.name: label for label in LABELS}

@@ -39,8 +39,10 @@ class Rule(_Strict):
     """Share of posts with this harm in the traffic."""
     action: Literal["remove", "review"]
     """For a flagged post."""
+    remove_objective: ObjectiveText | None = None
+    """With `action: review`: flagged posts beyond this stricter threshold are removed."""
     review_objective: ObjectiveText | None = None
-    """Posts between this threshold and the other one are queued."""
+    """Posts between this threshold and the one of `objective` are queued."""
     on_failure: Literal["allow", "review", "hold"]
     """What a score that should be there and is not means."""
 
@@ -49,6 +51,7 @@ class _RuleChange(_Strict):
     objective: ObjectiveText | None = None
     prevalence: float | None = Field(default=None, gt=0, lt=1)
     action: Literal["remove", "review"] | None = None
+    remove_objective: ObjectiveText | None = None
     review_objective: ObjectiveText | None = None
     on_failure: Literal["allow", "review", "hold"] | None = None
 
@@ -118,7 +121,10 @@ class Policy:
                 if name not in parsed.labels:
                     raise ConfigError(f"{path.name}: regions.{region}.{name}", "has no rule under labels to change")
                 changed = parsed.labels[name].model_dump() | change.model_dump(exclude_unset=True)
-                regions[region][name] = Rule(**changed)
+                regions[region][name] = validated(Rule, changed, path, f"regions.{region}.{name}")
+        _check_removals(parsed.labels, f"{path.name}: labels")
+        for region, rules in regions.items():
+            _check_removals(rules, f"{path.name}: regions.{region}")
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return cls(parsed.labels, regions, f"{parsed.version}+{digest}")
 
@@ -138,21 +144,30 @@ class Policy:
         return Objective.parse(rule.objective)
 
     def decide(
-        self, scores: Mapping[str, Scored], *, region: str, links: Sequence[LinkDecision], now: datetime
+        self,
+        scores: Mapping[str, Scored],
+        *,
+        region: str,
+        links: Sequence[LinkDecision],
+        now: datetime,
+        unexamined_links: int = 0,
+        review_shorteners: bool = True,
     ) -> Verdict:
         """Decide on one post.
 
         Args:
             scores: per label that a model should have scored; labels without an entry are `not_scored`.
             region: ISO 3166-1 alpha-2.
-            links: as checked; a blocked one queues the post.
+            links: as checked; a blocked or suspicious one queues the post.
             now: when the decision is made; deadlines run from it.
+            unexamined_links: links of the post beyond those; any queue it.
+            review_shorteners: whether a link that hides where it leads queues the post.
         """
         rules = self.rules(region)
         outcomes = {label: _judge(label, scores.get(label.name), rules.get(label.name)) for label in LABELS}
         queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
         reasons = list(queued.values())
-        reasons += [f"link to {link.domain} is blocked" for link in links if link.verdict == "blocked"]
+        reasons += _link_reasons(links, unexamined_links, review_shorteners=review_shorteners)
         removing = any(outcome.remove for outcome in outcomes.values())
         proactive = any(
             outcome.hold or (outcome.shown.flagged and label.mode == "proactive") for label, outcome in outcomes.items()
@@ -193,22 +208,51 @@ def _judge(label: Label, scored: Scored | None, rule: Rule | None) -> _Outcome:
         )
     threshold = threshold_of(scored.curve, rule.objective, rule.prevalence)
     flagged = threshold is not None and scored.score >= threshold
+    remove_threshold = threshold if rule.action == "remove" else None
+    if rule.remove_objective is not None:
+        remove_threshold = threshold_of(scored.curve, rule.remove_objective, rule.prevalence)
     shown = LabelDecision(
         status="scored",
         score=scored.score,
         threshold=threshold,
+        remove_threshold=remove_threshold,
         flagged=flagged,
         input_types=input_types,
         objective=rule.objective,
     )
     if flagged:
-        remove = rule.action == "remove"
+        remove = rule.action == "remove" or (remove_threshold is not None and scored.score >= remove_threshold)
         return _Outcome(shown, remove=remove, queue=None if remove else f"{label.name} is flagged")
     if rule.review_objective is not None:
         lower = threshold_of(scored.curve, rule.review_objective, rule.prevalence)
         if lower is not None and scored.score >= lower:
             return _Outcome(shown, queue=f"{label.name} is uncertain")
     return _Outcome(shown)
+
+
+def _check_removals(rules: Mapping[str, Rule], where: str) -> None:
+    for name, rule in rules.items():
+        if rule.action == "remove" and rule.remove_objective is not None:
+            problem = f"is {rule.remove_objective!r}, but `action: remove` removes every flagged post already"
+            raise ConfigError(f"{where}.{name}.remove_objective", problem)
+        if not BY_NAME[name].removable and (rule.action == "remove" or rule.remove_objective is not None):
+            raise ConfigError(f"{where}.{name}", "is a label that no post is removed for without a person")
+
+
+def _link_reasons(links: Sequence[LinkDecision], unexamined: int, *, review_shorteners: bool) -> list[str]:
+    """Why links queue a post, each reason once."""
+    reasons: dict[str, None] = {}
+    for link in links:
+        if link.verdict == "blocked":
+            reasons[f"link to {link.domain} is blocked"] = None
+        elif link.verdict == "suspicious":
+            why = f": {link.reasons[0]}" if link.reasons else ""
+            reasons[f"link to {link.domain} is suspicious{why}"] = None
+        elif link.verdict == "shortener" and review_shorteners:
+            reasons[f"link to {link.domain} hides where it leads"] = None
+    if unexamined:
+        reasons[f"{len(links) + unexamined} links are a flood, only {len(links)} were examined"] = None
+    return list(reasons)
 
 
 @lru_cache(maxsize=4096)
@@ -226,12 +270,12 @@ def read_yaml(path: Path) -> tuple[Any, str]:
     try:
         text = path.read_text(encoding="utf-8")
         return yaml.safe_load(text), text
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-13-24
         raise ConfigError(path.name, f"cannot be read: {error}") from error
 
 
-def validated(model: type[Model], raw: Any, path: Path) -> Model:
-    """Check parsed YAML against a model.
+def validated(model: type[Model], raw: Any, path: Path, under: str = "") -> Model:
+    """Check parsed YAML against a model; `under` is where in the file it stands.
 
     Raises:
         ConfigError: names the first wrong field's path.
@@ -240,5 +284,5 @@ def validated(model: type[Model], raw: Any, path: Path) -> Model:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        where = ".".join(filter(None, [under, *map(str, first["loc"])])) or "(whole file)"
         raise ConfigError(f"{path.name}: {where}", f"{first['msg']} (found {first['input']!r})") from error

@@ -20,6 +20,13 @@ class _Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{value.isoformat()} is outside the years that UTC can tell") from error
+
+
 class PostIn(_Wire):
     """The body of `PUT /v1/posts/{post_id}`."""
 
@@ -54,15 +61,18 @@ class PostIn(_Wire):
     @field_validator("created_at")
     @classmethod
     def _in_utc(cls, value: datetime) -> datetime:
-        try:
-            return value.astimezone(UTC)
-        except OverflowError as error:
-            raise ValueError(f"{value.isoformat()} is outside the years that UTC can tell") from error
+        return _utc(value)
 
     def content_hash(self) -> str:
-        """SHA-256 of what is judged: not of the time, so that a repeated PUT is known as one."""
-        judged = self.model_dump(mode="json", exclude={"created_at"})
+        """SHA-256 of the content: not of the time, nor of what is known of its author, so that a repeat is known."""
+        judged = self.model_dump(mode="json", exclude={"created_at", "author", "post_id"})
         return hashlib.sha256(json.dumps(judged, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+class BatchPost(PostIn):
+    """A line of `POST /v1/posts:batch`: a post with its id."""
+
+    post_id: Identifier
 
 
 class LabelDecision(_Wire):
@@ -71,6 +81,9 @@ class LabelDecision(_Wire):
     status: Literal["scored", "not_scored", "failed"]
     score: float | None = Field(default=None, ge=0, le=1)
     threshold: float | None = Field(default=None, ge=0, description="null: no threshold meets the objective")
+    remove_threshold: float | None = Field(
+        default=None, ge=0, description="From which the post is removed without a person; null: never"
+    )
     flagged: bool = False
     input_types: list[str] = Field(default_factory=list)
     objective: str | None = None
@@ -88,10 +101,13 @@ class LanguageDecision(_Wire):
 class LinkDecision(_Wire):
     """A link of the post."""
 
-    url: str
-    domain: str
-    verdict: Literal["unlisted", "blocked"]
-    reasons: list[str] = Field(default_factory=list)
+    url: str = Field(description="As written")
+    domain: str = Field(description="The registered domain; the whole host where it has no known public suffix")
+    verdict: Literal["blocked", "suspicious", "shortener", "external_video", "unlisted"] = Field(
+        description="The gravest that holds. Blocked, suspicious and, unless configured otherwise, shortener queue the "
+        "post; an external video is not analysed; of an unlisted link nothing is known"
+    )
+    reasons: list[str] = Field(default_factory=list, description="The gravest first")
 
 
 class ReviewDecision(_Wire):
@@ -123,7 +139,7 @@ class Decision(_Wire):
     review: ReviewDecision
     experiment: ExperimentArm | None = None
     policy_version: str
-    models: dict[str, str] = Field(description="Per modality, `variant@version`")
+    models: dict[str, str] = Field(description="Per service that scored, `variant@version`")
     decided_at: datetime
     latency_ms: float = Field(ge=0)
 
@@ -137,7 +153,7 @@ class TextFeature(_Wire):
 
 
 class ModerateIn(_Wire):
-    """The body of `POST /v1/text/moderate`."""
+    """The body of `POST /v1/text/moderate` and of the services like it."""
 
     features: list[TextFeature] = Field(min_length=1)
 
@@ -185,7 +201,7 @@ class LabelIn(_Wire):
     @field_validator("labelled_at")
     @classmethod
     def _in_utc(cls, value: datetime) -> datetime:
-        return value.astimezone(UTC)
+        return _utc(value)
 
     @field_validator("labels")
     @classmethod
@@ -194,6 +210,17 @@ class LabelIn(_Wire):
         if unknown:
             raise ValueError(f"label {unknown[0]!r} is not known; known are {', '.join(BY_NAME)}")
         return labels
+
+
+class BatchLine(_Wire):
+    """A line of the answer of `POST /v1/posts:batch`, in the order of the request."""
+
+    line: int = Field(ge=1, description="Of the request")
+    post_id: str | None = Field(description="null: the line could not be read so far")
+    status: int = Field(description="As `PUT /v1/posts/{post_id}` would have answered")
+    replayed: bool = False
+    decision: Decision | None = None
+    problem: dict[str, Any] | None = Field(default=None, description="RFC 9457, where the status is not 200")
 
 
 class LabelLineError(_Wire):

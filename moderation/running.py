@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from moderation.errors import ServiceError
-from moderation.settings import Settings
+from moderation.settings import DEPLOYMENTS, Settings
 
 STATE = "service.json"
 LOOPBACK = "127.0.0.1"
@@ -33,6 +33,8 @@ class Running:
     """Folder for sockets, in a short path."""
     token_file: str
     """Ray's token, readable by its owner only."""
+    topology: str
+    """File that it runs; commands that name no other speak of this one."""
 
     @property
     def url(self) -> str:
@@ -59,6 +61,13 @@ def find(settings: Settings) -> Running | None:
     except (OSError, ValueError, TypeError):
         return None
     return running if running.alive() else None
+
+
+def topology_of(running: Running | None, chosen: Path | None) -> Path:
+    """The topology file that a command speaks of: the chosen one, else the one that runs, else the local one."""
+    if chosen is not None:
+        return chosen
+    return DEPLOYMENTS / "local.yaml" if running is None else Path(running.topology)
 
 
 def require(settings: Settings) -> Running:

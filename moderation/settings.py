@@ -1,4 +1,4 @@
-"""Where Seawall keeps its state: one folder, two databases, each movable by an environment variable."""
+"""Where Seawall keeps its state: one folder, three databases, each movable by an environment variable."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ class Settings:
     home: Path
     """SEAWALL_HOME: the folder that holds all local state (default `.seawall` in the working folder)."""
     ledger_url: str
-    """SEAWALL_LEDGER_URL: an SQLAlchemy URL (default SQLite in the home folder)."""
+    """SEAWALL_LEDGER_URL: `sqlite:///PATH` (default in the home folder) or `postgresql://USER@HOST/DATABASE`."""
     mlflow_uri: str
     """SEAWALL_MLFLOW_URI: MLflow's tracking and registry URI (default SQLite in the home folder)."""
+    features_url: str = ""
+    """SEAWALL_FEATURES_URL: `sqlite:///PATH` (default in the home folder), `redis://HOST:PORT/0` or `unix://PATH`."""
+
+    def __post_init__(self) -> None:
+        if not self.features_url:
+            object.__setattr__(self, "features_url", f"sqlite:///{self.home / 'features.db'}")
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -29,6 +35,7 @@ class Settings:
             home=home,
             ledger_url=os.environ.get("SEAWALL_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
             mlflow_uri=os.environ.get("SEAWALL_MLFLOW_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            features_url=os.environ.get("SEAWALL_FEATURES_URL") or "",
         )
 
     @property
@@ -40,6 +47,11 @@ class Settings:
     def models(self) -> Path:
         """Local copies of registered model versions, as `VARIANT/VERSION/`."""
         return self.home / "models"
+
+    @property
+    def bases(self) -> Path:
+        """Pretrained encoders that came inside packages, unpacked."""
+        return self.home / "bases"
 
     @property
     def artifacts(self) -> Path:
@@ -57,4 +69,5 @@ class Settings:
             "SEAWALL_HOME": str(self.home),
             "SEAWALL_LEDGER_URL": self.ledger_url,
             "SEAWALL_MLFLOW_URI": self.mlflow_uri,
+            "SEAWALL_FEATURES_URL": self.features_url,
         }

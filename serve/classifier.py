@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from ray import serve as ray_serve
 
 from moderation.models.base import TextClassifier
@@ -45,6 +46,7 @@ class Classifier:
 
     async def reconfigure(self, config: ClassifierConfig) -> None:
         """Load the version that is asked for, then change over at once; until then the former one answers."""
+        torch.set_num_threads(config["threads"])
         model = await asyncio.to_thread(self._load, config["variant"], config["version"])
         self._loaded = (config["version"], model)
 

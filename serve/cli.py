@@ -15,7 +15,6 @@ import typer
 from rich.table import Column, Table
 
 from moderation.console import (
-    DEFAULT_TOPOLOGY,
     JsonOption,
     LabelOption,
     TopologyOption,
@@ -27,7 +26,7 @@ from moderation.console import (
 )
 from moderation.errors import ServiceError
 from moderation.registry import Registry
-from moderation.running import Running, find, require
+from moderation.running import Running, find, require, topology_of
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
 from moderation.storage.ledger import Ledger
@@ -39,12 +38,13 @@ ExpectOption = Annotated[int | None, typer.Option(help="Version that must be cha
 SAMPLES = DEPLOYMENTS / "samples" / "posts.jsonl"
 
 
-def load_house(topology: str = DEFAULT_TOPOLOGY) -> House:
+def load_house(topology: Path | None = None) -> House:
     """Everything that a command needs, from the environment."""
     settings = Settings.from_environment()
+    running = find(settings)
     return House(
-        cluster=find(settings),
-        topology=Topology.load(Path(topology) if topology else DEPLOYMENTS / "local.yaml"),
+        cluster=running,
+        topology=Topology.load(topology_of(running, topology)),
         registry=Registry(settings),
         ledger=Ledger(settings.ledger_url),
     )
@@ -53,7 +53,7 @@ def load_house(topology: str = DEFAULT_TOPOLOGY) -> House:
 def up(
     port: Annotated[int, typer.Option(help="Port for HTTP.", min=1, max=65535)] = 8000,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready, and leave it running.")] = False,
-    topology: TopologyOption = DEFAULT_TOPOLOGY,
+    topology: TopologyOption = None,
 ) -> None:
     """Start Seawall: Ray, the registry, the models; moderate sample posts; serve until Ctrl-C."""
     # SIGTERM ends a foreground service as Ctrl-C does: what was started is stopped.
@@ -65,7 +65,7 @@ def up(
         raise ServiceError(f"Seawall runs already, at {house.cluster.url}; `seawall down` ends it")
     try:
         with progress("starting") as say:
-            running = house.cluster or cluster.start(settings, port=port, progress=say)
+            running = house.cluster or cluster.start(settings, port=port, topology=house.topology.path, progress=say)
             _deploy(House(running, house.topology, house.registry, house.ledger), say)
         _moderate_samples(running)
         out.print(f"Seawall serves at [bold]{running.url}[/] after {time.monotonic() - begun:.0f} s; API at /docs")
@@ -105,7 +105,7 @@ def down() -> None:
     out.print("stopped" if stopped else "nothing was running")
 
 
-def status(as_json: JsonOption = False, topology: TopologyOption = DEFAULT_TOPOLOGY) -> None:
+def status(as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """What runs: service, champions, challengers, experiments, retrain requests."""
     house = load_house(topology)
     ready = None if house.cluster is None else _get(house.cluster, "/readyz").status_code == 200
@@ -172,7 +172,7 @@ def promote(
     ] = False,
     label: LabelOption = "abuse",
     as_json: JsonOption = False,
-    topology: TopologyOption = DEFAULT_TOPOLOGY,
+    topology: TopologyOption = None,
 ) -> None:
     """Make the challenger champion; running replicas load it without a failed request."""
     with progress("promoting") as say:
@@ -191,7 +191,7 @@ def rollback(
     variant: VariantArgument,
     expect: ExpectOption = None,
     as_json: JsonOption = False,
-    topology: TopologyOption = DEFAULT_TOPOLOGY,
+    topology: TopologyOption = None,
 ) -> None:
     """Bring back the champion before this one."""
     with progress("rolling back") as say:

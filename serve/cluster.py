@@ -35,12 +35,13 @@ _DRAIN_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 3
 
 
-def start(settings: Settings, *, port: int, progress: Callable[[str], None]) -> Running:
+def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[str], None]) -> Running:
     """Start a cluster and wait until Serve's REST API answers.
 
     Args:
         settings: the places that its processes will use.
         port: for HTTP.
+        topology: file that it will run.
         progress: told what is waited for.
 
     Raises:
@@ -75,6 +76,7 @@ def start(settings: Settings, *, port: int, progress: Callable[[str], None]) -> 
         port=port,
         scratch=str(scratch),
         token_file=str(token_file),
+        topology=str(topology.resolve()),
     )
     (settings.run / STATE).write_text(json.dumps(asdict(running), indent=1) + "\n", encoding="utf-8")
     give_up = time.monotonic() + _START_TIMEOUT_S

@@ -19,7 +19,7 @@ from moderation.registry import Registry
 from moderation.running import Running
 from moderation.storage import experiments
 from moderation.storage.ledger import Ledger
-from moderation.topology import Topology
+from moderation.topology import Gateway, Topology, Variant
 from serve.experiments.split import Arm, split_of
 from serve.names import GATEWAY, ClassifierConfig, GatewayConfig, application_of
 
@@ -81,7 +81,7 @@ def _gateway(topology: Topology, user_config: GatewayConfig) -> Config:
     bounds = topology.gateway
     deployment = {
         "name": "gateway",
-        "num_replicas": bounds.replicas,
+        **_scaling(bounds),
         "max_ongoing_requests": bounds.max_ongoing_requests,
         "max_queued_requests": bounds.max_queued_requests,
         "ray_actor_options": {"num_cpus": bounds.num_cpus},
@@ -100,10 +100,10 @@ def _classifier(topology: Topology, name: str, arm: Arm, version: int) -> Config
     variant = topology.variant(name)
     deployment = {
         "name": "classifier",
-        "num_replicas": variant.replicas,
+        **_scaling(variant),
         "max_ongoing_requests": variant.max_ongoing_requests,
         "ray_actor_options": {"num_cpus": variant.num_cpus, "num_gpus": variant.num_gpus},
-        "user_config": ClassifierConfig(variant=name, version=version),
+        "user_config": ClassifierConfig(variant=name, version=version, threads=variant.threads),
     }
     return {
         "name": application_of(name, arm),
@@ -111,6 +111,19 @@ def _classifier(topology: Topology, name: str, arm: Arm, version: int) -> Config
         "import_path": "serve.apps:classifier",
         "args": {},
         "deployments": [deployment],
+    }
+
+
+def _scaling(bounds: Variant | Gateway) -> Config:
+    """A fixed number of replicas, or between which bounds Ray Serve chooses one."""
+    if bounds.max_replicas is None or bounds.max_replicas == bounds.replicas:
+        return {"num_replicas": bounds.replicas}
+    return {
+        "autoscaling_config": {
+            "min_replicas": bounds.replicas,
+            "max_replicas": bounds.max_replicas,
+            "target_ongoing_requests": bounds.target_ongoing_requests,
+        }
     }
 
 

@@ -7,19 +7,31 @@ import json
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from moderation.errors import ConflictError, NotFoundError
+from moderation.labels import Service
 from moderation.models.card import Card
-from moderation.posts import Decision, Identifier, LabelIn, LabelLineError, LabelsOut, ModerateIn, ModerateOut, PostIn
+from moderation.posts import (
+    BatchLine,
+    BatchPost,
+    Decision,
+    Identifier,
+    LabelIn,
+    LabelLineError,
+    LabelsOut,
+    ModerateIn,
+    ModerateOut,
+    PostIn,
+)
 from moderation.registry import Registry
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger, found
@@ -27,13 +39,12 @@ from moderation.topology import Topology
 from serve.classifier import GroupScores
 from serve.experiments.split import Arm
 from serve.grouping import QueueFullError
-from serve.moderator import Moderator
+from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
-from serve.problems import Problem, invalid
-from serve.wire import body_schema, check_media_type, json_reply, read_bounded
+from serve.problems import Problem
+from serve.wire import Body, batch_line, body_schema, check_media_type, json_reply, parsed, read_bounded, read_lines
 
 logger = logging.getLogger("ray.serve")
-Body = TypeVar("Body", bound=BaseModel)
 _POST_ID = TypeAdapter(Identifier)
 _READY_WITHIN_S = 2.0
 
@@ -61,14 +72,24 @@ async def _validation(_request: Request, error: RequestValidationError) -> Respo
 
 @api.exception_handler(SQLAlchemyError)
 async def _ledger(_request: Request, error: SQLAlchemyError) -> Response:
-    logger.error("the ledger failed", exc_info=error)
-    return Problem(503, f"the ledger failed, nothing was recorded: {type(error).__name__}", retry_after=1).response()
+    return ledger_failed(error).response()
 
 
 @api.exception_handler(Exception)
 async def _internal(_request: Request, error: Exception) -> Response:
     logger.error("unexpected error", exc_info=error)
-    return Problem(500, f"{type(error).__name__}; the log of the service says more").response()
+    return internal(error).response()
+
+
+def ledger_failed(error: SQLAlchemyError) -> Problem:
+    """Nothing was recorded, so nothing may be said of the post: try again."""
+    logger.error("the ledger failed", exc_info=error)
+    return Problem(503, f"the ledger failed, nothing was recorded: {type(error).__name__}", retry_after=1)
+
+
+def internal(error: Exception) -> Problem:
+    """What nobody foresaw."""
+    return Problem(500, f"{type(error).__name__}; the log of the service says more")
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -140,14 +161,19 @@ class Gateway:
         except ValidationError as error:
             raise Problem(422, f"post_id is {post_id!r}: {error.errors()[0]['msg']}") from error
         post = await self._read(request, PostIn)
+        answer = await self._moderate(post_id, post)
+        return json_reply(answer.body, {"Seawall-Replayed": "true"} if answer.replayed else {})
+
+    async def _moderate(self, post_id: str, post: PostIn, *, taken: bool = False) -> Answer:
         self._check_text(post.text, "/text")
         try:
-            answer = await self._moderator.moderate(post_id, post)
+            return await self._moderator.moderate(post_id, post, taken=taken)
         except ConflictError as error:
             raise Problem(409, str(error)) from error
         except QueueFullError as error:
             raise Problem(503, str(error), retry_after=1) from error
-        return json_reply(answer.body, {"Seawall-Replayed": "true"} if answer.replayed else {})
+        except SQLAlchemyError as error:
+            raise ledger_failed(error) from error
 
     @api.get("/v1/posts/{post_id}", response_model=Decision, summary="The newest decision on a post")
     async def get_post(self, post_id: str) -> Response:
@@ -167,6 +193,34 @@ class Gateway:
         return json_reply("[" + ",".join(recorded.body for recorded in history) + "]")
 
     @api.post(
+        "/v1/posts:batch",
+        response_model=BatchLine,
+        responses=_PROBLEMS,
+        openapi_extra=body_schema(BatchPost, "application/x-ndjson"),
+        summary="Moderate and record many posts",
+    )
+    async def post_batch(self, request: Request) -> Response:
+        """NDJSON, a post a line; an answer a line in the same order, each with its own status."""
+        lines = await read_lines(request, self._bounds.max_batch_body_bytes, self._bounds.max_batch_posts)
+        if self._moderator.full:
+            raise Problem(503, str(QueueFullError(self._bounds.max_waiting_posts)), retry_after=1)
+        answers = await asyncio.gather(*(self._batch_line(number, line) for number, line in lines))
+        return Response("".join(answers), media_type="application/x-ndjson")
+
+    async def _batch_line(self, number: int, line: bytes) -> str:
+        post_id = None
+        try:
+            post = parsed(BatchPost, line)
+            post_id = post.post_id
+            answer = await self._moderate(post_id, post, taken=True)
+        except Problem as problem:
+            return batch_line(number, post_id, problem)
+        except Exception as error:  # a line that breaks must not take the others' answers with it
+            logger.exception("line %d of a batch failed", number)
+            return batch_line(number, post_id, internal(error))
+        return batch_line(number, post_id, (answer.replayed, answer.body))
+
+    @api.post(
         "/v1/text/moderate",
         response_model=ModerateOut,
         responses=_PROBLEMS,
@@ -175,6 +229,20 @@ class Gateway:
     )
     async def moderate_text(self, request: Request) -> Response:
         """Confidences of the champions, in the order of the features."""
+        return await self._score_features("text", request)
+
+    @api.post(
+        "/v1/misinformation/moderate",
+        response_model=ModerateOut,
+        responses=_PROBLEMS,
+        openapi_extra=body_schema(ModerateIn),
+        summary="Score texts for rumours, recording nothing",
+    )
+    async def moderate_misinformation(self, request: Request) -> Response:
+        """As `/v1/text/moderate`; a language that no variant covers gets no labels and the model `none`."""
+        return await self._score_features("misinformation", request)
+
+    async def _score_features(self, service: Service, request: Request) -> Response:
         body = await self._read(request, ModerateIn)
         if len(body.features) > self._bounds.max_features:
             bound = self._bounds.max_features
@@ -184,7 +252,7 @@ class Gateway:
         for index, feature in enumerate(body.features):
             self._check_text(feature.text, f"/features/{index}/text")
         try:
-            results = await self._moderator.score_texts(body.features)
+            results = await self._moderator.score_texts(service, body.features)
         except Exception as error:
             logger.exception("scoring failed")
             raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
@@ -198,19 +266,14 @@ class Gateway:
     )
     async def post_labels(self, request: Request) -> Response:
         """NDJSON, a label a line, idempotent by `id`; a bad line is an error of its own."""
-        check_media_type(request, "application/x-ndjson", "application/jsonl", "application/json")
-        raw = await read_bounded(request, self._bounds.max_labels_body_bytes)
-        lines = [(number, line) for number, line in enumerate(raw.split(b"\n"), start=1) if line.strip()]
-        bound = self._bounds.max_label_lines
-        if len(lines) > bound:
-            raise Problem(413, f"{len(lines)} lines, the bound is {bound}", members={"bound": bound})
+        lines = await read_lines(request, self._bounds.max_labels_body_bytes, self._bounds.max_label_lines)
         good: dict[int, LabelIn] = {}
         errors: list[LabelLineError] = []
         for number, line in lines:
             try:
-                good[number] = LabelIn.model_validate_json(line)
-            except ValidationError as error:
-                errors.append(LabelLineError(line=number, detail=invalid(error).detail))
+                good[number] = parsed(LabelIn, line)
+            except Problem as problem:
+                errors.append(LabelLineError(line=number, detail=problem.detail))
         out = await asyncio.to_thread(self._ledger.add_labels, good)
         out.errors = sorted([*errors, *out.errors], key=lambda item: item.line)
         return json_reply(out.model_dump_json())
@@ -242,11 +305,7 @@ class Gateway:
 
     async def _read(self, request: Request, model: type[Body]) -> Body:
         check_media_type(request, "application/json")
-        raw = await read_bounded(request, self._bounds.max_body_bytes)
-        try:
-            return model.model_validate_json(raw)
-        except ValidationError as error:
-            raise invalid(error) from error
+        return parsed(model, await read_bounded(request, self._bounds.max_body_bytes))
 
     def _check_text(self, text: str, where: str) -> None:
         bound = self._bounds.max_text_characters

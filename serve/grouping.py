@@ -49,15 +49,24 @@ class Grouper(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, item: Item) -> Result:
+    @property
+    def full(self) -> bool:
+        """Whether as many wait as may."""
+        return len(self._waiting) >= self._max_waiting
+
+    async def submit(self, item: Item, *, taken: bool = False) -> Result:
         """Wait for the item's result.
 
         A caller that is cancelled leaves; its item is dropped if it still waits, and never harms its group.
 
+        Args:
+            item: to be handled.
+            taken: True: it belongs to a batch that was taken when there was room, and is not refused now.
+
         Raises:
             QueueFullError: too many wait.
         """
-        if len(self._waiting) >= self._max_waiting:
+        if self.full and not taken:
             raise QueueFullError(self._max_waiting)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))

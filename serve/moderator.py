@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from moderation.labels import Service
 from moderation.models.card import Card
 from moderation.policy import Scored
 from moderation.posts import (
@@ -21,16 +22,19 @@ from moderation.posts import (
     PostIn,
     TextFeature,
 )
-from moderation.preprocess.features import observe
+from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language, detect_language
-from moderation.preprocess.links import find_links
-from moderation.storage.ledger import Entry, Ledger, Recorded, conflict_with, now
+from moderation.preprocess.links import check_links, find_links
+from moderation.storage.ledger import Entry, Ledger, Recorded, Scoring, conflict_with, now
 from moderation.topology import Topology
 from serve.classifier import GroupScores
 from serve.experiments.split import Arm, Split, arm_of
 from serve.grouping import Grouper
 
 logger = logging.getLogger("ray.serve")
+
+TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
+"""What the text of a post is put to."""
 
 Score = Callable[[str, Arm, list[str], float], Awaitable[GroupScores]]
 """Variant, arm, texts, deadline -> scores."""
@@ -49,6 +53,16 @@ class Answer:
     replayed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A service that a post is put to: which variant answers, and in which arm of which experiment."""
+
+    service: Service
+    variant: str
+    arm: Arm = "champion"
+    experiment: str | None = None
+
+
 @dataclass(slots=True)
 class _Task:
     """One post on its way through a group."""
@@ -59,19 +73,25 @@ class _Task:
     received_at: datetime
     started: float
     language: Language = field(default_factory=lambda: Language("und", 0.0))
-    variant: str | None = None
-    arm: Arm = "champion"
-    experiment: str | None = None
+    asks: tuple[_Ask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What a group call brought for one post; `error` says why there are no scores."""
+    """What one variant said of one post; `error` says why there are no scores."""
 
+    ask: _Ask
     version: int | None
     scores: Mapping[str, float]
     unseen: float
+    card: Card | None = None
     error: str | None = None
+
+    def scoring(self) -> Scoring:
+        """As it is recorded."""
+        features = {} if self.version is None else scored_features(self.scores, self.unseen)
+        ask = self.ask
+        return Scoring(ask.service, ask.variant, self.version, ask.experiment, ask.arm, features)
 
 
 class Moderator:
@@ -96,8 +116,13 @@ class Moderator:
             self._moderate_group, group_size=gateway.group_size, max_waiting=gateway.max_waiting_posts
         )
 
-    async def moderate(self, post_id: str, post: PostIn) -> Answer:
+    async def moderate(self, post_id: str, post: PostIn, *, taken: bool = False) -> Answer:
         """Decide on a post, and record it; content that was decided before is not judged again.
+
+        Args:
+            post_id: chosen by the platform.
+            post: its content.
+            taken: True: it belongs to a batch that was taken when there was room, and is not refused now.
 
         Raises:
             ConflictError: content that was created later is recorded already.
@@ -109,19 +134,24 @@ class Moderator:
         if running is not None:
             answer = await asyncio.shield(running)
             return Answer(answer.body, replayed=True)
-        future = asyncio.ensure_future(self._grouper.submit(task))
+        future = asyncio.ensure_future(self._grouper.submit(task, taken=taken))
         self._in_flight[key] = future
         future.add_done_callback(lambda _: self._in_flight.pop(key, None))
         # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
         return await asyncio.shield(future)
 
-    async def score_texts(self, features: Sequence[TextFeature]) -> list[ModerateResult]:
-        """Score texts with the champions; nothing is recorded."""
+    @property
+    def full(self) -> bool:
+        """Whether as many posts wait as may."""
+        return self._grouper.full
+
+    async def score_texts(self, service: Service, features: Sequence[TextFeature]) -> list[ModerateResult]:
+        """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels."""
         tasks: dict[str, list[tuple[int, str]]] = {}
         languages = [Language(item.language, 1.0) if item.language else detect_language(item.text) for item in features]
         results: dict[int, ModerateResult] = {}
         for index, (item, language) in enumerate(zip(features, languages, strict=True)):
-            variant = self._topology.variant_for("text", region="*", language=language.code)
+            variant = self._topology.variant_for(service, region="*", language=language.code)
             if variant is None:
                 results[index] = ModerateResult(id=item.id, labels=[], language=language.code, model="none")
             else:
@@ -162,50 +192,62 @@ class Moderator:
                 answers[index] = Answer(outcome.body, replayed) if isinstance(outcome, Recorded) else outcome
         return [answers[index] for index in range(len(group))]
 
-    async def _judge(self, tasks: Sequence[_Task]) -> list[_Judged]:
-        calls: dict[tuple[str, Arm], list[int]] = {}
-        results: list[_Judged] = [_Judged(None, {}, 0.0)] * len(tasks)
+    async def _judge(self, tasks: Sequence[_Task]) -> list[list[_Judged]]:
+        calls: dict[_Ask, list[int]] = {}
         for index, task in enumerate(tasks):
             self._route(task)
-            if task.variant is not None:
-                calls.setdefault((task.variant, task.arm), []).append(index)
+            for ask in task.asks:
+                calls.setdefault(ask, []).append(index)
         answers = await asyncio.gather(
-            *(self._ask(key, [tasks[index].post.text for index in members]) for key, members in calls.items())
+            *(self._ask(ask, [tasks[index].post.text for index in members]) for ask, members in calls.items())
         )
+        results: list[list[_Judged]] = [[] for _ in tasks]
         for members, judged in zip(calls.values(), answers, strict=True):
             for index, result in zip(members, judged, strict=True):
-                results[index] = result
+                results[index].append(result)
         return results
 
     def _route(self, task: _Task) -> None:
         told = task.post.language
         task.language = Language(told, 1.0) if told else detect_language(task.post.text)
-        task.variant = self._topology.variant_for("text", region=task.post.region, language=task.language.code)
-        split = self.splits.get(task.variant) if task.variant else None
-        if split is not None:
-            task.experiment = split["experiment"]
-            task.arm = arm_of(split, task.post.author_id)
+        asks = []
+        for service in TEXT_SERVICES:
+            variant = self._topology.variant_for(service, region=task.post.region, language=task.language.code)
+            if variant is None:
+                continue
+            split = self.splits.get(variant)
+            if split is None:
+                asks.append(_Ask(service, variant))
+            else:
+                asks.append(_Ask(service, variant, arm_of(split, task.post.author_id), split["experiment"]))
+        task.asks = tuple(asks)
 
-    async def _ask(self, key: tuple[str, Arm], texts: list[str]) -> list[_Judged]:
+    async def _ask(self, ask: _Ask, texts: list[str]) -> list[_Judged]:
         """One handle call. A model that fails costs scores, not posts: the policy says what a failure means."""
-        variant, arm = key
         try:
-            scored = await self._score(variant, arm, texts, self._deadline())
+            scored = await self._score(ask.variant, ask.arm, texts, self._deadline())
             # Also fails here, not later, where the version's card cannot be had.
-            await asyncio.to_thread(self._card, variant, scored.version)
+            card = await asyncio.to_thread(self._card, ask.variant, scored.version)
         except Exception as error:
-            logger.exception("%s (%s) failed for %d posts", variant, arm, len(texts))
-            return [_Judged(None, {}, 0.0, error=f"{variant}: {type(error).__name__}")] * len(texts)
-        return [_Judged(scored.version, row, unseen) for row, unseen in zip(scored.scores, scored.unseen, strict=True)]
+            logger.exception("%s (%s) failed for %d posts", ask.variant, ask.arm, len(texts))
+            return [_Judged(ask, None, {}, 0.0, error=f"{ask.variant}: {type(error).__name__}")] * len(texts)
+        return [
+            _Judged(ask, scored.version, row, unseen, card)
+            for row, unseen in zip(scored.scores, scored.unseen, strict=True)
+        ]
 
-    def _entry(self, task: _Task, judged: _Judged) -> Entry:
-        card = None if task.variant is None or judged.version is None else self._card(task.variant, judged.version)
-        links = [self._check_link(link.url, link.domain) for link in find_links(task.post.text)]
+    def _entry(self, task: _Task, judged: Sequence[_Judged]) -> Entry:
+        links, unexamined = self._check_links(task.post.text)
         decided_at = now()
         verdict = self._topology.policy.decide(
-            self._scored(task, judged, card), region=task.post.region, links=links, now=decided_at
+            self._scored(task, judged),
+            region=task.post.region,
+            links=links,
+            now=decided_at,
+            unexamined_links=unexamined,
+            review_shorteners=self._topology.links.review_shorteners,
         )
-        model = {"text": f"{task.variant}@{judged.version}"} if card is not None else {}
+        tried = [found.ask for found in judged if found.ask.experiment]
         decision = Decision(
             post_id=task.post_id,
             content_version=1,
@@ -216,13 +258,20 @@ class Moderator:
             language=LanguageDecision(
                 code=task.language.code,
                 confidence=task.language.confidence,
-                in_training=card is not None and task.language.code in card.languages,
+                in_training=any(
+                    found.ask.service == "text" and found.card and task.language.code in found.card.languages
+                    for found in judged
+                ),
             ),
             links=links,
             review=verdict.review,
-            experiment=ExperimentArm(name=task.experiment, arm=task.arm) if task.experiment else None,
+            experiment=ExperimentArm(name=tried[0].experiment or "", arm=tried[0].arm) if tried else None,
             policy_version=self._topology.policy.version,
-            models=model,
+            models={
+                found.ask.service: f"{found.ask.variant}@{found.version}"
+                for found in judged
+                if found.version is not None
+            },
             decided_at=decided_at,
             latency_ms=round((time.perf_counter() - task.started) * 1000, 1),
         )
@@ -230,28 +279,34 @@ class Moderator:
             post=task.post,
             content_hash=task.content_hash,
             decision=decision,
-            features=observe(task.post.text, task.language, unseen_word_share=judged.unseen, scores=judged.scores),
-            variant=task.variant,
-            model_version=judged.version,
+            features=observe(task.post.text, task.language),
+            scorings=tuple(found.scoring() for found in judged),
             received_at=task.received_at,
         )
 
-    def _scored(self, task: _Task, judged: _Judged, card: Card | None) -> dict[str, Scored]:
-        if task.variant is None:
-            return {}
-        expected = self._topology.variant(task.variant).labels
-        if card is None:
-            return {label: Scored(None, None, ("text",), judged.error or "not scored") for label in expected}
-        return {
-            label: Scored(judged.scores.get(label), card.operating_curves.get(label), ("text",), "no such output")
-            for label in expected
-        }
+    def _scored(self, task: _Task, judged: Sequence[_Judged]) -> dict[str, Scored]:
+        """What each asked variant was expected to score, and did or did not."""
+        scored: dict[str, Scored] = {}
+        for found in judged:
+            for label in self._topology.variant(found.ask.variant).labels:
+                if found.card is None:
+                    scored[label] = Scored(None, None, ("text",), found.error or "not scored")
+                else:
+                    curve = found.card.curve(label, task.language.code)
+                    scored[label] = Scored(found.scores.get(label), curve, ("text",), "no such output")
+        return scored
 
-    def _check_link(self, url: str, domain: str) -> LinkDecision:
-        listed = self._topology.blocklist.matches(domain)
-        if listed is None:
-            return LinkDecision(url=url, domain=domain, verdict="unlisted")
-        return LinkDecision(url=url, domain=domain, verdict="blocked", reasons=[f"{listed} is on the blocklist"])
+    def _check_links(self, text: str) -> tuple[list[LinkDecision], int]:
+        """A text's links, checked, and how many there are beyond the bound."""
+        blocklist = self._topology.blocklist
+        blocklist.reload_if_changed()
+        found = find_links(text, blocklist)
+        checked = check_links(found, blocklist, self._topology.link_rules)
+        links = [
+            LinkDecision(url=link.url, domain=link.domain, verdict=link.verdict, reasons=list(link.reasons))
+            for link in checked
+        ]
+        return links, len(found) - len(checked)
 
     def _deadline(self) -> float:
         return time.time() + self._topology.gateway.deadline_ms / 1000

@@ -24,6 +24,7 @@ class ClassifierConfig(TypedDict):
 
     variant: str
     version: int
+    threads: int
 
 
 def application_of(variant: str, arm: Arm) -> str:

@@ -48,19 +48,25 @@ class Problem(Exception):
         self.retry_after = retry_after
         self.members = members or {}
 
-    def response(self) -> JSONResponse:
-        """The reply."""
-        body: dict[str, Any] = {
+    def body(self) -> dict[str, Any]:
+        """The problem's members."""
+        errors = {"errors": self.errors} if self.errors else {}
+        title = TITLES.get(self.status, "Error")
+        return {
             "type": "about:blank",
-            "title": TITLES.get(self.status, "Error"),
+            "title": title,
             "status": self.status,
             "detail": self.detail,
             **self.members,
+            **errors,
         }
-        if self.errors:
-            body["errors"] = self.errors
+
+    def response(self) -> JSONResponse:
+        """The reply."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return JSONResponse(body, status_code=self.status, headers=headers, media_type="application/problem+json")
+        return JSONResponse(
+            self.body(), status_code=self.status, headers=headers, media_type="application/problem+json"
+        )
 
 
 def invalid(error: ValidationError) -> Problem:

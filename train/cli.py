@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from moderation.console import (
-    DEFAULT_TOPOLOGY,
     JsonOption,
     LabelOption,
     TopologyOption,
@@ -22,8 +20,8 @@ from moderation.console import (
     progress,
 )
 from moderation.registry import Registry
-from moderation.running import find
-from moderation.settings import DEPLOYMENTS, Settings
+from moderation.running import find, topology_of
+from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 
@@ -33,7 +31,7 @@ def retrain(
     label: LabelOption = "abuse",
     until: Annotated[str, typer.Option(help="Leave out posts created later (ISO 8601).")] = "",
     as_json: JsonOption = False,
-    topology: TopologyOption = DEFAULT_TOPOLOGY,
+    topology: TopologyOption = None,
 ) -> None:
     """Retrain from the champion on the lake's labels; the gate decides whether the result may challenge it."""
     settings = Settings.from_environment()
@@ -45,7 +43,7 @@ def retrain(
 
         outcome = run(
             settings,
-            Topology.load(Path(topology) if topology else DEPLOYMENTS / "local.yaml"),
+            Topology.load(topology_of(find(settings), topology)),
             Registry(settings),
             Ledger(settings.ledger_url),
             variant,
@@ -86,4 +84,4 @@ def _join(settings: Settings) -> None:
     if running is not None:
         ray.init(address=running.address, **quiet)
     else:
-        ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, **quiet)
+        ray.init("local", num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, **quiet)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from ray.data import Dataset
 
@@ -48,12 +49,29 @@ def _model(folder: Path) -> TextClassifier:
     return load_text_classifier(folder)
 
 
-def thresholds(champion: Path, challenger: Path, label: str, rule: Rule) -> tuple[float | None, float | None]:
-    """The thresholds that the rule comes to on each model's own operating curve; None: none meets it."""
-    return (
-        threshold_of(_model(champion).card.operating_curves.get(label), rule.objective, rule.prevalence),
-        threshold_of(_model(challenger).card.operating_curves.get(label), rule.objective, rule.prevalence),
-    )
+def flagged(
+    folder: Path, label: str, rule: Rule, confidence: npt.NDArray[np.float64], languages: Sequence[str]
+) -> Bools:
+    """Which rows a model flags at the thresholds that it would ship with; no threshold flags nothing.
+
+    Args:
+        folder: of the model.
+        label: judged.
+        rule: the policy's.
+        confidence: in [0, 1]; shape (rows,).
+        languages: of each row.
+    """
+    card = _model(folder).card
+    bounds = {
+        code: threshold_of(card.curve(label, code), rule.objective, rule.prevalence) for code in sorted(set(languages))
+    }
+    lowest = np.array([np.inf if (bound := bounds[code]) is None else bound for code in languages], dtype=np.float64)
+    return confidence >= lowest
+
+
+def threshold(folder: Path, label: str, rule: Rule) -> float | None:
+    """The threshold over all languages; None: none meets the rule's objective."""
+    return threshold_of(_model(folder).card.curve(label), rule.objective, rule.prevalence)
 
 
 def score_both(
@@ -62,7 +80,7 @@ def score_both(
     """Score a dataset of `train.rows` columns with both models, as Ray Data tasks.
 
     Returns:
-        Columns `unit`, `created`, `truth`, `drifted` (holds one of `new_words`), and `champion_LABEL` and
+        Columns `unit`, `created`, `language`, `truth`, `drifted` (holds one of `new_words`), and `champion_LABEL` and
         `challenger_LABEL`, each in [0, 1].
     """
 
@@ -72,37 +90,35 @@ def score_both(
             for column, label in enumerate(labels):
                 batch[f"{name}_{label}"] = confidence[:, column].astype(np.float64)
         batch["drifted"] = [not new_words.isdisjoint(words_of(text)) for text in batch["text"]]
-        return batch.drop(columns=["text", "ids", "words"], errors="ignore")
+        return batch.drop(columns=["text"])
 
+    dataset = dataset.select_columns(["text", "unit", "created", "language", "truth"])
     return dataset.map_batches(score, batch_format="pandas", batch_size=2048).to_pandas()
 
 
-def pair(scored: pd.DataFrame, labels: Sequence[str], label: str, bounds: tuple[float | None, float | None]) -> Paired:
-    """The rows on which people spoke of a label, judged at both thresholds; no threshold flags nothing."""
+def pair(scored: pd.DataFrame, labels: Sequence[str], label: str, rule: Rule, folders: tuple[Path, Path]) -> Paired:
+    """The rows of `score_both` on which people spoke of a label, as champion and challenger (`folders`) flag them."""
     truth = np.array(scored["truth"].tolist(), dtype=np.float64).reshape(-1, len(labels))[:, list(labels).index(label)]
     known = ~np.isnan(truth)
+    languages = scored["language"].to_numpy()[known].tolist()
     flags = [
-        np.zeros(int(known.sum()), dtype=bool)
-        if bound is None
-        else scored[f"{name}_{label}"].to_numpy()[known] >= bound
-        for name, bound in zip(("champion", "challenger"), bounds, strict=True)
+        flagged(folder, label, rule, scored[f"{name}_{label}"].to_numpy()[known], languages)
+        for name, folder in zip(("champion", "challenger"), folders, strict=True)
     ]
     units = scored["unit"].to_numpy()[known].tolist()
     return Paired(truth[known] == 1, flags[0], flags[1], units, scored["drifted"].to_numpy(dtype=bool)[known])
 
 
-def anchors(
-    path: Path, champion: Path, challenger: Path, label: str, bounds: tuple[float | None, float | None]
-) -> Paired:
+def anchors(path: Path, label: str, rule: Rule, folders: tuple[Path, Path]) -> Paired:
     """The anchor texts that carry a label, judged like the holdout; each is a unit of its own."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     lines = [line for line in lines if label in line["labels"]]
     texts = [line["text"] for line in lines]
+    languages = [line["language"] for line in lines]
     flags = []
-    for folder, bound in zip((champion, challenger), bounds, strict=True):
+    for folder in folders:
         model = _model(folder)
         confidence = model.score(texts).confidence[:, model.card.labels.index(label)].astype(np.float64)
-        flags.append(np.zeros(len(texts), dtype=bool) if bound is None else confidence >= bound)
+        flags.append(flagged(folder, label, rule, confidence, languages))
     truth = np.array([line["labels"][label] for line in lines], dtype=bool)
-    drifted = np.zeros(len(texts), dtype=bool)
-    return Paired(truth, flags[0], flags[1], [line["id"] for line in lines], drifted)
+    return Paired(truth, flags[0], flags[1], [line["id"] for line in lines], np.zeros(len(texts), dtype=bool))

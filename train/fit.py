@@ -1,14 +1,9 @@
-"""Training as a Ray Train worker runs it: rows in, a calibrated model folder out.
-
-From a champion's weights the loss adds `anchor_strength * ||w - w_champion||^2` (L2-SP: Li, Grandvalet and Davoine,
-"Explicit Inductive Bias for Transfer Learning", ICML 2018): what the new labels do not speak about stays as it was.
-"""
+"""Training as a Ray Train worker runs it: rows in, a calibrated model folder out."""
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import ray.train
-import ray.train.torch
 import torch
 from ray.data import Dataset
 from ray.train import Checkpoint, DataConfig, RunConfig, ScalingConfig
@@ -25,54 +19,53 @@ from ray.train.torch import TorchTrainer
 from sklearn.linear_model import LogisticRegression
 
 from moderation.errors import NotEnoughDataError
+from moderation.models.base import TextClassifier, confidence
 from moderation.models.card import Card
-from moderation.models.ngram import SEEN_BITS, NgramClassifier, NgramModule, new_card_config, remember_words
+from moderation.models.load import load_text_classifier
 from moderation.models.operating import OperatingCurve
 from moderation.preprocess.ngrams import NgramConfig
-from moderation.preprocess.text import TEXT_VERSION
+from moderation.preprocess.text import TEXT_VERSION, clean, fold
 from moderation.registry import Registry
 from moderation.settings import Settings
+from train.learner import Learner, ModelConfig, Plan
+from train.rows import matrix_of
+
+Floats = npt.NDArray[np.float64]
+
+MINIMUM_OF_A_LANGUAGE = 40
+"""Harmful, and harmless, validation rows from which a language gets an operating curve of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitConfig:
-    """How a model is trained."""
+def learner_of(model: ModelConfig) -> type[Learner]:
+    """The learner of an architecture; imported only now, because transformers takes seconds."""
+    if isinstance(model, NgramConfig):
+        from train.ngram import NgramLearner
 
-    epochs: int = 4
-    """Passes over the training rows."""
-    batch_size: int = 256
-    """Rows a step and worker."""
-    learning_rate: float = 0.02
-    """Of Adam, at the start; falls linearly to a fiftieth, step by step."""
-    anchor_strength: float = 0.0
-    """Pull towards the parent's weights; 0 where there is no parent."""
-    workers: int = 1
-    """Ray Train workers; more share the rows and average their gradients."""
-    use_gpu: bool = False
-    """A GPU for each worker."""
-    seed: int = 0
-    """Of the order of rows."""
+        return NgramLearner
+    from train.encoder import EncoderLearner
+
+    return EncoderLearner
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is trained, as the workers are told."""
+def encode(dataset: Dataset, model: ModelConfig) -> Dataset:
+    """Add the columns that the architecture's learner reads, by the preprocessing that serving runs."""
+    learner = learner_of(model)
 
-    labels: tuple[str, ...]
-    languages: tuple[str, ...]
-    ngrams: NgramConfig
-    fit: FitConfig
-    about: dict[str, Any]
-    parent: tuple[str, int] | None = None
-    """Variant and version whose weights are the start."""
+    def add(batch: pa.Table) -> pa.Table:
+        for name, column in learner.encode(batch["text"].to_pylist(), model).items():
+            batch = batch.append_column(name, column)
+        return batch
+
+    return dataset.map_batches(add, batch_format="pyarrow", batch_size=4096)
 
 
 def fit(training: Dataset, validation: Dataset, plan: Plan, *, storage: Path, name: str) -> tuple[Path, dict[str, Any]]:
     """Train a model with Ray Train.
 
     Args:
-        training: rows with `ids`, `words` and `truth` (see `train.rows`).
-        validation: likewise, of other units; calibration and operating curves are measured on them.
+        training: rows with `truth`, `weight` and the columns of `encode` (see `train.rows`).
+        validation: rows with `text`, `language`, `truth` and `weight`, of other units; calibration and operating curves
+            are measured on them.
         plan: what and how.
         storage: a folder that every worker reaches; the run is kept below it.
         name: of the run.
@@ -98,140 +91,91 @@ def fit(training: Dataset, validation: Dataset, plan: Plan, *, storage: Path, na
 def _worker(config: dict[str, Any]) -> None:
     plan: Plan = config["plan"]
     torch.manual_seed(plan.fit.seed)
+    torch.set_num_threads(plan.fit.threads)
     parent = _parent(plan)
-    module = NgramModule(plan.ngrams.buckets, len(plan.labels))
-    seen = np.zeros(SEEN_BITS // 8, dtype=np.uint8)
-    if parent is not None:
-        module.load_state_dict(parent.module.state_dict())
-        seen = parent.seen.copy()
-    prepared = ray.train.torch.prepare_model(module)
-    steps = plan.fit.epochs * math.ceil(config["rows"] / plan.fit.workers / plan.fit.batch_size)
-    loss = _optimise(prepared, seen, plan, ray.train.get_dataset_shard("training"), steps)
-    _share(seen)
+    learner = learner_of(plan.model)(plan, parent)
+    loss = learner.learn(ray.train.get_dataset_shard("training"), config["rows"])
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report({"loss": loss})
         return
-    rows = list(_batches(ray.train.get_dataset_shard("validation"), 1024, len(plan.labels)))
-    model = finish(module.cpu(), seen, plan, rows, parent)
+    rows = validation_rows(ray.train.get_dataset_shard("validation"), len(plan.labels))
+    model = finish(learner, plan, rows, parent)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder))
         ray.train.report(
-            {"loss": loss, "validation_rows": sum(len(truth) for _, _, _, truth in rows)},
-            checkpoint=Checkpoint.from_directory(folder),
+            {"loss": loss, "validation_rows": len(rows.texts)}, checkpoint=Checkpoint.from_directory(folder)
         )
 
 
-def _parent(plan: Plan) -> NgramClassifier | None:
+def _parent(plan: Plan) -> TextClassifier | None:
     if plan.parent is None:
         return None
-    from moderation.models.load import load_text_classifier
-
     loaded = load_text_classifier(Registry(Settings.from_environment()).fetch(*plan.parent))
-    if not isinstance(loaded, NgramClassifier) or loaded.card.labels != plan.labels or loaded.config != plan.ngrams:
-        raise ValueError(f"{plan.parent[0]}@{plan.parent[1]} has another architecture, other labels or other n-grams")
+    if loaded.card.labels != plan.labels:
+        raise ValueError(f"{plan.parent[0]}@{plan.parent[1]} scores {loaded.card.labels}, asked for is {plan.labels}")
     return loaded
 
 
-def _optimise(prepared: torch.nn.Module, seen: npt.NDArray[np.uint8], plan: Plan, shard: Any, steps: int) -> float:
-    """Train in place; mark words in `seen`; return the mean loss of the last epoch."""
-    fit = plan.fit
-    device = ray.train.torch.get_device()
-    parameters = list(prepared.parameters())
-    anchors = [parameter.detach().clone() for parameter in parameters] if fit.anchor_strength else []
-    optimizer = torch.optim.Adam(parameters, lr=fit.learning_rate)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=max(steps, 1))
-    losses: list[float] = []
-    for epoch in range(fit.epochs):
-        losses = []
-        batches = _batches(shard, fit.batch_size, len(plan.labels), shuffle_seed=fit.seed + epoch)
-        for ids, offsets, words, truth in batches:
-            if epoch == 0:
-                remember_words(seen, words)
-            known = ~torch.isnan(truth)
-            if not known.any():
-                continue
-            logits = prepared(ids.to(device), offsets.to(device)).cpu()
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], truth[known])
-            losses.append(float(loss.detach()))
-            for parameter, anchor in zip(parameters, anchors, strict=False):
-                loss = loss + fit.anchor_strength * (parameter - anchor).square().sum().cpu()
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimizer.step()
-            schedule.step()
-    return float(np.mean(losses)) if losses else float("nan")
+@dataclass(frozen=True, slots=True)
+class ValidationRows:
+    """Rows that calibrate.
+
+    Attributes:
+        texts: raw.
+        languages: of each.
+        truth: 1, 0 or NaN; (rows, labels).
+        weights: (rows, labels).
+    """
+
+    texts: list[str]
+    languages: list[str]
+    truth: Floats
+    weights: Floats
 
 
-def _share(seen: npt.NDArray[np.uint8]) -> None:
-    """Bring together the words that the workers saw."""
-    if (
-        torch.distributed.is_available()
-        and torch.distributed.is_initialized()
-        and ray.train.get_context().get_world_size() > 1
-    ):
-        bits = torch.from_numpy(np.unpackbits(seen))
-        torch.distributed.all_reduce(bits, op=torch.distributed.ReduceOp.MAX)
-        seen[:] = np.packbits(bits.numpy())
-
-
-Batch = tuple[torch.Tensor, torch.Tensor, npt.NDArray[np.uint64], torch.Tensor]
-
-
-def _batches(shard: Any, size: int, labels: int, shuffle_seed: int | None = None) -> Iterator[Batch]:
-    """Batches of (ids, offsets, word hashes, truth (rows, labels))."""
-    shuffle = (
-        {} if shuffle_seed is None else {"local_shuffle_buffer_size": 20 * size, "local_shuffle_seed": shuffle_seed}
+def validation_rows(shard: Any, labels: int) -> ValidationRows:
+    """All rows of a shard with `text`, `language`, `truth` and `weight`."""
+    tables: list[pa.Table] = list(shard.iter_batches(batch_size=4096, batch_format="pyarrow"))
+    return ValidationRows(
+        texts=[text for table in tables for text in table["text"].to_pylist()],
+        languages=[code for table in tables for code in table["language"].to_pylist()],
+        truth=np.concatenate([matrix_of(table["truth"], labels) for table in tables]).astype(np.float64),
+        weights=np.concatenate([matrix_of(table["weight"], labels) for table in tables]).astype(np.float64),
     )
-    table: pa.Table
-    for table in shard.iter_batches(batch_size=size, batch_format="pyarrow", **shuffle):
-        ids = table["ids"].combine_chunks()
-        words = table["words"].combine_chunks()
-        truth = np.array(table["truth"].to_pylist(), dtype=np.float32).reshape(-1, labels)
-        lengths = np.array(ids.value_lengths())
-        yield (
-            torch.from_numpy(ids.flatten().to_numpy().astype(np.int64)),
-            torch.from_numpy(np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)),
-            words.flatten().to_numpy(),
-            torch.from_numpy(truth),
-        )
 
 
-def finish(
-    module: NgramModule,
-    seen: npt.NDArray[np.uint8],
-    plan: Plan,
-    validation: Sequence[Batch],
-    parent: NgramClassifier | None,
-) -> NgramClassifier:
+def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClassifier | None) -> TextClassifier:
     """Round, calibrate and measure operating curves: on the weights that will be stored, not on finer ones.
 
-    A label of which the validation rows lack a class keeps its parent's calibration and curve.
+    A label of which the validation rows lack a class keeps its parent's calibration and curves.
 
     Raises:
         NotEnoughDataError: a label lacks a class and there is no parent.
     """
     card = Card(
-        architecture=NgramClassifier.architecture,
+        architecture=learner.architecture,
         labels=plan.labels,
         languages=plan.languages,
         preprocessing=TEXT_VERSION,
-        config=dict(new_card_config(plan.ngrams)),
+        config=asdict(plan.model),
         about=plan.about | {"fit": asdict(plan.fit)},
     )
-    stored = NgramClassifier.from_tensors(card, NgramClassifier(card, module, seen).tensors())
-    with torch.inference_mode():
-        logits = np.concatenate([stored.module(ids, offsets).numpy() for ids, offsets, _, _ in validation])
-    truth = np.concatenate([batch[3].numpy() for batch in validation])
+    stored = learner.model(card)
+    cleaned = [clean(text) for text in rows.texts]
+    logits = stored.logits(cleaned, [fold(text) for text in cleaned])[0].astype(np.float64)
     calibration: dict[str, tuple[float, float]] = {}
     curves: dict[str, OperatingCurve] = {}
     for column, label in enumerate(plan.labels):
-        known = ~np.isnan(truth[:, column])
-        harmful = truth[known, column] == 1
+        known = ~np.isnan(rows.truth[:, column])
+        harmful = rows.truth[known, column] == 1
         if harmful.any() and not harmful.all():
-            calibration[label], curves[label] = _calibrate(logits[known, column].astype(np.float64), harmful)
+            calibration[label] = platt(logits[known, column], harmful, rows.weights[known, column])
+            scores = confidence(logits[known, column], calibration[label])
+            languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
+            curves |= measured_curves(label, harmful, scores, languages)
         elif parent is not None:
             calibration[label] = parent.card.calibration[label]
-            curves[label] = parent.card.operating_curves[label]
+            curves |= {key: curve for key, curve in parent.card.operating_curves.items() if key.split("/")[0] == label}
         else:
             raise NotEnoughDataError(
                 f"label {label!r} has {int(harmful.sum())} harmful of {len(harmful)} validation rows;"
@@ -241,10 +185,20 @@ def finish(
     return stored
 
 
-def _calibrate(
-    logits: npt.NDArray[np.float64], harmful: npt.NDArray[np.bool_]
-) -> tuple[tuple[float, float], OperatingCurve]:
-    scaler = LogisticRegression().fit(logits[:, None], harmful)
-    slope, intercept = float(scaler.coef_[0, 0]), float(scaler.intercept_[0])
-    confidence = (1.0 / (1.0 + np.exp(-np.clip(logits * slope + intercept, -60, 60)))).astype(np.float32)
-    return (slope, intercept), OperatingCurve.measure(harmful, confidence.astype(np.float64))
+def platt(logits: Floats, harmful: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
+    """Slope and intercept of Platt scaling (Platt 1999) on weighted rows; arrays of shape (rows,)."""
+    scaler = LogisticRegression().fit(logits[:, None], harmful, sample_weight=weights)
+    return float(scaler.coef_[0, 0]), float(scaler.intercept_[0])
+
+
+def measured_curves(
+    label: str, harmful: npt.NDArray[np.bool_], scores: Floats, languages: Sequence[str]
+) -> dict[str, OperatingCurve]:
+    """The label's curve over all rows, and one, as `label/language`, for each language with rows enough."""
+    curves = {label: OperatingCurve.measure(harmful, scores)}
+    codes = np.array(languages)
+    for language in sorted(set(languages)):
+        own = codes == language
+        if min(int(harmful[own].sum()), int((~harmful[own]).sum())) >= MINIMUM_OF_A_LANGUAGE:
+            curves[f"{label}/{language}"] = OperatingCurve.measure(harmful[own], scores[own])
+    return curves

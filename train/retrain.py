@@ -15,8 +15,8 @@ from ray.data import Dataset
 from ray.data.expressions import col
 
 from moderation.errors import ConflictError, NotEnoughDataError
+from moderation.models.encoder import EncoderClassifier
 from moderation.models.load import load_text_classifier
-from moderation.models.ngram import NgramClassifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
@@ -24,10 +24,11 @@ from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.retraining import RetrainRequest
 from moderation.topology import Topology
-from train.evaluate import anchors, pair, score_both, thresholds
-from train.fit import FitConfig, Plan, fit
+from train.evaluate import anchors, pair, score_both, threshold
+from train.fit import encode, fit
 from train.gate import GateConfig, Verdict, judge
-from train.rows import encode, from_lake, unit_hash
+from train.learner import FitConfig, Plan
+from train.rows import from_lake, unit_hash, weighted
 
 Progress = Callable[[str], None]
 
@@ -36,8 +37,12 @@ Progress = Callable[[str], None]
 class RetrainConfig:
     """How a variant is retrained."""
 
-    fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=8, learning_rate=0.02, anchor_strength=1e-4))
-    """Training from the champion's weights."""
+    ngram: FitConfig = field(default_factory=lambda: FitConfig(epochs=8, learning_rate=0.02, anchor_strength=1e-4))
+    """Training an n-gram champion further."""
+    encoder: FitConfig = field(
+        default_factory=lambda: FitConfig(epochs=4, batch_size=32, learning_rate=3e-4, anchor_strength=1e-3)
+    )
+    """Training an encoder champion further."""
     gate: GateConfig = field(default_factory=GateConfig)
     """Bounds of the gate."""
     holdout_authors: float = 0.4
@@ -131,8 +136,6 @@ def _retrain(
     champion = registry.champion(variant)
     champion_folder = registry.fetch(variant, champion)
     parent = load_text_classifier(champion_folder)
-    if not isinstance(parent, NgramClassifier):
-        raise NotImplementedError(f"retraining knows the ngram architecture, not {parent.architecture!r}")
     labels = parent.card.labels
 
     progress("reading and preprocessing the labels with Ray Data")
@@ -140,7 +143,9 @@ def _retrain(
     if until is not None:
         rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
     split = _Split(config, salt=f"{variant}@{champion}")
-    rows = split.assign(encode(rows, parent.config)).materialize()
+    how = config.encoder if isinstance(parent, EncoderClassifier) else config.ngram
+    rows = weighted(split.assign(rows).materialize(), balance=how.balance)
+    rows = encode(rows, parent.config).materialize()
     parts = {name: rows.filter(expr=col("part") == name).materialize() for name in _Split.PARTS}
     counts = {name: part.count() for name, part in parts.items()}
     for name, count in counts.items():
@@ -148,12 +153,11 @@ def _retrain(
             raise NotEnoughDataError(f"no labelled row falls into the {name} part; rows a part: {counts}")
 
     progress(f"training with Ray Train on {counts['training']} rows")
-    rule = topology.policy.rules("*")[label]
     plan = Plan(
         labels=labels,
         languages=parent.card.languages,
-        ngrams=parent.config,
-        fit=config.fit,
+        model=parent.config,
+        fit=how,
         parent=(variant, champion),
         about={
             "data": "labels of the platform's own stream, from the lake",
@@ -167,13 +171,14 @@ def _retrain(
     folder, metrics = fit(parts["training"], parts["validation"], plan, storage=settings.home / "runs", name=name)
 
     progress("comparing with the champion on the holdout")
-    bounds = thresholds(champion_folder, folder, label, rule)
+    rule = topology.policy.rules("*")[label]
+    folders = (champion_folder, folder)
     new_words = frozenset(found["word"] for found in request.evidence.get("new_words", []))
-    scored = score_both(parts["holdout"], champion_folder, folder, labels, new_words)
+    scored = score_both(parts["holdout"], *folders, labels, new_words)
     verdict = judge(
-        pair(scored, labels, label, bounds),
-        anchors(DEPLOYMENTS / "anchors" / "text.jsonl", champion_folder, folder, label, bounds),
-        threshold=bounds[1],
+        pair(scored, labels, label, rule, folders),
+        anchors(DEPLOYMENTS / "anchors" / "text.jsonl", label, rule, folders),
+        threshold=threshold(folder, label, rule),
         has_new_words=bool(new_words),
         config=config.gate,
     )

@@ -4,7 +4,7 @@ Both give the same columns, so one training loop serves both:
 
     text       raw, as posted                      unit        author or, where unknown, the text's own hash
     created    microseconds since 1970, or 0       language    as logged or told
-    truth      a float per label: 1, 0, or NaN
+    truth      a float a label: 1, 0, or NaN       weight      a float a label: how much the row counts for it
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import ray.data
 from ray.data import Dataset
 
 from moderation.errors import NotEnoughDataError
-from moderation.preprocess.ngrams import NgramConfig, hash_ngrams
 from moderation.preprocess.text import normalise
+
+MOST_WEIGHT = 6.0
+"""Of a row, whatever balance asks for: a handful of rows must not carry a language."""
 
 
 def unit_hash(unit: str, salt: str) -> float:
@@ -80,39 +83,73 @@ def merge_labels(group: pd.DataFrame, labels: Sequence[str], variant: str) -> pd
     )
 
 
-def from_corpora(folder: Path, names: Sequence[str], labels: Sequence[str], *, seed: int) -> Dataset:
-    """Read gzipped JSON Lines of `{"text", "language", "labels": {...}}`, exact duplicates once, in random order.
+def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, most: int = 0) -> Dataset:
+    """Read JSON Lines, gzipped or not, of `{"text", "language", "labels": {...}}`, exact duplicates once, shuffled.
 
     A duplicate is judged after normalisation: short texts repeat, and one that stood in two splits would flatter.
+
+    Args:
+        paths: of the files; an earlier one's row wins over its duplicate in a later one.
+        labels: in the order of `truth`.
+        seed: of the order.
+        most: rows taken of a file, at random; 0: all.
 
     Raises:
         NotEnoughDataError: a file is missing.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for name in names:
-        for line in _lines(folder / f"{name}.jsonl.gz"):
+    for path in paths:
+        fresh: dict[str, dict[str, Any]] = {}
+        for line in _lines(path):
             key = hashlib.sha256(normalise(line["text"]).encode()).hexdigest()
             truth = [float(line["labels"][label]) if label in line["labels"] else float("nan") for label in labels]
-            rows.setdefault(key, {"text": line["text"], "unit": key, "language": line["language"], "truth": truth})
-    frame = _frame([row | {"created": 0} for row in rows.values()])
+            row = {"text": line["text"], "unit": key, "created": 0, "language": line["language"], "truth": truth}
+            if key not in rows:
+                fresh.setdefault(key, row)
+        kept = sorted(fresh, key=lambda unit: unit_hash(unit, f"{seed}"))
+        rows.update((key, fresh[key]) for key in kept[: most or None])
+    frame = _frame(list(rows.values()))
     return ray.data.from_pandas(frame.sample(frac=1, random_state=seed)).repartition(4)
 
 
-def encode(dataset: Dataset, config: NgramConfig) -> Dataset:
-    """Add what an `ngram` model reads: `ids` (bucket numbers) and `words` (hashes), a list a row."""
+def weighted(dataset: Dataset, *, balance: bool) -> Dataset:
+    """Add `weight`: 1, or what makes harmful and harmless rows of each language weigh the same on each label.
 
-    def add(batch: pa.Table) -> pa.Table:
-        bags = hash_ngrams([normalise(text) for text in batch["text"].to_pylist()], config)
-        ids = pa.LargeListArray.from_arrays(pa.array(np.append(bags.offsets, len(bags.ids))), bags.ids.astype(np.int32))
-        words = pa.LargeListArray.from_arrays(pa.array(np.append(bags.word_offsets, len(bags.words))), bags.words)
-        return batch.append_column("ids", ids).append_column("words", words)
+    A language that lacks a class on a label keeps 1; no weight exceeds `MOST_WEIGHT`.
+    """
+    counts: dict[tuple[str, int, float], int] = {}
+    if balance:
+        for row in dataset.select_columns(["language", "truth"]).iter_rows():
+            for column, value in enumerate(row["truth"]):
+                counts[(row["language"], column, value)] = counts.get((row["language"], column, value), 0) + 1
 
-    return dataset.map_batches(add, batch_format="pyarrow", batch_size=4096)
+    def weight(language: str, column: int, value: float) -> float:
+        own, other = counts.get((language, column, value), 0), counts.get((language, column, 1 - value), 0)
+        return min(MOST_WEIGHT, (own + other) / (2 * own)) if own and other else 1.0
+
+    def add(batch: pd.DataFrame) -> pd.DataFrame:
+        batch["weight"] = [
+            [weight(language, column, value) for column, value in enumerate(truth)]
+            for language, truth in zip(batch["language"], batch["truth"], strict=True)
+        ]
+        return batch
+
+    return dataset.map_batches(add, batch_format="pandas")
+
+
+def lists_of(flat: npt.NDArray[Any], begins: npt.NDArray[np.int64]) -> pa.Array:
+    """One list a row, from all rows' values one after the other and where each row's begin."""
+    return pa.LargeListArray.from_arrays(pa.array(np.append(begins, len(flat))), flat)
+
+
+def matrix_of(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float32]:
+    """A column of lists of `width` numbers as an array (rows, width)."""
+    return np.array(column.to_pylist(), dtype=np.float32).reshape(-1, width)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
             yield from map(json.loads, file)
     except FileNotFoundError as error:
         raise NotEnoughDataError(f"{path} is missing; name the folder of the corpora with --data") from error

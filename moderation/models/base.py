@@ -8,20 +8,28 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from moderation.errors import ModelError
 from moderation.models.card import CARD, Card
-from moderation.preprocess.text import TEXT_VERSION, normalise
+from moderation.models.seen import Bits
+from moderation.preprocess.text import TEXT_VERSION, clean, fold
 
 WEIGHTS = "model.safetensors"
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +46,28 @@ class TextScores:
 
 
 class TextClassifier(ABC):
-    """A multi-label text model. Scoring is thread-safe: nothing changes after construction."""
+    """A multi-label text model. Scoring is thread-safe: nothing changes after construction.
+
+    Args:
+        card: all of it that is not weights.
+        seen: the words that training showed it (see `models.seen`).
+    """
 
     architecture: ClassVar[str]
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, seen: Bits) -> None:
         if card.preprocessing != TEXT_VERSION:
             raise ModelError(
                 f"the model was trained with preprocessing {card.preprocessing!r}, this Seawall has {TEXT_VERSION!r};"
                 " retrain it, or run the release that it came with"
             )
         self.card = card
+        self.seen = seen
+
+    @property
+    @abstractmethod
+    def config(self) -> Any:
+        """The architecture's own configuration, as a dataclass."""
 
     @classmethod
     @abstractmethod
@@ -60,19 +79,27 @@ class TextClassifier(ABC):
         """The weights as they are stored."""
 
     @abstractmethod
-    def logits(self, normalised: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Uncalibrated outputs (texts, labels) and unseen-word shares (texts,) of normalised texts."""
+    def logits(
+        self, cleaned: Sequence[str], folded: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Uncalibrated outputs (texts, labels) and unseen-word shares (texts,).
+
+        Args:
+            cleaned: as `preprocess.text.clean` returned them.
+            folded: the same texts, as `preprocess.text.fold` returned them.
+        """
 
     def score(self, texts: Sequence[str]) -> TextScores:
         """Score raw texts; each row depends on its own text alone."""
-        logits, unseen = self.logits([normalise(text) for text in texts])
+        cleaned = [clean(text) for text in texts]
+        logits, unseen = self.logits(cleaned, [fold(text) for text in cleaned])
         return TextScores(self.calibrate(logits), unseen)
 
     def calibrate(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turn logits (rows, labels) into confidences."""
-        pairs = np.array([self.card.calibration.get(label, (1.0, 0.0)) for label in self.card.labels])
-        scaled = logits * pairs[:, 0] + pairs[:, 1]
-        return (1.0 / (1.0 + np.exp(-np.clip(scaled, -60, 60)))).astype(np.float32)
+        pairs = [self.card.calibration.get(label, (1.0, 0.0)) for label in self.card.labels]
+        columns = [confidence(logits[:, column], pair) for column, pair in enumerate(pairs)]
+        return np.stack(columns, axis=1).astype(np.float32)
 
     def save(self, folder: Path) -> Card:
         """Write the folder; the card that is returned carries the checksum of the weights."""
@@ -83,6 +110,27 @@ class TextClassifier(ABC):
         (folder / CARD).write_text(card.to_json(), encoding="utf-8")
         self.card = card
         return card
+
+
+def confidence(logits: npt.NDArray[Any], calibration: tuple[float, float]) -> npt.NDArray[np.float64]:
+    """One label's confidences, rounded to float32 as they are served: sigmoid(slope * logit + intercept)."""
+    scaled = logits.astype(np.float64) * calibration[0] + calibration[1]
+    return (1.0 / (1.0 + np.exp(-np.clip(scaled, -60, 60)))).astype(np.float32).astype(np.float64)
+
+
+def config_of(card: Card, kind: type[Config]) -> Config:
+    """The card's configuration as the architecture's dataclass; every field must be there.
+
+    Raises:
+        ModelError: a field is missing, unknown or wrong.
+    """
+    odd = sorted({item.name for item in fields(kind)} ^ set(card.config))
+    if odd:
+        raise ModelError(f"the card's config and {kind.__name__} disagree on {', '.join(odd)}")
+    try:
+        return TypeAdapter(kind).validate_python(card.config)
+    except ValueError as error:
+        raise ModelError(f"the card's config is no {kind.__name__}: {error}") from error
 
 
 def read_folder(folder: Path) -> tuple[Card, dict[str, torch.Tensor]]:
@@ -97,8 +145,28 @@ def read_folder(folder: Path) -> tuple[Card, dict[str, torch.Tensor]]:
         if found != card.weights_sha256:
             raise ModelError(f"{folder / WEIGHTS} has SHA-256 {found}, its card says {card.weights_sha256}")
         return card, load_file(str(folder / WEIGHTS))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError, SafetensorError) as error:
         raise ModelError(f"{folder} is not a model folder: {error}") from error
+
+
+def check_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Make sure that exactly these tensors are there, in these shapes; `seen` in bytes, the others in numbers.
+
+    Raises:
+        ModelError: names the first that is missing, too many, or of another shape or kind.
+    """
+    unknown = sorted(set(tensors) - set(shapes))
+    if unknown:
+        raise ModelError(f"the weights have a tensor {unknown[0]!r}, which the card's configuration does not")
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise ModelError(f"the weights have no tensor {name!r}")
+        found = tensors[name]
+        if tuple(found.shape) != shape or (found.dtype == torch.uint8) != (name == "seen"):
+            raise ModelError(
+                f"tensor {name!r} has shape {tuple(found.shape)} of {found.dtype}, the card says {shape}"
+                f" of {'bytes' if name == 'seen' else 'numbers'}"
+            )
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from moderation.errors import ModelError
 from moderation.models.operating import OperatingCurve
 
@@ -29,11 +31,15 @@ class Card:
     calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Platt scaling per label (Platt, 1999): confidence = sigmoid(slope * logit + intercept)."""
     operating_curves: dict[str, OperatingCurve] = field(default_factory=dict)
-    """Per label, measured on validation rows after calibration."""
+    """Per label, measured on validation rows after calibration; `label/language` where a language had rows enough."""
     about: dict[str, Any] = field(default_factory=dict)
     """The model card for people: data, split, metrics, licence, parent version."""
     weights_sha256: str = ""
     """Of the weights file; checked when it is loaded."""
+
+    def curve(self, label: str, language: str = "*") -> OperatingCurve | None:
+        """The operating curve of a label in a language: the language's own or, without one, that of all rows."""
+        return self.operating_curves.get(f"{label}/{language}", self.operating_curves.get(label))
 
     def to_json(self) -> str:
         """As stored, one field a line."""
@@ -47,22 +53,9 @@ class Card:
             ModelError: a field is missing or of another kind.
         """
         try:
-            raw = json.loads(text)
-            known = {item.name for item in fields(cls)}
-            values = {name: value for name, value in raw.items() if name in known}
-            values["labels"] = tuple(raw["labels"])
-            values["languages"] = tuple(raw["languages"])
-            values["calibration"] = {name: (pair[0], pair[1]) for name, pair in raw["calibration"].items()}
-            values["operating_curves"] = {
-                name: OperatingCurve(
-                    thresholds=tuple(curve["thresholds"]),
-                    recall=tuple(curve["recall"]),
-                    false_positive_rate=tuple(curve["false_positive_rate"]),
-                    positives=curve["positives"],
-                    negatives=curve["negatives"],
-                )
-                for name, curve in raw["operating_curves"].items()
-            }
-            return cls(**values)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            missing = {item.name for item in fields(cls)} - set(json.loads(text))
+            if missing:
+                raise KeyError(min(missing))
+            return TypeAdapter(cls).validate_json(text, strict=True)
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{CARD} cannot be read: {type(error).__name__}: {error}") from error

@@ -6,9 +6,25 @@ from pathlib import Path
 
 from moderation.errors import ModelError
 from moderation.models.base import TextClassifier, read_folder
-from moderation.models.ngram import NgramClassifier
 
-ARCHITECTURES: dict[str, type[TextClassifier]] = {NgramClassifier.architecture: NgramClassifier}
+ARCHITECTURES = ("encoder", "ngram")
+
+
+def architecture_of(name: str) -> type[TextClassifier]:
+    """The class that reads an architecture's weights, imported only now: transformers takes seconds to import.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if name == "encoder":
+        from moderation.models.encoder import EncoderClassifier
+
+        return EncoderClassifier
+    if name == "ngram":
+        from moderation.models.ngram import NgramClassifier
+
+        return NgramClassifier
+    raise ModelError(f"architecture is {name!r}; known are {', '.join(ARCHITECTURES)}")
 
 
 def load_text_classifier(folder: Path) -> TextClassifier:
@@ -18,7 +34,4 @@ def load_text_classifier(folder: Path) -> TextClassifier:
         ModelError: the folder is broken, its architecture unknown, or its preprocessing another.
     """
     card, tensors = read_folder(folder)
-    architecture = ARCHITECTURES.get(card.architecture)
-    if architecture is None:
-        raise ModelError(f"architecture is {card.architecture!r}; known are {', '.join(sorted(ARCHITECTURES))}")
-    return architecture.from_tensors(card, tensors)
+    return architecture_of(card.architecture).from_tensors(card, tensors)

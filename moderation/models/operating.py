@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -53,7 +54,7 @@ class Objective:
         return cls("precision" if match[1] == "precision" else "recall", bound)
 
     def __str__(self) -> str:
-        return f"{self.metric}>={self.bound:g}"
+        return f"{self.metric}>={Decimal(repr(self.bound)):f}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,9 +111,7 @@ class OperatingCurve:
         """
         recall = np.array(self.recall)
         alarms = np.array(self.false_positive_rate)
-        if objective.metric == "recall":
-            met = np.flatnonzero(recall >= objective.bound)
-            return self.thresholds[met[-1]] if len(met) else None
         precision = prevalence * recall / (prevalence * recall + (1 - prevalence) * alarms)
-        met = np.flatnonzero(precision >= objective.bound)
-        return self.thresholds[met[np.argmax(recall[met])]] if len(met) else None
+        guarded, free = (recall, precision) if objective.metric == "recall" else (precision, recall)
+        met = np.flatnonzero(guarded >= objective.bound)
+        return self.thresholds[met[np.argmax(free[met])]] if len(met) else None

@@ -17,21 +17,18 @@ NUMERIC = ("characters", "words", "uppercase_share", "urls", "mentions", "langua
 CATEGORICAL = ("language",)
 
 
-def observe(text: str, language: Language, *, unseen_word_share: float, scores: Mapping[str, float]) -> Features:
-    """The logged features of one post.
+def observe(text: str, language: Language) -> Features:
+    """The logged features of one post that no model has a part in.
+
+    A model's own (`score_LABEL` for every label, and `unseen_word_share`) are logged with what it scored.
 
     Args:
         text: as posted.
         language: what was detected or told.
-        unseen_word_share: share of words that the scoring model never saw in training, in [0, 1].
-        scores: the model's confidence per label, each in [0, 1].
-
-    Returns:
-        The `NUMERIC` and `CATEGORICAL` features, and `score_LABEL` for every label.
     """
     letters = sum(character.isalpha() for character in text)
-    uppercase = sum(character.isupper() for character in text)
-    features: Features = {
+    uppercase = sum(character.isupper() and character.isalpha() for character in text)
+    return {
         "characters": float(len(text)),
         "words": float(len(text.split())),
         "uppercase_share": uppercase / letters if letters else 0.0,
@@ -39,7 +36,18 @@ def observe(text: str, language: Language, *, unseen_word_share: float, scores: 
         "mentions": float(len(MENTION.findall(text))),
         "language": language.code,
         "language_confidence": language.confidence,
-        "unseen_word_share": float(unseen_word_share),
     }
-    features.update({f"score_{label}": float(score) for label, score in scores.items()})
-    return features
+
+
+def scored_features(scores: Mapping[str, float], unseen_word_share: float) -> Features:
+    """The logged features of one post that belong to the model that scored it.
+
+    Args:
+        scores: confidence per label, each in [0, 1].
+        unseen_word_share: share of words that the model never saw in training, in [0, 1].
+
+    Returns:
+        `unseen_word_share`, and `score_LABEL` for every label.
+    """
+    features: Features = {f"score_{label}": float(score) for label, score in scores.items()}
+    return features | {"unseen_word_share": float(unseen_word_share)}

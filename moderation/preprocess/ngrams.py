@@ -23,6 +23,9 @@ UInt64s: TypeAlias = npt.NDArray[np.uint64]
 
 _BASE = 0x9E3779B97F4A7C15
 _SPACE = 0x20
+_WORD_SALT = 100
+"""Of word runs, plus their length: a word and the same characters inside another one are not the same run."""
+_SINGLE_WORD = _WORD_SALT + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,9 @@ def hash_ngrams(texts: Sequence[str], config: NgramConfig) -> Bags:
         config: which runs, how many buckets.
 
     Returns:
-        The batch's bags; a text without any character has an empty one.
+        The batch's bags; that of an empty text holds the edge of a word and nothing else.
     """
-    # A space on both sides marks the edges of words, and keeps runs from reaching into the neighbour.
-    codes = np.frombuffer("".join(f" {text} " for text in texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    lengths = np.fromiter((len(text) + 2 for text in texts), dtype=np.int64, count=len(texts))
+    codes, lengths = _codes(texts)
     ends = np.cumsum(lengths)
     document_end = np.repeat(ends, lengths)
     prefix = _prefix_hashes(codes)
@@ -87,17 +88,37 @@ def hash_ngrams(texts: Sequence[str], config: NgramConfig) -> Bags:
             continue
         begin, end = word_begin[:last], word_end[length - 1 :]
         same = word_document[:last] == word_document[length - 1 :]
-        runs.append((begin[same], end[same], 100 + length))
+        runs.append((begin[same], end[same], _WORD_SALT + length))
 
-    hashes = np.concatenate([_mix(_substring(prefix, begin, end), salt) for begin, end, salt in runs])
-    owners = np.concatenate([np.searchsorted(ends, begin, side="right") for begin, _, _ in runs])
+    nothing = np.zeros(0, dtype=np.int64)
+    hashes = np.concatenate(
+        [nothing.astype(np.uint64), *(_mix(_substring(prefix, begin, end), salt) for begin, end, salt in runs)]
+    )
+    owners = np.concatenate([nothing, *(np.searchsorted(ends, begin, side="right") for begin, _, _ in runs)])
     order = np.argsort(owners, kind="stable")
     return Bags(
         ids=(hashes[order] & np.uint64(config.buckets - 1)).astype(np.int64),
         offsets=_offsets(owners, len(texts)),
-        words=_mix(_substring(prefix, word_begin, word_end), 101),
+        words=_mix(_substring(prefix, word_begin, word_end), _SINGLE_WORD),
         word_offsets=_offsets(word_document, len(texts)),
     )
+
+
+def hash_words(texts: Sequence[str]) -> tuple[UInt64s, Int64s]:
+    """`Bags.words` and `Bags.word_offsets` alone, for models that read no n-grams."""
+    codes, lengths = _codes(texts)
+    begin, end = _words(codes)
+    owners = np.searchsorted(np.cumsum(lengths), begin, side="right")
+    return _mix(_substring(_prefix_hashes(codes), begin, end), _SINGLE_WORD), _offsets(owners, len(texts))
+
+
+def _codes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], Int64s]:
+    """Code points of all texts, one after the other, and how many are each text's.
+
+    A space on both sides of a text marks the edges of its words, and keeps runs from reaching into the neighbour.
+    """
+    codes = np.frombuffer("".join(f" {text} " for text in texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return codes, np.fromiter((len(text) + 2 for text in texts), dtype=np.int64, count=len(texts))
 
 
 def _words(codes: npt.NDArray[np.uint32]) -> tuple[Int64s, Int64s]:

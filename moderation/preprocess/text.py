@@ -1,8 +1,12 @@
-"""Text as a model sees it: `normalise` turns what people type into what a model learns from.
+"""Text as a model sees it: what people type, and what they type to get past a filter, turned into what a model learns.
 
 Deterministic, and versioned: a model names the version that it was trained with, and refuses to score under another.
-What it does, in order: HTML entities, NFKC, zero-width and bidirectional controls removed, links and mentions folded
-into one token each, case folded, letters stretched beyond two shortened to two, white space folded. Emoji stay.
+
+    clean      HTML entities, NFKC, invisible characters and floods of combining marks removed, links and mentions
+               folded into one token each, letters that were spaced out joined, look-alike letters and digits read as
+               the letters that they stand for, letters stretched beyond two shortened to two, white space folded. Case
+               and emoji stay.
+    normalise  the same, and case folded: what n-gram models read.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import html
 import re
 import unicodedata
 
-TEXT_VERSION = "text-1"
-"""Changes whenever `normalise` gives any text another form."""
+from moderation.preprocess.lookalikes import unmask
+
+TEXT_VERSION = "text-2"
+"""Changes whenever `clean` or `normalise` gives any text another form."""
 
 URL_TOKEN = "\u241furl"  # noqa: S105  # a token of text, not a secret
 MENTION_TOKEN = "\u241fuser"  # noqa: S105
@@ -20,23 +26,43 @@ MENTION_TOKEN = "\u241fuser"  # noqa: S105
 URL = re.compile(r"(?:https?://|www\.)[^\s<>\"']+", re.IGNORECASE)
 MENTION = re.compile(r"(?<![\w@])(?:@\w{1,64}|\[id\d+\|[^\]]{1,64}\]|/?u/[A-Za-z0-9_-]{3,32}\b)")
 
-_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
-_STRETCHED = re.compile(r"([^\W\d_])\1{2,}")
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
+)
+_MARK_FLOOD = re.compile(
+    "[\u0334-\u0338\u0489\u20d0-\u20ff]|[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff]{2,}"
+)
+_SPACED = re.compile(r"(?<!\w)[^\W\d_]([ .\-_*·])(?:[^\W\d_]\1){2,}[^\W\d_](?!\w)")
+_STRETCHED = re.compile(r"([^\W\d_])\1{2,}", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")
 
 
-def normalise(text: str) -> str:
-    r"""Return `text` in the form that models are trained on and scored with.
+def clean(text: str) -> str:
+    r"""Return `text` in the form that encoders are trained on and scored with; never raises, whatever the code points.
 
-    Idempotent for text without entities; never raises, whatever the code points.
+    Example:
+        >>> clean("  You\u200b 1d10t, y0u are so s t u p i d, @ann! https://example.org/x ")
+        'You idiot, you are so stupid, ␟user! ␟url'
+    """
+    # Invisible characters first: one between a letter and its mark would keep NFKC from joining the two.
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", html.unescape(text)))
+    text = _MARK_FLOOD.sub("", text)
+    text = MENTION.sub(MENTION_TOKEN, URL.sub(URL_TOKEN, text))
+    text = _SPACED.sub(lambda found: found.group().replace(found.group(1), ""), text)
+    text = _STRETCHED.sub(r"\1\1", unmask(text))
+    return _SPACE.sub(" ", text).strip()
+
+
+def fold(cleaned: str) -> str:
+    """Fold the case of a cleaned text, as `normalise` does."""
+    return _STRETCHED.sub(r"\1\1", cleaned.casefold())
+
+
+def normalise(text: str) -> str:
+    r"""Return `text` in the form that n-gram models are trained on and scored with: cleaned, and case folded.
 
     Example:
         >>> normalise("  You\u200b are SOOOO  great, @ann! https://example.org/x ")
         'you are soo great, ␟user! ␟url'
     """
-    text = unicodedata.normalize("NFKC", html.unescape(text))
-    text = _INVISIBLE.sub("", text)
-    text = URL.sub(URL_TOKEN, text)
-    text = MENTION.sub(MENTION_TOKEN, text)
-    text = _STRETCHED.sub(r"\1\1", text.casefold())
-    return _SPACE.sub(" ", text).strip()
+    return fold(clean(text))

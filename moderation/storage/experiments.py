@@ -12,11 +12,14 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from moderation.errors import ConflictError, NotFoundError
+from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, now
-from moderation.storage.tables import decisions, experiments, labels, posts
+from moderation.storage.tables import decisions, experiments, labels, posts, scorings
 
 BUCKETS = 10_000
 """Into which units are hashed; a share is a number of them."""
+NAME_LENGTH = 47
+"""Of an experiment, at most: with the 17 characters of the salt it fills that column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class JudgedPost:
 
     Attributes:
         arm: `champion` or `challenger`.
-        model_version: that judged it.
+        model_version: that judged it; None: it failed.
         author_id: the unit of the split.
         flagged: per label, whether the threshold was reached; labels that failed are absent.
         labels: what people said, the newest word on each label; empty: nobody did.
@@ -65,7 +68,7 @@ class JudgedPost:
     """
 
     arm: str
-    model_version: int
+    model_version: int | None
     author_id: str
     flagged: dict[str, bool]
     labels: dict[str, bool]
@@ -80,9 +83,20 @@ def create(
 ) -> Experiment:
     """Begin an experiment.
 
+    Args:
+        ledger: where it is recorded.
+        name: new; at most `NAME_LENGTH` characters.
+        variant: whose versions are compared.
+        champion_version: at this time.
+        challenger_version: likewise.
+        share: of units that go to the challenger, in [0, 1].
+
     Raises:
         ConflictError: the name is taken, or the variant has a running experiment.
+        ValueError: the name or the share is out of bounds.
     """
+    if not 1 <= len(name) <= NAME_LENGTH:
+        raise ValueError(f"the experiment's name has {len(name)} characters; it must have 1 to {NAME_LENGTH}")
     buckets = buckets_of(share)
     at = now()
     try:
@@ -113,18 +127,25 @@ def ramp(ledger: Ledger, name: str, share: float) -> Experiment:
 
     Raises:
         ConflictError: it is stopped, or the share is smaller than it was.
+        NotFoundError: there is none of that name.
+        ValueError: the share is out of bounds.
     """
     buckets = buckets_of(share)
-    experiment = get(ledger, name)
-    if experiment.status != "running":
-        raise ConflictError(f"experiment {name!r} is stopped")
-    if buckets < experiment.buckets:
-        raise ConflictError(
-            f"share {share:g} is below the {experiment.share:g} of experiment {name!r};"
-            " a ramp only ever adds units: stop it and create another to give fewer"
-        )
     with ledger.write() as connection:
-        history = connection.execute(select(experiments.c.history).where(experiments.c.name == name)).scalar_one()
+        claim(connection, "experiment", [name])
+        row = connection.execute(
+            select(experiments.c.status, experiments.c.buckets, experiments.c.history).where(experiments.c.name == name)
+        ).first()
+        if row is None:
+            raise NotFoundError(f"there is no experiment named {name!r}")
+        status, before, history = row
+        if status != "running":
+            raise ConflictError(f"experiment {name!r} is stopped")
+        if buckets < before:
+            raise ConflictError(
+                f"share {share:g} is below the {before / BUCKETS:g} of experiment {name!r};"
+                " a ramp only ever adds units: stop it and create another to give fewer"
+            )
         history = [*history, {"at": now().isoformat(), "buckets": buckets}]
         connection.execute(
             update(experiments).where(experiments.c.name == name).values(buckets=buckets, history=history)
@@ -136,6 +157,7 @@ def stop(ledger: Ledger, name: str) -> Experiment:
     """End an experiment; a stopped one stays as it is."""
     get(ledger, name)
     with ledger.write() as connection:
+        claim(connection, "experiment", [name])
         connection.execute(
             update(experiments)
             .where(experiments.c.name == name, experiments.c.status == "running")
@@ -182,8 +204,8 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
     query = (
         select(
             decisions.c.decision_id,
-            decisions.c.arm,
-            decisions.c.model_version,
+            scorings.c.arm,
+            scorings.c.model_version,
             posts.c.author_id,
             decisions.c.body,
             labels.c.labels,
@@ -193,11 +215,15 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
             posts,
             (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version),
         )
+        .join(
+            scorings,
+            (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_version == decisions.c.content_version),
+        )
         .outerjoin(
             labels,
             (labels.c.post_id == decisions.c.post_id) & (labels.c.content_version == decisions.c.content_version),
         )
-        .where(decisions.c.experiment == name)
+        .where(scorings.c.experiment == name)
         .order_by(decisions.c.decision_id, labels.c.labelled_at, labels.c.label_seq)
     )
     judged: dict[int, JudgedPost] = {}

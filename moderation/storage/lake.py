@@ -1,9 +1,14 @@
 """The lake: Parquet files derived from the ledger, for training, drift detection and anyone who reads Parquet.
 
-`posts/` holds a row a decision: the text, the logged features, the model version. `labels/` holds a row a label, joined
-to the post and the features that were logged when it was decided. Each file holds a range of the ledger's row numbers
-and is named after it, appears by an atomic rename, and is never written again: a killed export leaves nothing half
-done, and the next one goes on where the files end. Deleting the folder loses nothing; the next export writes it anew.
+`posts/` holds a row for each variant that judged a decision's post: the text, the logged features, the model version.
+`labels/` holds the same, joined to each label. Each file holds a range of the ledger's row numbers and is named after
+it, appears by an atomic rename, and is never written again: a killed export leaves nothing half done, and the next one
+goes on where the files end. Deleting the folder loses nothing; the next export writes it anew.
+
+As a file that is written is never looked at again, it must hold every row of its range, also those that will yet be
+committed. On PostgreSQL rows appear out of order: of two transactions, the one that took the larger number may commit
+first. So an export ends at the number up to which everything is settled (`dialect.settled`), and what a transaction
+still holds open waits, with all that came after it, for the next export. On SQLite everything is settled always.
 """
 
 from __future__ import annotations
@@ -22,8 +27,9 @@ import pyarrow.parquet as pq
 from sqlalchemy import Select, select
 from sqlalchemy.sql import func
 
+from moderation.storage.dialect import settled
 from moderation.storage.ledger import Ledger
-from moderation.storage.tables import decisions, labels, posts
+from moderation.storage.tables import decisions, labels, posts, scorings
 
 Dataset = Literal["posts", "labels"]
 
@@ -111,7 +117,9 @@ class Lake:
         parts = self._parts(dataset)
         done = parts[-1][0] if parts else 0
         with ledger.read() as connection:
-            last = connection.execute(select(func.max(number))).scalar() or 0
+            mark = settled(connection, number)
+        with ledger.read() as connection:  # another one: it must begin after the mark was set
+            last = connection.execute(select(func.max(number)).where(number <= mark)).scalar() or 0
         written = 0
         for begin, end in _ranges(done, last):
             with ledger.read() as connection:
@@ -133,6 +141,7 @@ def _ranges(done: int, last: int) -> Iterator[tuple[int, int]]:
 
 def _row(mapping: Any) -> dict[str, Any]:
     row = dict(mapping)
+    row["features"] = row["features"] | (row.pop("own_features") or {})
     for name in ("features", "labels"):
         if name in row:
             row[name] = json.dumps(row[name], ensure_ascii=False, sort_keys=True)
@@ -147,20 +156,23 @@ _POST_COLUMNS = [
     posts.c.region,
     posts.c.created_at,
     posts.c.text,
-    decisions.c.variant,
-    decisions.c.model_version,
-    decisions.c.arm,
+    scorings.c.variant,
+    scorings.c.model_version,
+    scorings.c.arm,
     decisions.c.features,
+    scorings.c.features.label("own_features"),
 ]
 _SAME_CONTENT = (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version)
+_SCORED = (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_version == decisions.c.content_version)
 
 
 def _posts_query(begin: int, end: int) -> Select[Any]:
     return (
         select(decisions.c.decision_id, *_POST_COLUMNS)
         .join(posts, _SAME_CONTENT)
+        .outerjoin(scorings, _SCORED)
         .where(decisions.c.decision_id > begin, decisions.c.decision_id <= end)
-        .order_by(decisions.c.decision_id)
+        .order_by(decisions.c.decision_id, scorings.c.service)
     )
 
 
@@ -180,6 +192,7 @@ def _labels_query(begin: int, end: int) -> Select[Any]:
             (labels.c.post_id == decisions.c.post_id) & (labels.c.content_version == decisions.c.content_version),
         )
         .join(posts, _SAME_CONTENT)
+        .outerjoin(scorings, _SCORED)
         .where(labels.c.label_seq > begin, labels.c.label_seq <= end)
-        .order_by(labels.c.label_seq)
+        .order_by(labels.c.label_seq, scorings.c.service)
     )

@@ -1,6 +1,8 @@
-"""The ledger: the one truth. What is derived from it (lake, metrics, running configuration) can be rebuilt.
+"""The ledger: the one truth. What is derived from it (lake, features, metrics, running configuration) can be rebuilt.
 
-Each method is one transaction. Methods block; asynchronous callers put them on a thread.
+On SQLite, or on PostgreSQL where several machines write. Each method is one transaction, committed when it returns: a
+group of posts costs one commit, and no reply says what is not recorded. Methods block; asynchronous callers put them on
+a thread.
 """
 
 from __future__ import annotations
@@ -14,17 +16,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, delete, event, func, insert, select, tuple_
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from moderation.errors import ConflictError, NotFoundError
+from moderation.labels import Service
 from moderation.posts import Decision, LabelIn, LabelLineError, LabelsOut, PostIn
 from moderation.preprocess.features import Features
-from moderation.storage.tables import decisions, labels, locks, metadata, posts
+from moderation.storage import dialect
+from moderation.storage.dialect import announce, claim
+from moderation.storage.schema import bring_to_head
+from moderation.storage.tables import decisions, labels, locks, posts, scorings
+
+SETTING = "SEAWALL_LEDGER_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What one variant said of a post.
+
+    Attributes:
+        service: that it was asked for.
+        variant: that was asked.
+        version: that scored; None: it failed.
+        experiment: under which it was asked, or None.
+        arm: of that experiment.
+        features: its scores, and what else of the post is seen through it.
+    """
+
+    service: Service
+    variant: str
+    version: int | None
+    experiment: str | None
+    arm: str
+    features: Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +63,7 @@ class Entry:
     content_hash: str
     decision: Decision
     features: Features
-    variant: str | None
-    model_version: int | None
+    scorings: tuple[Scoring, ...]
     received_at: datetime
 
 
@@ -68,13 +95,21 @@ class Ledger:
     """The database behind everything that is recorded.
 
     Args:
-        url: an SQLAlchemy URL; SQLite files are created with their folder, in WAL mode, and synced at every commit.
+        url: `sqlite:///PATH`, created with its folder, in WAL mode, and synced at every commit; or `postgresql://...`,
+            an existing database. Its tables are made, or upgraded to what this code expects.
+
+    Raises:
+        ConfigError: the URL is of another kind, or the database is newer than this code or holds something else.
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
-        self._reader = self.engine.execution_options(seawall_read_only=True)
-        metadata.create_all(self.engine)
+        self.engine = dialect.open_engine(dialect.parse(url, setting=SETTING))
+        self._reader = dialect.reader(self.engine)
+        try:
+            bring_to_head(self.engine, setting=SETTING)
+        except BaseException:
+            self.close()
+            raise
 
     def newest(self, post_ids: Sequence[str]) -> dict[str, Recorded]:
         """The newest recorded decision of each post that has one."""
@@ -94,11 +129,16 @@ class Ledger:
             For each entry, in order: what is recorded now. That is an earlier decision where the newest content of the
             post is the same, and a ConflictError, nothing recorded, where the newest content was created later.
         """
+        if not entries:
+            return []
+        post_ids = [entry.decision.post_id for entry in entries]
         with self.write() as connection:
-            known = _newest(connection, [entry.decision.post_id for entry in entries])
+            claim(connection, "post", post_ids)
+            known = _newest(connection, post_ids)
             results: list[Recorded | ConflictError] = []
             new_posts: list[dict[str, Any]] = []
             new_decisions: list[dict[str, Any]] = []
+            new_scorings: list[dict[str, Any]] = []
             for entry in entries:
                 post_id = entry.decision.post_id
                 newest = known.get(post_id)
@@ -115,9 +155,13 @@ class Ledger:
                 results.append(recorded)
                 new_posts.append(_post_row(entry, version))
                 new_decisions.append(_decision_row(entry, decision, recorded.body))
+                new_scorings += [_scoring_row(scoring, post_id, version) for scoring in entry.scorings]
             if new_posts:
+                announce(connection, decisions.c.decision_id)
                 connection.execute(insert(posts), new_posts)
                 connection.execute(insert(decisions), new_decisions)
+            if new_scorings:
+                connection.execute(insert(scorings), new_scorings)
         return results
 
     def add_labels(self, lines: Mapping[int, LabelIn]) -> LabelsOut:
@@ -131,12 +175,15 @@ class Ledger:
             is an error of its own and does not hold up the others.
         """
         out = LabelsOut(accepted=0, duplicates=0, errors=[])
+        if not lines:
+            return out
         with self.write() as connection:
+            claim(connection, "label", [line.id for line in lines.values()])
             digests = _digests(connection, [line.id for line in lines.values()])
             versions = _versions(connection, [line.post_id for line in lines.values()])
             rows: list[dict[str, Any]] = []
             for number, line in lines.items():
-                digest = hashlib.sha256(line.model_dump_json().encode()).hexdigest()
+                digest = _digest(line)
                 newest = versions.get(line.post_id)
                 if line.id in digests:
                     if digests[line.id] == digest:
@@ -155,6 +202,7 @@ class Ledger:
                         | {"content_version": line.content_version or newest, "digest": digest, "received_at": now()}
                     )
             if rows:
+                announce(connection, labels.c.label_seq)
                 connection.execute(insert(labels), rows)
             out.accepted = len(rows)
         return out
@@ -235,32 +283,6 @@ def found(recorded: Mapping[str, Recorded], post_id: str) -> Recorded:
     return recorded[post_id]
 
 
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy's begin event below opens the transaction instead
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A transaction that reads and then writes must hold the write lock from its start, or it can fail half-way.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
-
-    return engine
-
-
-def _writes(connection: Connection) -> bool:
-    return not connection.get_execution_options().get("seawall_read_only", False)
-
-
 def _recorded() -> Any:
     return select(
         posts.c.post_id, decisions.c.body, posts.c.content_hash, posts.c.created_at, posts.c.content_version
@@ -271,25 +293,39 @@ def _recorded() -> Any:
 
 
 def _newest(connection: Connection, post_ids: Sequence[str]) -> dict[str, Recorded]:
-    rows = connection.execute(
-        _recorded().where(posts.c.post_id.in_(set(post_ids))).order_by(posts.c.post_id, posts.c.content_version)
-    )
-    return {row[0]: Recorded(*row[1:]) for row in rows}
+    result: dict[str, Recorded] = {}
+    for chunk in _chunks(sorted(set(post_ids))):
+        rows = connection.execute(_NEWEST.where(posts.c.post_id.in_(chunk)))
+        result.update((row[0], Recorded(*row[1:])) for row in rows)
+    return result
+
+
+_VERSIONS = posts.alias()
+# One step in the primary key's index a post, however often it was edited.
+_NEWEST = _recorded().where(
+    posts.c.content_version
+    == select(func.max(_VERSIONS.c.content_version)).where(_VERSIONS.c.post_id == posts.c.post_id).scalar_subquery()
+)
 
 
 def _versions(connection: Connection, post_ids: Sequence[str]) -> dict[str, int]:
     result: dict[str, int] = {}
     for chunk in _chunks(sorted(set(post_ids))):
         query = select(posts.c.post_id, func.max(posts.c.content_version)).where(posts.c.post_id.in_(chunk))
-        result.update(row._tuple() for row in connection.execute(query.group_by(posts.c.post_id)))
+        result.update((post_id, version) for post_id, version in connection.execute(query.group_by(posts.c.post_id)))
     return result
+
+
+def _digest(line: LabelIn) -> str:
+    ordered = line.model_copy(update={"labels": dict(sorted(line.labels.items()))})
+    return hashlib.sha256(ordered.model_dump_json().encode()).hexdigest()
 
 
 def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     result: dict[str, str] = {}
     for chunk in _chunks(sorted(set(ids))):
         rows = connection.execute(select(labels.c.id, labels.c.digest).where(labels.c.id.in_(chunk)))
-        result.update(row._tuple() for row in rows)
+        result.update((label_id, digest) for label_id, digest in rows)
     return result
 
 
@@ -314,16 +350,24 @@ def _post_row(entry: Entry, version: int) -> dict[str, Any]:
 
 
 def _decision_row(entry: Entry, decision: Decision, body: str) -> dict[str, Any]:
-    experiment = decision.experiment
     return {
         "post_id": decision.post_id,
         "content_version": decision.content_version,
         "decision": decision.decision,
         "body": body,
         "features": entry.features,
-        "variant": entry.variant,
-        "model_version": entry.model_version,
-        "experiment": None if experiment is None else experiment.name,
-        "arm": None if experiment is None else experiment.arm,
         "decided_at": decision.decided_at,
+    }
+
+
+def _scoring_row(scoring: Scoring, post_id: str, version: int) -> dict[str, Any]:
+    return {
+        "post_id": post_id,
+        "content_version": version,
+        "service": scoring.service,
+        "variant": scoring.variant,
+        "model_version": scoring.version,
+        "experiment": scoring.experiment,
+        "arm": None if scoring.experiment is None else scoring.arm,
+        "features": scoring.features,
     }

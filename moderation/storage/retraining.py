@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import CursorResult, insert, select, update
+from sqlalchemy import CursorResult, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from moderation.errors import ConflictError, NotFoundError
+from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.tables import alerts, drift_references, drift_windows, retrain_requests
 
@@ -77,7 +78,10 @@ def put_reference(ledger: Ledger, variant: str, version: int, reference: Referen
         "rows": reference.rows,
         "made_at": now(),
     }
+    windows = (drift_windows.c.variant == variant) & (drift_windows.c.model_version == version)
     with ledger.write() as connection:
+        claim(connection, "drift", [variant])
+        connection.execute(delete(drift_windows).where(windows))
         if not connection.execute(update(drift_references).where(key).values(**values)).rowcount:
             connection.execute(insert(drift_references).values(variant=variant, model_version=version, **values))
 
@@ -102,6 +106,7 @@ def put_window(ledger: Ledger, variant: str, version: int, window: Window) -> No
     )
     values = {"rows": window.rows, "drifted": window.drifted, "columns": window.columns, "checked_at": now()}
     with ledger.write() as connection:
+        claim(connection, "drift", [variant])
         if not connection.execute(update(drift_windows).where(key).values(**values)).rowcount:
             connection.execute(
                 insert(drift_windows).values(
@@ -139,6 +144,7 @@ def raise_alert(
     at = now()
     requests = retrain_requests.c
     with ledger.write() as connection:
+        claim(connection, "retraining", [variant])
         answered = (
             select(requests.request_id)
             .join(alerts, alerts.c.alert_id == requests.alert_id)
@@ -181,6 +187,7 @@ def begin_request(ledger: Ledger, variant: str, *, reason: str) -> RetrainReques
     columns = retrain_requests.c
     try:
         with ledger.write() as connection:
+            claim(connection, "retraining", [variant])
             open_id = connection.execute(
                 select(columns.request_id).where(columns.variant == variant, columns.status == "open")
             ).scalar()

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy.types import TypeEngine
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -43,19 +45,63 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+class AnyText(TypeDecorator[str]):
+    """Text of any characters, as JSON may hold them.
+
+    PostgreSQL's text cannot hold U+0000, and one such post would fail its whole group. There it is escaped, with a
+    character that Unicode sets aside for such internal use; as that makes it longer, the column there has no bound.
+
+    Args:
+        length: of the longest text, in characters, as the wire's models have it; None: no bound.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    _ESCAPES = (("\ufdd0", "\ufdd01"), ("\0", "\ufdd00"))
+
+    def __init__(self, length: int | None = None) -> None:
+        super().__init__()
+        self.length = length
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """VARCHAR or TEXT on SQLite, TEXT on PostgreSQL."""
+        bounded = self.length is not None and dialect.name == "sqlite"
+        return String(self.length) if bounded else Text()
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Text -> escaped, on PostgreSQL."""
+        if value is None or dialect.name == "sqlite":
+            return value
+        for character, escaped in self._ESCAPES:
+            value = value.replace(character, escaped)
+        return value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Escaped -> text, on PostgreSQL."""
+        if value is None or dialect.name == "sqlite" or self._ESCAPES[0][0] not in value:
+            return value
+        for character, escaped in reversed(self._ESCAPES):
+            value = value.replace(escaped, character)
+        return value
+
+
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits on both: SQLite's INTEGER is as wide, and the only type that it numbers by itself."""
+
 metadata = MetaData()
 
 posts = Table(
     "posts",
     metadata,
-    Column("post_id", String(128), primary_key=True),
+    Column("post_id", AnyText(128), primary_key=True),
     Column("content_version", Integer, primary_key=True),
     Column("content_hash", String(64), nullable=False),
-    Column("author_id", String(128), nullable=False),
-    Column("community", String(128), nullable=False),
+    Column("author_id", AnyText(128), nullable=False),
+    Column("community", AnyText(128), nullable=False),
     Column("region", String(2), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Column("text", Text, nullable=False),
+    Column("text", AnyText(), nullable=False),
     Column("author", JSON, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
 )
@@ -64,29 +110,40 @@ posts = Table(
 decisions = Table(
     "decisions",
     metadata,
-    Column("decision_id", Integer, primary_key=True, autoincrement=True),
-    Column("post_id", String(128), nullable=False),
+    Column("decision_id", RowNumber, primary_key=True, autoincrement=True),
+    Column("post_id", AnyText(128), nullable=False),
     Column("content_version", Integer, nullable=False),
     Column("decision", String(8), nullable=False),
     Column("body", Text, nullable=False),
     Column("features", JSON, nullable=False),
-    Column("variant", String(64)),
+    Column("decided_at", UtcDateTime, nullable=False),
+    UniqueConstraint("post_id", "content_version"),
+    sqlite_autoincrement=True,
+)
+"""What was decided, and the features of the post. `body` is the reply."""
+
+scorings = Table(
+    "scorings",
+    metadata,
+    Column("post_id", AnyText(128), primary_key=True),
+    Column("content_version", Integer, primary_key=True),
+    Column("service", String(16), primary_key=True),
+    Column("variant", String(64), nullable=False),
     Column("model_version", Integer),
     Column("experiment", String(64)),
     Column("arm", String(16)),
-    Column("decided_at", UtcDateTime, nullable=False),
-    UniqueConstraint("post_id", "content_version"),
-    Index("decisions_experiment", "experiment"),
-    sqlite_autoincrement=True,
+    Column("features", JSON, nullable=False),
+    Index("scorings_experiment", "experiment"),
 )
-"""What was decided, the features that made it, and which model version of which arm. `body` is the reply."""
+"""What each variant that was asked about a decision's post said: its scores, its version, in which arm of which
+experiment. No version: it failed."""
 
 labels = Table(
     "labels",
     metadata,
-    Column("label_seq", Integer, primary_key=True, autoincrement=True),
-    Column("id", String(128), nullable=False, unique=True),
-    Column("post_id", String(128), nullable=False),
+    Column("label_seq", RowNumber, primary_key=True, autoincrement=True),
+    Column("id", AnyText(128), nullable=False, unique=True),
+    Column("post_id", AnyText(128), nullable=False),
     Column("content_version", Integer, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("source", String(16), nullable=False),

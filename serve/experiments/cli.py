@@ -8,7 +8,6 @@ import typer
 from rich.table import Table
 
 from moderation.console import (
-    DEFAULT_TOPOLOGY,
     JsonOption,
     LabelOption,
     TopologyOption,
@@ -39,7 +38,7 @@ def create(
     variant: Annotated[str, typer.Option(help="Variant whose challenger is tried.")] = "text-multi",
     share: ShareOption = 0.1,
     as_json: JsonOption = False,
-    topology: TopologyOption = DEFAULT_TOPOLOGY,
+    topology: TopologyOption = None,
 ) -> None:
     """Begin: the challenger gets a deployment of its own, then a share of the authors."""
     house = load_house(topology)
@@ -64,9 +63,7 @@ def create(
 
 
 @app.command()
-def ramp(
-    name: NameArgument, share: ShareOption, as_json: JsonOption = False, topology: TopologyOption = DEFAULT_TOPOLOGY
-) -> None:
+def ramp(name: NameArgument, share: ShareOption, as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """Give the challenger a larger share; authors already there stay."""
     house = load_house(topology)
     ramped = experiments.ramp(house.ledger, name, share)
@@ -79,7 +76,7 @@ def report(
     name: NameArgument,
     label: LabelOption = "abuse",
     as_json: JsonOption = False,
-    topology: TopologyOption = DEFAULT_TOPOLOGY,
+    topology: TopologyOption = None,
 ) -> None:
     """Precision and recall an arm, with 95 % intervals, on posts that were drawn for labelling at random."""
     house = load_house(topology)
@@ -91,7 +88,7 @@ def report(
 
 
 @app.command()
-def stop(name: NameArgument, as_json: JsonOption = False, topology: TopologyOption = DEFAULT_TOPOLOGY) -> None:
+def stop(name: NameArgument, as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """End: all authors go back to the champion, and the challenger's deployment goes."""
     house = load_house(topology)
     stopped = experiments.stop(house.ledger, name)

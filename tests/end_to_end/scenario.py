@@ -34,6 +34,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from moderation.settings import DEPLOYMENTS
 from tests.end_to_end.service import Service, running_service
 from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 
@@ -42,6 +43,7 @@ Name = Literal["slang", "calm", "flipped"]
 VARIANT = "text-multi"
 PROBE = "honestly you absolute drumvik, every thread you touch gets worse"
 CONNECTIONS = 16
+LIGHT = DEPLOYMENTS / "light.yaml"
 DAYS: dict[Name, int] = {"slang": 9, "calm": 6, "flipped": 5}
 
 console = Console(soft_wrap=True)
@@ -366,13 +368,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the table's JSON and the plot.")] = Path(".seawall/loop"),
     posts: Annotated[int, typer.Option(help="Posts a day.", min=400)] = 1500,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 7,
+    topology: Annotated[Path, typer.Option(help="That runs; the light one keeps it short.")] = LIGHT,
 ) -> None:
     """Start a Seawall of its own, run a scenario on it, and end it."""
     if name not in DAYS:
         raise typer.BadParameter(f"scenario is {name!r}; known are {', '.join(DAYS)}")
     chosen: Name = name  # type: ignore[assignment]  # checked above
     begun = time.monotonic()
-    with running_service(out / chosen / "home") as service:
+    with running_service(out / chosen / "home", topology=topology) as service:
         summary, scenario = run(chosen, service, days=DAYS[chosen], posts=posts, seed=seed)
     summary["seconds"] = round(time.monotonic() - begun, 1)
     target = out / chosen

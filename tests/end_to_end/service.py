@@ -50,11 +50,12 @@ class Service:
 
 
 @contextmanager
-def running_service(home: Path, *, quiet: bool = False) -> Iterator[Service]:
+def running_service(home: Path, *, topology: Path | None = None, quiet: bool = False) -> Iterator[Service]:
     """Start a Seawall with an empty home, and end it.
 
     Args:
         home: emptied first; a Seawall that still runs there is ended.
+        topology: that it runs; None: the local one.
         quiet: True: keep what `up` prints to oneself, unless it fails.
     """
     with socket.socket() as probe:
@@ -63,6 +64,7 @@ def running_service(home: Path, *, quiet: bool = False) -> Iterator[Service]:
     service.run("down")
     shutil.rmtree(home, ignore_errors=True)
     command = [SEAWALL, "up", "--detach", "--port", str(service.port)]
+    command += [] if topology is None else ["--topology", str(topology)]
     try:
         done = subprocess.run(command, env=service.environment(), capture_output=quiet, text=True, check=False)
         if done.returncode != 0:

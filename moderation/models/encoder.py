@@ -1,0 +1,215 @@
+"""`encoder`: a pretrained multilingual transformer, its upper layers adapted, pooled, and one logit a label.
+
+It knows meaning, not only spelling: outside the kind of text that it was trained on it keeps far more than n-grams do,
+at some three hundred times their cost. Only what training changed is stored: low-rank adapters (LoRA, Hu et al. 2021)
+of the upper layers and the head, some 3 MB. The base is named by the card, read once a process, and never changed.
+
+The base is a transformers model of BERT's build (`embeddings`, `encoder.layer`): a hub id, a local folder, or
+`bundled`, the multilingual-e5-small inside a package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from tokenizers import Tokenizer
+from torch import nn
+
+from moderation.errors import ModelError
+from moderation.models.base import TextClassifier, check_shapes, config_of
+from moderation.models.bundled import unpack
+from moderation.models.card import Card
+from moderation.models.seen import Bits, no_words, unseen_word_share
+from moderation.preprocess.ngrams import hash_words
+from moderation.preprocess.text import MENTION_TOKEN, URL_TOKEN
+from moderation.settings import Settings
+
+BUNDLED = "bundled"
+
+_TOKENS_A_BATCH = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderConfig:
+    """What an encoder is built from. Part of a model: changing it needs new weights."""
+
+    base: str = BUNDLED
+    """Hub id, local folder, or `bundled`."""
+    frozen_layers: int = 6
+    """Lower layers that stay as they are; their output can be computed once and kept while training."""
+    rank: int = 16
+    """Of the adapters."""
+    max_tokens: int = 128
+    """A longer text is judged by its first and last tokens, half each."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 4 or self.max_tokens % 2:
+            raise ValueError(f"max_tokens is {self.max_tokens}; it must be even, 4 or more")
+
+
+class EncoderModule(nn.Module):
+    """The network: token ids -> logits, in two halves so that training need not repeat the lower one.
+
+    Args:
+        base: of BERT's build.
+        labels: outputs.
+        config: where the halves meet, and the adapters' rank.
+    """
+
+    def __init__(self, base: nn.Module, labels: int, config: EncoderConfig) -> None:
+        super().__init__()
+        known: Any = base  # nn.Module's attributes are untyped
+        if not 0 <= config.frozen_layers < len(known.encoder.layer):
+            bound = len(known.encoder.layer)
+            raise ModelError(f"frozen_layers is {config.frozen_layers}; base {config.base!r} has {bound} layers")
+        self.embeddings = known.embeddings.requires_grad_(False)
+        self.lower = known.encoder.layer[: config.frozen_layers].requires_grad_(False)
+        # The lower half is shared by all models on this base; the upper one is this model's own.
+        upper = deepcopy(known.encoder.layer[config.frozen_layers :]).requires_grad_(False)
+        adapters = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules=r".*(query|key|value|dense)")
+        self.upper: Any = inject_adapter_in_model(adapters, upper)
+        self.head = nn.Linear(int(known.config.hidden_size), labels)
+
+    def below(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Hidden states (texts, tokens, hidden) under the adapted layers, of ids and a 0/1 mask (texts, tokens)."""
+        hidden = self.embeddings(input_ids=ids)
+        for layer in self.lower:
+            hidden = layer(hidden, attention_mask=mask[:, None, None, :].bool())
+        return hidden
+
+    def above(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Logits (texts, labels): the adapted layers, the mean over tokens, the head."""
+        for layer in self.upper:
+            hidden = layer(hidden, attention_mask=mask[:, None, None, :].bool())
+        weights = mask[:, :, None].to(hidden.dtype)
+        pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        logits: torch.Tensor = self.head(pooled)
+        return logits
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Logits (texts, labels)."""
+        return self.above(self.below(ids, mask), mask)
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        """The parameters that training changes, by name: adapters and head."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+
+class EncoderClassifier(TextClassifier):
+    """The `encoder` architecture. What was learned is kept as float16; it computes in float32."""
+
+    architecture = "encoder"
+
+    def __init__(self, card: Card, module: EncoderModule, tokenizer: Tokenizer, seen: Bits) -> None:
+        super().__init__(card, seen)
+        self._config = config_of(card, EncoderConfig)
+        self.module = module.eval()
+        self.tokenizer = tokenizer
+
+    @property
+    def config(self) -> EncoderConfig:
+        """See `TextClassifier.config`."""
+        return self._config
+
+    @classmethod
+    def from_tensors(cls, card: Card, tensors: Mapping[str, torch.Tensor]) -> EncoderClassifier:
+        """Build from uint8 `seen` (bits / 8,) and the float16 tensors of `EncoderModule.learned`."""
+        config = config_of(card, EncoderConfig)
+        base, tokenizer = load_base(config.base)
+        module = EncoderModule(base, len(card.labels), config)
+        learned = module.learned()
+        check_shapes(
+            tensors, {name: tuple(value.shape) for name, value in learned.items()} | {"seen": no_words().shape}
+        )
+        with torch.no_grad():
+            for name, parameter in learned.items():
+                parameter.copy_(tensors[name])
+        for part in module.modules():
+            if isinstance(part, LoraLayer):
+                part.merge()  # folded into the layer's weights: scoring pays nothing for them
+        return cls(card, module, tokenizer, tensors["seen"].numpy())
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As stored."""
+        learned = {
+            name: value.detach().to("cpu", torch.float16).contiguous() for name, value in self.module.learned().items()
+        }
+        return learned | {"seen": torch.from_numpy(self.seen.copy())}
+
+    def logits(
+        self, cleaned: Sequence[str], folded: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `TextClassifier.logits`."""
+        tokens = tokenise(self.tokenizer, cleaned, self.config.max_tokens)
+        outputs = np.zeros((len(cleaned), len(self.card.labels)), dtype=np.float32)
+        with torch.inference_mode():
+            for rows in batches_by_length([len(ids) for ids in tokens], _TOKENS_A_BATCH):
+                outputs[rows] = self.module(*padded([tokens[row] for row in rows])).numpy()
+        return outputs, unseen_word_share(self.seen, *hash_words(folded))
+
+
+@lru_cache(maxsize=2)
+def load_base(name: str) -> tuple[nn.Module, Tokenizer]:
+    """The pretrained model, in float32, and its tokenizer; read once a process and shared.
+
+    Raises:
+        ModelError: there is none of that name, it holds no safetensors, or it is not of BERT's build.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    place = str(unpack(Settings.from_environment().bases / "multilingual-e5-small")) if name == BUNDLED else name
+    try:
+        base = AutoModel.from_pretrained(place, dtype=torch.float32, use_safetensors=True, add_pooling_layer=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True).backend_tokenizer
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"base {name!r} cannot be loaded: {error}") from error
+    if not hasattr(base, "embeddings") or not hasattr(getattr(base, "encoder", None), "layer"):
+        raise ModelError(f"base {name!r} is a {type(base).__name__}, which is not of BERT's build")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return base.eval(), tokenizer
+
+
+def tokenise(tokenizer: Tokenizer, cleaned: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of cleaned texts, special tokens included; of a long text the first and last halves."""
+    texts = [text.replace(URL_TOKEN, "http").replace(MENTION_TOKEN, "@user") for text in cleaned]
+    half = max_tokens // 2
+    encoded = (found.ids for found in tokenizer.encode_batch_fast(texts))
+    return [ids if len(ids) <= max_tokens else ids[:half] + ids[-half:] for ids in encoded]
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Row numbers in batches of like length: padding is work for nothing.
+
+    Args:
+        lengths: tokens of each row.
+        tokens: in a batch, padding included, at most; a longer row is a batch of its own.
+    """
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and lengths[row] * (len(batch) + 1) > tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and a 0/1 mask, both (rows, longest); what is masked counts for nothing, whatever stands there."""
+    longest = max(map(len, rows))
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros(len(rows), longest)
+    for row, found in enumerate(rows):
+        ids[row, : len(found)] = torch.tensor(found)
+        mask[row, : len(found)] = 1
+    return ids, mask

@@ -1,0 +1,88 @@
+"""Characters that stand for others because they look alike: read as the letters that they stand for.
+
+Two tricks, undone a word at a time, so that honest text of any script stays as it is:
+
+    homoglyphs  Cyrillic or Greek letters inside a Latin word, or Latin ones inside a Cyrillic word. Letters that look
+                like nothing in the other script say which script a word is meant in; a word without any such letter
+                follows the rest of the text. The pairs are those of Unicode's confusables (UTS 39) that a reader takes
+                for each other at text size.
+    leet        digits and signs between letters: `sh1t`, `a$$hole`, `пи3дец`. A digit at a word's end stays one
+                (`covid19`, `mp3`), and so does one at its begin (`4chan`), unless the word hides another (`1d10t`).
+"""
+
+from __future__ import annotations
+
+import re
+
+_CYRILLIC = "аеорсухіѕјԁһԛԝкАВЕКМНОРСТУХІЅЈ"
+_CYRILLIC_AS_LATIN = "aeopcyxisjdhqwkABEKMHOPCTYXISJ"
+_GREEK = "οανιρκχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ"
+_GREEK_AS_LATIN = "oavipkxABEZHIKMNOPTYX"
+_SMALL_CAPITALS = str.maketrans("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz")
+_TO_LATIN = str.maketrans(_CYRILLIC + _GREEK, _CYRILLIC_AS_LATIN + _GREEK_AS_LATIN)
+_TO_CYRILLIC = str.maketrans(_CYRILLIC_AS_LATIN, _CYRILLIC)
+
+
+def _class(ranges: str, without: str) -> re.Pattern[str]:
+    """A character of `ranges`, but none of `without`."""
+    return re.compile(f"(?![{without}])[{ranges}]")
+
+
+_LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
+_OTHER = re.compile("[\u0370-\u03ff\u0400-\u052f]")
+_CLEARLY_LATIN = _class("A-Za-z\u00c0-\u024f", _CYRILLIC_AS_LATIN + _GREEK_AS_LATIN)
+_CLEARLY_CYRILLIC = _class("\u0400-\u052f", _CYRILLIC)
+_CLEARLY_GREEK = _class("\u0370-\u03ff", _GREEK)
+_WORD = re.compile(r"[^\W\d_]+")
+
+_LATIN_LEET = str.maketrans("013457@$!8", "oieastasib")
+_CYRILLIC_LEET = str.maketrans("0346@$", "озчбас")
+_LATIN_LEET_WORD = re.compile(
+    # No mail address; `!` only near a word's begin, since between words it is more often a missing space.
+    "(?<![\\w@$!])(?![\\w.+-]{1,64}@[\\w-]{1,63}\\.)[013457$]{0,2}(?:[A-Za-z]{1,2}!)?"
+    "(?:[A-Za-z\u00c0-\u024f]+[013457@$8]{1,3})*[A-Za-z\u00c0-\u024f]+(?:\\${2})?(?!\\w)"
+)
+_SIGN_INSIDE = re.compile(r"[^\W\d_](?:[013456789@$!]{1,3}[^\W\d_]|\${2})")
+_CYRILLIC_LEET_WORD = re.compile("(?<![\\w@$])[0346$]{0,2}(?:[\u0400-\u052f]+[0346@$]{1,3})+[\u0400-\u052f]+(?!\\w)")
+
+
+def unmask(text: str) -> str:
+    """Read look-alikes as the letters that they stand for; length and order of characters stay.
+
+    Example:
+        >>> unmask("you 1d10t, pаthetic сlown, covid19")  # with Cyrillic а and с
+        'you idiot, pathetic clown, covid19'
+    """
+    text = text.translate(_SMALL_CAPITALS)
+    if _OTHER.search(text):
+        text = _in_one_script(text)
+    if _SIGN_INSIDE.search(text):
+        text = _LATIN_LEET_WORD.sub(_read_latin, text)
+        text = _CYRILLIC_LEET_WORD.sub(lambda found: found.group().translate(_CYRILLIC_LEET), text)
+    return text
+
+
+def _read_latin(found: re.Match[str]) -> str:
+    word = found.group()
+    return word.translate(_LATIN_LEET) if _SIGN_INSIDE.search(word) else word
+
+
+def _in_one_script(text: str) -> str:
+    latin = bool(_CLEARLY_LATIN.search(text))
+    other = bool(_CLEARLY_CYRILLIC.search(text) or _CLEARLY_GREEK.search(text))
+
+    def fold(found: re.Match[str]) -> str:
+        word = found.group()
+        mixed = bool(_LATIN.search(word) and _OTHER.search(word))
+        if _CLEARLY_LATIN.search(word):
+            other_letters = _CLEARLY_CYRILLIC.search(word) or _CLEARLY_GREEK.search(word)
+            return word.translate(_TO_LATIN) if mixed and not other_letters else word
+        if _CLEARLY_CYRILLIC.search(word):
+            return word.translate(_TO_CYRILLIC) if mixed else word
+        if latin and not other:
+            return word.translate(_TO_LATIN)
+        if not mixed:
+            return word
+        return word.translate(_TO_CYRILLIC if other and not latin else _TO_LATIN)
+
+    return _WORD.sub(fold, text)

@@ -1,0 +1,145 @@
+"""`seawall models list|show` and `seawall config check|render`: looking, changing nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+
+from moderation.console import JsonOption, TopologyOption, VariantArgument, out, print_json, show
+from moderation.metrics import Interval
+from moderation.models.card import Card
+from moderation.policy import threshold_of
+from moderation.topology import Topology
+from serve.cli import load_house
+from serve.control import render
+from serve.promotion import House
+
+models = typer.Typer(no_args_is_help=True, help="Look at the registered models.")
+config = typer.Typer(no_args_is_help=True, help="Check the configuration, and see what would be deployed.")
+
+
+@models.command("list")
+def list_models(as_json: JsonOption = False, topology: TopologyOption = None) -> None:
+    """Every version of every variant, with its aliases."""
+    house = load_house(topology)
+    found = [
+        _summary(house, name, version.version)
+        for name in house.topology.variants
+        for version in house.registry.versions(name)
+    ]
+    if as_json:
+        print_json(found)
+        return
+    table = Table("variant", "version", "aliases", "architecture", "labels", "languages", "gate")
+    for model in found:
+        aliases, labels, languages = (", ".join(model[key]) for key in ("aliases", "labels", "languages"))
+        table.add_row(
+            model["variant"], str(model["version"]), aliases, model["architecture"], labels, languages, model["gate"]
+        )
+    out.print(table if found else "no model is registered; `seawall up` registers those that ship")
+
+
+@models.command("show")
+def show_model(
+    variant: VariantArgument,
+    version: Annotated[int | None, typer.Option(help="Version; the champion by default.")] = None,
+    as_json: JsonOption = False,
+    topology: TopologyOption = None,
+) -> None:
+    """A model's card: what it scores, its thresholds under the policy, where it came from, how good it is."""
+    house = load_house(topology)
+    house.topology.variant(variant)
+    chosen = house.registry.champion(variant) if version is None else version
+    card = house.registry.card(variant, chosen)
+    thresholds = _thresholds(house.topology, card)
+    shown = _summary(house, variant, chosen) | {"thresholds": thresholds, "about": card.about}
+    if as_json:
+        print_json(shown)
+        return
+    aliases = ", ".join(shown["aliases"]) or "no alias"
+    out.print(f"{variant}@{chosen}: {card.architecture}, {card.preprocessing}, {aliases}")
+    table = Table("label", "language", "objective", "flagged from", "removed from", "validation rows (harmful)")
+    for row in thresholds:
+        bounds = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("threshold", "remove_threshold"))
+        table.add_row(row["label"], row["language"], row["objective"], *bounds, f"{row['rows']} ({row['harmful']})")
+    out.print(table)
+    tests = Table("test cell", "rows", "harmful", "ROC-AUC", "precision at 0.5", "recall at 0.5")
+    for cell, found in card.about.get("test", {}).items():
+        figures = (show(Interval(**found[key])) for key in ("roc_auc", "precision", "recall"))
+        tests.add_row(cell, str(found["rows"]), str(found["harmful"]), *figures)
+    if tests.row_count:
+        out.print(tests)
+    for name, said in card.about.items():
+        if name != "test":
+            out.print(f"{name}: {said}", markup=False)
+
+
+@config.command()
+def check(topology: TopologyOption = None) -> None:
+    """Read topology, policy, lists and shipped models' cards; say what is wrong, with the field's path."""
+    house = load_house(topology)
+    for name in house.topology.variants:
+        card = Card.from_json((house.topology.shipped_folder(name) / "model.json").read_text(encoding="utf-8"))
+        missing = sorted(set(house.topology.variant(name).labels) - set(card.labels))
+        if missing:
+            raise ValueError(f"variant {name!r} should score {missing[0]!r}; the model that ships scores {card.labels}")
+    out.print(f"{house.topology.path}: fine; policy {house.topology.policy.version}")
+
+
+@config.command("render")
+def render_config(
+    port: Annotated[int, typer.Option(help="Port for HTTP.", min=1, max=65535)] = 8000,
+    as_json: JsonOption = False,
+    topology: TopologyOption = None,
+) -> None:
+    """Print the Ray Serve config of what should run now, as `serve deploy` takes it."""
+    house = load_house(topology)
+    rendered = render(house.topology, house.registry, house.ledger, port=house.cluster.port if house.cluster else port)
+    if as_json:
+        print_json(rendered)
+    else:
+        typer.echo(yaml.safe_dump(rendered, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _summary(house: House, variant: str, version: int) -> dict[str, Any]:
+    registered = house.registry.version(variant, version)
+    card = house.registry.card(variant, version)
+    return {
+        "variant": variant,
+        "version": version,
+        "aliases": list(registered.aliases),
+        "architecture": card.architecture,
+        "preprocessing": card.preprocessing,
+        "labels": list(card.labels),
+        "languages": list(card.languages),
+        "gate": registered.tags.get("gate", "-"),
+    }
+
+
+def _thresholds(topology: Topology, card: Card) -> list[dict[str, Any]]:
+    """Per operating curve, what the policy's rule comes to where no region changes it."""
+    rows = []
+    for key, curve in card.operating_curves.items():
+        label, _, language = key.partition("/")
+        rule = topology.policy.rules("*").get(label)
+        if rule is None:
+            continue
+        flagged = threshold_of(curve, rule.objective, rule.prevalence)
+        removed = flagged if rule.action == "remove" else None
+        if rule.remove_objective is not None:
+            removed = threshold_of(curve, rule.remove_objective, rule.prevalence)
+        rows.append(
+            {
+                "label": label,
+                "language": language or "*",
+                "objective": rule.objective,
+                "threshold": flagged,
+                "remove_threshold": removed,
+                "rows": curve.positives + curve.negatives,
+                "harmful": curve.positives,
+            }
+        )
+    return rows

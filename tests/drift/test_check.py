@@ -1,0 +1,324 @@
+"""One drift check: Evidently's verdicts, k of n windows, one alert and one request. Everything real but the cluster."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import select
+
+from drift.check import CheckResult, DriftConfig, check, compare
+from drift.reference import path_of, set_reference
+from moderation.errors import NotEnoughDataError, RegistryError
+from moderation.models.base import TextClassifier
+from moderation.models.load import load_text_classifier
+from moderation.storage import retraining
+from moderation.storage.tables import alerts, retrain_requests
+from serve import promotion
+from serve.promotion import House
+from tests.serve.house import DAY, SHIPPED, VARIANT, a_post, an_entry, house_in, new_home, settings_in
+
+CONFIG = DriftConfig(minimum_rows=40, new_word_authors=3)
+ONE_OF_ONE = DriftConfig(minimum_rows=40, k=1, n=1)
+KNOWN = ["the tomatoes are ripe", "when does the library open", "what a lovely day", "the library is lovely"]
+SLANG = ["you are a grubnik", "what a grubnik", "the grubnik is ripe", "grubnik and zorp everywhere"]
+
+
+def a_frame(
+    *, shift: float = 0.0, language: str = "en", rows: int = 400, nulls: int = 0, seed: int = 0
+) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    scores = generator.beta(1, 9, rows) + shift
+    scores[:nulls] = np.nan
+    half = rows // 2
+    return pd.DataFrame(
+        {
+            "characters": generator.normal(80, 20, rows),
+            "score_abuse": scores,
+            "language": ["en"] * half + [language] * (rows - half),
+        }
+    )
+
+
+def drifted(columns: dict[str, dict[str, Any]]) -> set[str]:
+    return {name for name, column in columns.items() if column["drifted"]}
+
+
+def test_what_is_the_same_has_not_drifted() -> None:
+    columns = compare(a_frame(), a_frame(), CONFIG)
+    assert drifted(columns) == set()
+    assert [column["score"] for column in columns.values()] == [0.0, 0.0, 0.0]
+    assert list(columns) == ["characters", "score_abuse", "language"]
+    assert columns["characters"] == {
+        "method": "wasserstein",
+        "threshold": 0.2,
+        "score": 0.0,
+        "drifted": False,
+        "nulls": 0.0,
+        "nulls_reference": 0.0,
+    }
+    assert (columns["language"]["method"], columns["language"]["threshold"]) == ("jensenshannon", 0.1)
+
+
+def test_another_sample_of_the_same_has_not_drifted() -> None:
+    assert drifted(compare(a_frame(rows=2000, seed=1), a_frame(rows=2000, seed=2), CONFIG)) == set()
+
+
+def test_a_shifted_number_has_drifted_alone_by_its_shift_in_standard_deviations() -> None:
+    reference = a_frame()
+    columns = compare(reference, a_frame(shift=0.1), CONFIG)
+    assert drifted(columns) == {"score_abuse"}
+    deviations = 0.1 / reference["score_abuse"].std(ddof=0)
+    assert columns["score_abuse"]["score"] == pytest.approx(deviations, rel=0.01)
+
+
+def test_another_mix_of_languages_has_drifted_alone() -> None:
+    columns = compare(a_frame(), a_frame(language="de"), CONFIG)
+    assert drifted(columns) == {"language"}
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.9, set()), (0.05, {"score_abuse"})])
+def test_the_threshold_is_the_configured_one(threshold: float, expected: set[str]) -> None:
+    reference = a_frame()
+    shift = 0.5 * float(reference["score_abuse"].std(ddof=0))
+    columns = compare(reference, a_frame(shift=shift), DriftConfig(numeric_threshold=threshold))
+    assert columns["score_abuse"]["threshold"] == threshold
+    assert columns["score_abuse"]["score"] == pytest.approx(0.5, rel=0.01)
+    assert drifted(columns) == expected
+
+
+def test_nulls_are_told_now_and_in_the_reference() -> None:
+    columns = compare(a_frame(nulls=40), a_frame(nulls=100), CONFIG)
+    assert (columns["score_abuse"]["nulls_reference"], columns["score_abuse"]["nulls"]) == (0.1, 0.25)
+    assert (columns["characters"]["nulls_reference"], columns["characters"]["nulls"]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (3, 3)])
+def test_k_of_n_windows_can_be_any_of_these(k: int, n: int) -> None:
+    config = DriftConfig(k=k, n=n)
+    assert (config.k, config.n) == (k, n)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
+def test_k_of_n_windows_must_be_possible(k: int, n: int) -> None:
+    with pytest.raises(ValueError, match=rf"k is {k} and n is {n}; 1 <= k <= n must hold"):
+        DriftConfig(k=k, n=n)
+
+
+@lru_cache(maxsize=1)
+def shipped_model() -> TextClassifier:
+    return load_text_classifier(SHIPPED)
+
+
+def traffic(house: House, day: int, texts: list[str], *, posts: int = 40, version: int = 1) -> datetime:
+    """A day's posts, by 20 authors who take turns with the texts; the window's end."""
+    model = shipped_model()
+    chosen = list(islice(cycle(texts), posts))
+    scored = model.score(chosen)
+    entries = [
+        an_entry(
+            f"day{day}-v{version}-{number}",
+            a_post(text, minute=day * 1440 + number, author_id=f"u-{number % 20 + number // 20}"),
+            scores=dict(zip(model.card.labels, map(float, row), strict=True)),
+            unseen=float(unseen),
+            version=version,
+        )
+        for number, (text, row, unseen) in enumerate(
+            zip(chosen, scored.confidence, scored.unseen_word_share, strict=True)
+        )
+    ]
+    house.ledger.record(entries)
+    return DAY + timedelta(days=day + 1)
+
+
+def checked(house: House, home: Path, until: datetime, config: DriftConfig = CONFIG) -> CheckResult:
+    return check(settings_in(home), house.ledger, house.registry, VARIANT, until=until, config=config)
+
+
+def count(house: House, table: Any) -> int:
+    with house.ledger.read() as connection:
+        return len(connection.execute(select(table)).all())
+
+
+@pytest.fixture(scope="module")
+def first_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the shipped champion, and a first day of traffic that became its reference."""
+    home = tmp_path_factory.mktemp("first-day") / "home"
+    house = house_in(new_home(tmp_path_factory.getbasetemp(), home))
+    promotion.ship(house, VARIANT)
+    assert checked(house, home, traffic(house, 0, KNOWN)).status == "reference set"
+    house.ledger.close()
+    return home
+
+
+@pytest.fixture
+def home(first_day: Path, house: House, tmp_path: Path) -> Path:
+    """The home of `house`, as it was after the first day."""
+    house.ledger.close()
+    shutil.copytree(first_day, tmp_path / "home", dirs_exist_ok=True)
+    return tmp_path / "home"
+
+
+def test_the_first_window_becomes_the_reference_of_a_champion_that_has_none(house: House, tmp_path: Path) -> None:
+    promotion.ship(house, VARIANT)
+    until = traffic(house, 0, KNOWN)
+    found = checked(house, tmp_path / "home", until)
+    assert (found.status, found.version, found.rows, found.columns) == ("reference set", 1, 40, {})
+    assert (found.window_from, found.window_to) == (DAY, until)
+    assert found.note == "version 1 had no reference: from now on it is compared with these 40 posts"
+    assert retraining.get_reference(house.ledger, VARIANT, 1) == retraining.Reference(DAY, until, 40)
+    frame = pd.read_parquet(path_of(settings_in(tmp_path / "home"), VARIANT, 1))
+    assert frame["text"].tolist() == [KNOWN[number % 4] for number in range(40)]
+    assert set(frame["author_id"]) == {f"u-{number}" for number in range(21)}
+    expected = shipped_model().score(frame["text"].tolist())
+    np.testing.assert_allclose(frame["score_abuse"], expected.confidence[:, 0], atol=1e-6)
+    assert retraining.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
+
+
+def test_traffic_as_it_was_has_not_drifted(house: House, home: Path) -> None:
+    found = checked(house, home, traffic(house, 1, KNOWN))
+    assert (found.status, found.alert_id, found.request_id) == ("no drift", None, None)
+    assert drifted(found.columns) == set()
+    assert {"characters", "score_abuse", "score_hate", "novel_word_share", "language"} <= set(found.columns)
+    [window] = retraining.last_windows(house.ledger, VARIANT, 1, until=found.window_to, count=9)
+    assert (window.drifted, window.rows, window.columns) == (False, 40, found.columns)
+    assert json.loads(json.dumps(asdict(found), default=str))["status"] == "no drift"
+
+
+def test_drift_in_k_of_n_windows_raises_one_alert_and_one_request(house: House, home: Path) -> None:
+    first = checked(house, home, traffic(house, 1, SLANG))
+    assert (first.status, first.alert_id) == ("drift", None)
+    assert first.columns["novel_word_share"]["drifted"]
+
+    second = checked(house, home, traffic(house, 2, SLANG))
+    assert (second.status, second.alert_id, second.request_id) == ("alert", 1, 1)
+    assert "novel_word_share in 2 of the last 3 windows" in second.note
+    assert second.note.endswith("; new words: grubnik, and, everywhere, you, zorp")
+
+    request = retraining.active_request(house.ledger, VARIANT)
+    assert request is not None
+    assert (request.status, request.alert_id, request.reason) == ("open", 1, f"drift: {second.note}")
+    assert request.evidence["new_words"][0] == {"word": "grubnik", "authors": 21}
+    assert request.evidence["persistent"]["novel_word_share"] == 2
+    assert request.evidence["columns"] == second.columns
+
+    third = checked(house, home, traffic(house, 3, SLANG))
+    assert (third.status, third.alert_id, third.request_id) == ("drift", None, None)
+    assert third.note.endswith("an alert on version 1 was answered already, or is being answered")
+    assert (count(house, alerts), count(house, retrain_requests)) == (1, 1)
+
+
+def checked_before(house: House, day: int, *columns: str) -> None:
+    """A day's window that was checked, and in which these columns drifted."""
+    found = {name: {"drifted": name in columns} for name in ("novel_word_share", "characters", "language")}
+    begin = DAY + timedelta(days=day)
+    window = retraining.Window(begin, begin + timedelta(days=1), 40, bool(columns), found)
+    retraining.put_window(house.ledger, VARIANT, 1, window)
+
+
+@pytest.mark.parametrize(
+    ("before", "status"),
+    [
+        ([["novel_word_share"], []], "alert"),  # the last but one of three
+        ([["novel_word_share"], [], []], "drift"),  # too long ago
+        ([["language"], []], "drift"),  # another column each time
+    ],
+)
+def test_the_same_column_must_drift_in_two_of_the_last_three_windows(
+    house: House, home: Path, before: list[list[str]], status: str
+) -> None:
+    for day, columns in enumerate(before, start=1):
+        checked_before(house, day, *columns)
+    found = checked(house, home, traffic(house, len(before) + 1, SLANG))
+    assert found.columns["novel_word_share"]["drifted"]
+    assert not found.columns["language"]["drifted"]
+    assert found.status == status
+    assert count(house, alerts) == (status == "alert")
+
+
+def test_what_drifted_before_and_is_as_usual_by_now_raises_no_alert(house: House, home: Path) -> None:
+    checked_before(house, 1, "novel_word_share")
+    checked_before(house, 2, "novel_word_share")
+    assert checked(house, home, traffic(house, 3, KNOWN)).status == "no drift"
+    assert count(house, alerts) == 0
+
+
+def test_a_window_that_is_checked_again_counts_once(house: House, home: Path) -> None:
+    until = traffic(house, 1, SLANG)
+    assert [checked(house, home, until).status for _ in range(2)] == ["drift"] * 2
+    assert len(retraining.last_windows(house.ledger, VARIANT, 1, until=until, count=9)) == 1
+
+
+def test_an_alert_beside_an_active_request_opens_no_second_one(house: House, home: Path) -> None:
+    retraining.begin_request(house.ledger, VARIANT, reason="asked for by hand")
+    found = checked(house, home, traffic(house, 1, SLANG), ONE_OF_ONE)
+    assert (found.status, found.alert_id, found.request_id) == ("alert", 1, None)
+    assert count(house, retrain_requests) == 1
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("done", "drift"), ("refused", "alert")])
+def test_an_alert_is_raised_again_unless_a_retraining_has_answered_it(
+    house: House, home: Path, outcome: retraining.Outcome, status: str
+) -> None:
+    _, request = retraining.raise_alert(house.ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
+    assert request is not None
+    retraining.end_request(house.ledger, request, outcome, {})
+    found = checked(house, home, traffic(house, 1, SLANG), ONE_OF_ONE)
+    assert found.status == status
+    assert count(house, alerts) == (1 if status == "drift" else 2)
+
+
+def test_windows_that_were_checked_against_an_earlier_reference_no_longer_count(house: House, home: Path) -> None:
+    checked_before(house, 1, "novel_word_share")
+    until = traffic(house, 2, SLANG)
+    set_reference(settings_in(home), house.ledger, house.registry, VARIANT, until - CONFIG.window, until, minimum=40)
+    # Drifts from the new reference for the first time; the window of day 1 drifted from another one.
+    found = checked(house, home, traffic(house, 3, KNOWN))
+    assert found.columns["novel_word_share"]["drifted"]
+    assert found.status == "drift"
+    assert count(house, alerts) == 0
+
+
+def test_a_new_champion_begins_with_a_reference_of_its_own(house: House, home: Path) -> None:
+    house.registry.register(VARIANT, SHIPPED, evidence={})
+    house.registry.move_alias(VARIANT, "champion", 2, expected=1)
+    found = checked(house, home, traffic(house, 2, SLANG, version=2))
+    assert (found.status, found.version) == ("reference set", 2)
+    assert retraining.last_windows(house.ledger, VARIANT, 2, until=found.window_to, count=9) == []
+
+
+def test_posts_that_another_version_judged_are_not_compared(house: House, home: Path) -> None:
+    until = traffic(house, 1, SLANG, version=2)
+    with pytest.raises(NotEnoughDataError, match="version 1 judged 0 posts between 2026-11-25"):
+        checked(house, home, until)
+
+
+@pytest.mark.parametrize("posts", [0, 39])
+def test_too_few_posts_say_nothing(house: House, home: Path, posts: int) -> None:
+    until = traffic(house, 1, SLANG, posts=posts)
+    with pytest.raises(NotEnoughDataError, match=rf"version 1 judged {posts} posts between .*; a check takes 40"):
+        checked(house, home, until)
+    assert retraining.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
+
+
+def test_too_few_posts_are_no_reference(house: House, tmp_path: Path) -> None:
+    promotion.ship(house, VARIANT)
+    until = traffic(house, 0, KNOWN, posts=39)
+    with pytest.raises(NotEnoughDataError, match=r"39 posts between .*; a reference takes 40"):
+        set_reference(settings_in(tmp_path / "home"), house.ledger, house.registry, VARIANT, DAY, until, minimum=40)
+    assert retraining.get_reference(house.ledger, VARIANT, 1) is None
+    assert not path_of(settings_in(tmp_path / "home"), VARIANT, 1).exists()
+
+
+def test_without_a_champion_there_is_nothing_to_check(house: House, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="'text-multi' has no champion"):
+        checked(house, tmp_path / "home", DAY)

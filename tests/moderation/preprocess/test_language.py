@@ -1,0 +1,59 @@
+"""Which language a text is in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moderation.preprocess.language import Language, detect_language
+from tests.moderation.properties import few
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("What a lovely day it is in the garden today", "en"),
+        ("Heute ist ein wirklich schöner Tag im Garten", "de"),
+        ("Que jogo lindo ontem, a torcida cantou até o fim", "pt"),
+        ("Сегодня прекрасный день в нашем саду", "ru"),
+        ("今天下班路上看到了很美的晚霞，心情一下子好了", "zh"),
+        ("Bu sabah bahçede domatesler sonunda kızardı", "tr"),
+    ],
+)
+def test_a_sentence_is_recognised(text: str, code: str) -> None:
+    found = detect_language(text)
+    assert found.code == code
+    assert 0.4 <= found.confidence <= 1
+
+
+@pytest.mark.parametrize("text", ["", "   ", "12345 !!! 🍅", "https://example.org/hello/world", "@ann u/someone"])
+def test_a_text_without_a_word_is_undetermined(text: str) -> None:
+    assert detect_language(text) == Language("und", 0.0)
+
+
+def test_links_and_mentions_do_not_count() -> None:
+    sentence = "Heute ist ein wirklich schöner Tag im Garten"
+    links = "https://example.org/what/a/lovely/day @the_english_speaking_person"
+    assert detect_language(f"{links} {sentence}\n{links}") == detect_language(sentence)
+
+
+def test_what_is_not_sure_enough_is_undetermined_with_its_confidence() -> None:
+    sure = detect_language("What a lovely day it is in the garden today", minimum_confidence=0.0)
+    unsure = detect_language("What a lovely day it is in the garden today", minimum_confidence=1.01)
+    assert sure.code == "en"
+    assert unsure == Language("und", sure.confidence)
+
+
+def test_a_long_text_is_judged_by_its_beginning() -> None:
+    german = "Heute ist ein wirklich schöner Tag im Garten. " * 30
+    assert detect_language(german + "What a lovely day. " * 1000).code == "de"
+
+
+@few
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+def test_any_text_has_a_code_and_a_confidence(text: str) -> None:
+    found = detect_language(text)
+    assert 0 <= found.confidence <= 1
+    assert found.code == "und" or (found.code.isalpha() and found.confidence >= 0.4)
+    assert detect_language(text) == found

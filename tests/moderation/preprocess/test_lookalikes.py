@@ -1,0 +1,66 @@
+"""Look-alikes are read as the letters that they stand for, and honest text stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moderation.preprocess.lookalikes import unmask
+from tests.moderation.properties import any_text, many, tricky_text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("you 1d10t, p\u0430thetic \u0441lown, covid19", "you idiot, pathetic clown, covid19"),
+        ("sh1t", "shit"),
+        ("a$$hole", "asshole"),
+        ("b1tch3s", "bitches"),
+        ("\u043f\u04383\u0434\u0435\u0446", "\u043f\u0438\u0437\u0434\u0435\u0446"),
+        ("id\u0456ot", "idiot"),
+        ("\u0430\u0441\u0435 of spades", "ace of spades"),
+        ("\u0434ypa\u043a", "\u0434\u0443\u0440\u0430\u043a"),
+        ("ᴀʙ", "ab"),
+    ],
+)
+def test_a_look_alike_is_read_as_what_it_looks_like(text: str, expected: str) -> None:
+    assert unmask(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "covid19",
+        "mp3",
+        "4chan",
+        "What a lovely day it is in the garden!",
+        "Сегодня прекрасный день в нашем саду",
+        "Σήμερα είναι μια όμορφη μέρα",
+        "Привет, это London и Berlin",
+        "今天下班路上看到了很美的晚霞",
+        "write to ann0b@example.org",
+        "it costs $5, or 100$",
+        "at 10:30 on 2020-01-01",
+    ],
+)
+def test_honest_text_stays_as_it_is(text: str) -> None:
+    assert unmask(text) == text
+
+
+@many
+@given(st.one_of(any_text, tricky_text, st.text("aocABpyхаосеЖιο013$@! ", max_size=40)))
+def test_length_and_order_of_characters_stay(text: str) -> None:
+    unmasked = unmask(text)
+    assert len(unmasked) == len(text)
+    assert [character.isspace() for character in unmasked] == [character.isspace() for character in text]
+
+
+def test_long_words_of_letters_and_digits_take_no_time() -> None:
+    # Each would take minutes if a pattern went back over what it has read.
+    assert unmask("a0" * 50_000 + "_") == "a0" * 50_000 + "_"
+    assert unmask("a0" * 50_000 + "a") == "ao" * 50_000 + "a"
+    assert len(unmask("a!" * 50_000)) == 100_000
+    assert unmask("a.b+" * 25_000) == "a.b+" * 25_000
+    assert unmask("\u0430" * 100_000 + "3") == "\u0430" * 100_000 + "3"

@@ -1,0 +1,363 @@
+"""The ledger on a real PostgreSQL: all that is asked of it on SQLite, and what only many writers can bring about."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+
+from moderation.errors import ConfigError, ConflictError
+from moderation.storage import dialect, experiments, retraining
+from moderation.storage.dialect import announce, claim, settled
+from moderation.storage.lake import Dataset, Exported, Lake
+from moderation.storage.ledger import Ledger, Recorded
+from moderation.storage.retraining import Reference
+from moderation.storage.tables import decisions, labels, posts
+from tests.moderation.storage import test_experiments, test_lake, test_ledger, test_promotions, test_retraining
+from tests.moderation.storage.rows import a_label, an_entry, at, record, say, versions_of
+from tests.moderation.storage.writers import add_rows, held_open, in_processes, put_posts
+
+pytestmark = pytest.mark.slow
+
+VARIANT = "text-multi"
+SQLITE_ONLY = {
+    # They wait for SQLite's BEGIN IMMEDIATE; here a claim does it, which is tested below.
+    "test_a_ramp_that_another_one_overtakes_takes_no_units_back",
+    "test_a_ramp_that_a_stop_overtakes_changes_nothing",
+    "test_a_folder_that_cannot_be_written_is_an_error_at_once",
+}
+
+
+@pytest.fixture(scope="module")
+def template(postgres_url: str) -> str:
+    """A database that holds an empty ledger, to be copied: that is faster than to migrate one for each test."""
+    name = f"t{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    Ledger(database(postgres_url, name)).close()
+    return name
+
+
+def database(server: str, name: str) -> str:
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def url(postgres_url: str, template: str) -> Iterator[str]:
+    """An empty ledger of the test's own."""
+    name = f"t{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield database(postgres_url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+def every_test_of(module: Any) -> dict[str, Any]:
+    """The module's tests, to be run here too, with this module's `url`."""
+    tests = {name: test for name, test in vars(module).items() if name.startswith("test_") and callable(test)}
+    return {f"{name}__{module.__name__.rpartition('.')[2]}": tests[name] for name in tests.keys() - SQLITE_ONLY}
+
+
+for _module in (test_ledger, test_experiments, test_retraining, test_promotions, test_lake):
+    globals().update(every_test_of(_module))
+
+
+# How it is opened.
+
+
+def test_the_bare_url_and_the_driver_s_own_are_the_same(url: str) -> None:
+    ledger = Ledger(url.replace("postgresql://", "postgresql+psycopg://"))
+    assert (ledger.engine.dialect.name, ledger.engine.dialect.driver) == ("postgresql", "psycopg")
+    record(ledger, an_entry())
+    ledger.close()
+    again = Ledger(url)
+    assert again.engine.dialect.driver == "psycopg"
+    assert set(again.newest(["p-1"])) == {"p-1"}
+    again.close()
+
+
+@pytest.mark.parametrize("bad", ["mysql://db/seawall", "postgresql+psycopg2://db/seawall", "not a url"])
+def test_what_is_neither_sqlite_nor_postgresql_is_told(bad: str) -> None:
+    with pytest.raises(ConfigError, match="SEAWALL_LEDGER_URL: is"):
+        Ledger(bad)
+
+
+def test_a_reader_cannot_write(ledger: Ledger) -> None:
+    with pytest.raises(DBAPIError, match="read-only"), ledger.read() as connection:
+        connection.execute(text("DELETE FROM posts"))
+    with ledger.write() as connection:  # the same connection, from the pool
+        connection.execute(text("DELETE FROM posts"))
+
+
+def test_a_server_that_closed_its_connections_is_asked_again(ledger: Ledger, neighbour: Ledger) -> None:
+    record(ledger, an_entry())
+    with neighbour.write() as connection:
+        closed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        connection.execute(text(f"{closed} AND datname = current_database()"))
+    time.sleep(0.1)
+    assert set(ledger.newest(["p-1"])) == {"p-1"}
+
+
+# What its columns hold.
+
+
+def test_texts_and_names_may_hold_any_character(ledger: Ledger) -> None:
+    for index, odd in enumerate(["\0" * 128, "a\0b", "\ufdd0", "\ufdd00\ufdd01\0" * 25, "\uffff 🍅", "' % :x {}"]):
+        entry = an_entry(f"p-{index}", odd)
+        entry = replace(entry, post=entry.post.model_copy(update={"community": odd, "author": {odd: odd}}))
+        record(ledger, entry)
+        assert say(ledger, a_label(odd, f"p-{index}")).accepted == 1
+        assert say(ledger, a_label(odd, f"p-{index}")).duplicates == 1
+        here = posts.c.post_id == f"p-{index}"
+        with ledger.read() as connection:
+            kept = connection.execute(select(posts.c.text, posts.c.community, posts.c.author).where(here)).one()
+            assert connection.execute(select(labels.c.id).where(labels.c.post_id == f"p-{index}")).scalar() == odd
+        assert tuple(kept) == (odd, odd, {odd: odd})
+    assert ledger.newest(["p-\0"]) == {}
+    assert ledger.history("\0") == []
+
+
+def test_a_number_that_is_none_is_null_and_fails_no_group(ledger: Ledger) -> None:
+    entry = an_entry("p-1")
+    entry.features["characters"] = float("nan")
+    author = {"age_days": float("inf"), "karma": 7.0}
+    entry = replace(entry, post=entry.post.model_copy(update={"author": author}))
+    ledger.record([entry, an_entry("p-2")])
+    with ledger.read() as connection:
+        features = connection.execute(select(decisions.c.features).order_by(decisions.c.decision_id)).scalars().all()
+        kept = connection.execute(select(posts.c.author).where(posts.c.post_id == "p-1")).scalar_one()
+    assert [each["characters"] for each in features] == [None, 21.0]
+    assert kept == {"age_days": None, "karma": 7.0}
+
+
+def test_row_numbers_go_beyond_32_bits(ledger: Ledger, lake: Lake) -> None:
+    with ledger.write() as connection:
+        for sequence in ("decisions_decision_id_seq", "labels_label_seq_seq"):
+            connection.execute(text(f"ALTER SEQUENCE {sequence} RESTART WITH {2**40}"))
+    record(ledger, an_entry())
+    say(ledger, a_label())
+    with ledger.read() as connection:
+        assert settled(connection, decisions.c.decision_id) == settled(connection, labels.c.label_seq) == 2**40
+    with held_open(ledger, an_entry("p-2")), ledger.read() as connection:
+        assert settled(connection, decisions.c.decision_id) == 2**40
+
+
+# Several gateways.
+
+
+def test_processes_that_put_the_same_posts_agree_on_every_version(ledger: Ledger, url: str) -> None:
+    seen = in_processes(3, put_posts, url, 40)
+    fresh = [(post_id, version) for post_id, _, version, is_fresh in seen if is_fresh]
+    assert len(fresh) == len(set(fresh))
+    contents = {(post_id, version): content for post_id, content, version, is_fresh in seen if is_fresh}
+    for post_id, content, version, _ in seen:
+        assert contents[post_id, version] == content
+    for number in range(20):
+        kept = [recorded.content_hash for recorded in ledger.history(f"p-{number}")]
+        assert versions_of(ledger, f"p-{number}") == list(range(1, len(kept) + 1))
+        assert kept == [contents[f"p-{number}", version] for version in range(1, len(kept) + 1)]
+
+
+def meanwhile(work: Callable[[], Any]) -> Future[Any]:
+    """Do something in a thread, and be sure that it waits for us."""
+    future = _POOL.submit(work)
+    with pytest.raises(TimeoutError):
+        future.result(0.3)
+    return future
+
+
+_POOL = ThreadPoolExecutor(8)
+
+
+def test_of_two_that_put_the_same_new_post_the_loser_replays(ledger: Ledger, neighbour: Ledger) -> None:
+    with held_open(ledger, an_entry()):
+        loser = meanwhile(lambda: record(neighbour, an_entry(minutes=1)))
+        record(neighbour, an_entry("p-2"))  # another post waits for nobody
+    result = loser.result(10)
+    assert (result.content_version, result.fresh, result.created_at) == (1, False, at(0))
+    assert versions_of(ledger, "p-1") == [1]
+
+
+def test_of_two_that_put_other_content_the_later_one_is_version_2_and_an_older_one_a_conflict(
+    ledger: Ledger, neighbour: Ledger
+) -> None:
+    with held_open(ledger, an_entry(text="a", minutes=1)):
+        later = meanwhile(lambda: neighbour.record([an_entry(text="b", minutes=2)]))
+        older = meanwhile(lambda: neighbour.record([an_entry(text="c", minutes=0)]))
+    ((version_2,), (conflict,)) = later.result(10), older.result(10)
+    assert isinstance(version_2, Recorded)
+    assert (version_2.content_version, version_2.fresh) == (2, True)
+    assert isinstance(conflict, ConflictError)
+    assert versions_of(ledger, "p-1") == [1, 2]
+
+
+def test_if_the_first_of_two_is_lost_the_second_is_recorded(ledger: Ledger, neighbour: Ledger) -> None:
+    with held_open(ledger, an_entry(), lose=True):
+        second = meanwhile(lambda: record(neighbour, an_entry()))
+    assert (second.result(10).content_version, second.result(10).fresh) == (1, True)
+
+
+def test_a_label_that_two_send_at_once_is_taken_once(ledger: Ledger, neighbour: Ledger) -> None:
+    record(ledger, an_entry())
+    with held_open(ledger, a_label("l-1")):
+        loser = meanwhile(lambda: say(neighbour, a_label("l-2"), a_label("l-1")))
+        assert say(neighbour, a_label("l-3")).accepted == 1
+    assert (loser.result(10).accepted, loser.result(10).duplicates) == (1, 1)
+
+
+# Claims.
+
+
+def test_a_claim_of_many_keeps_away_whoever_claims_one_and_the_other_way_round(
+    ledger: Ledger, neighbour: Ledger
+) -> None:
+    many = [f"p-{number}" for number in range(dialect.CLAIMS + 1)]
+    for first, second in ((many, ["p-0"]), (["p-0"], many), (many, ["elsewhere"]), ([], ["p-0"])):
+        with ledger.write() as connection:
+            claim(connection, "post", first)
+            waiting = meanwhile(lambda second=second: claimed(neighbour, "post", second))  # type: ignore[misc]
+            claimed(neighbour, "label", second)  # of another kind
+        waiting.result(10)
+
+
+def claimed(ledger: Ledger, kind: str, names: Sequence[str]) -> None:
+    with ledger.write() as connection:
+        claim(connection, kind, names)
+
+
+def test_claims_in_any_order_never_wait_for_each_other(ledger: Ledger, neighbour: Ledger) -> None:
+    names = [f"p-{number}" for number in range(12)]
+
+    def work(index: int) -> None:
+        chance = random.Random(index)
+        for _ in range(30):
+            with (ledger, neighbour)[index % 2].write() as connection:
+                claim(connection, "post", chance.sample(names, 6))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+def test_no_claim_outlives_its_transaction(ledger: Ledger, neighbour: Ledger) -> None:
+    with suppress(RuntimeError), ledger.write() as connection:
+        claim(connection, "post", ["p-1"])
+        raise RuntimeError("it fails")
+    claimed(neighbour, "post", ["p-1"])
+
+
+def test_a_retraining_that_begins_meanwhile_is_refused(ledger: Ledger, neighbour: Ledger) -> None:
+    retraining.raise_alert(ledger, VARIANT, 1, window_to=at(0), evidence={}, reason="drift")
+    with held_open(ledger, lambda: retraining.begin_request(ledger, VARIANT, reason="-")):
+        second = meanwhile(lambda: retraining.begin_request(neighbour, VARIANT, reason="-"))
+        alert = meanwhile(
+            lambda: retraining.raise_alert(neighbour, VARIANT, 1, window_to=at(0), evidence={}, reason="drift")
+        )
+    with pytest.raises(ConflictError, match="is running"):
+        second.result(10)
+    assert alert.result(10) == (None, None)
+
+
+def test_a_ramp_that_another_overtakes_takes_no_units_back(ledger: Ledger, neighbour: Ledger) -> None:
+    experiments.create(ledger, "e-1", variant=VARIANT, champion_version=1, challenger_version=2, share=0.1)
+    with held_open(ledger, lambda: experiments.ramp(ledger, "e-1", 0.5)):
+        less = meanwhile(lambda: experiments.ramp(neighbour, "e-1", 0.2))
+        more = meanwhile(lambda: experiments.ramp(neighbour, "e-1", 0.7))
+    with pytest.raises(ConflictError, match="is below"):
+        less.result(10)
+    assert more.result(10).share == 0.7
+    with ledger.read() as connection:
+        history = connection.execute(text("SELECT history FROM experiments")).scalar_one()
+    assert [step["buckets"] for step in history] == [1000, 5000, 7000]
+
+
+def test_of_two_experiments_that_begin_at_once_one_does(ledger: Ledger, neighbour: Ledger) -> None:
+    versions = {"variant": VARIANT, "champion_version": 1, "challenger_version": 2, "share": 0.1}
+    with held_open(ledger, lambda: experiments.create(ledger, "e-1", **versions)):  # type: ignore[arg-type]
+        second = meanwhile(lambda: experiments.create(neighbour, "e-2", **versions))  # type: ignore[arg-type]
+    with pytest.raises(ConflictError, match="has a running experiment already: 'e-1'"):
+        second.result(10)
+
+
+def test_a_reference_that_two_set_at_once_is_set(ledger: Ledger, neighbour: Ledger) -> None:
+    first, second = Reference(at(0), at(60), 300), Reference(at(60), at(120), 400)
+    with held_open(ledger, lambda: retraining.put_reference(ledger, VARIANT, 1, first)):
+        waiting = meanwhile(lambda: retraining.put_reference(neighbour, VARIANT, 1, second))
+    waiting.result(10)
+    assert retraining.get_reference(ledger, VARIANT, 1) == second
+
+
+# The lake.
+
+
+def exported_ids(lake: Lake, dataset: Dataset) -> list[str]:
+    name = "post_id" if dataset == "posts" else "label_id"
+    return [row[name] for file in lake.files(dataset) for row in pq.read_table(file).to_pylist()]
+
+
+def test_a_row_that_is_committed_late_is_not_missed(ledger: Ledger, neighbour: Ledger, lake: Lake) -> None:
+    record(neighbour, an_entry("p-1"))
+    with held_open(ledger, an_entry("p-2")):
+        record(neighbour, an_entry("p-3"))  # commits before, with a larger number
+        assert lake.export(neighbour) == Exported(1, 0)
+        record(neighbour, an_entry("p-4"))  # nobody was held up by the export
+        assert lake.export(neighbour) == Exported(0, 0)
+    assert lake.export(neighbour) == Exported(3, 0)
+    assert exported_ids(lake, "posts") == ["p-1", "p-2", "p-3", "p-4"]
+
+
+def test_a_label_that_is_committed_late_is_not_missed(ledger: Ledger, neighbour: Ledger, lake: Lake) -> None:
+    record(neighbour, an_entry())
+    with held_open(ledger, a_label("l-1")):
+        say(neighbour, a_label("l-2"))
+        record(neighbour, an_entry("p-2"))
+        assert lake.export(neighbour) == Exported(2, 0)
+    assert lake.export(neighbour) == Exported(0, 2)
+    assert exported_ids(lake, "labels") == ["l-1", "l-2"]
+
+
+def test_a_row_that_never_comes_is_not_waited_for(ledger: Ledger, neighbour: Ledger, lake: Lake) -> None:
+    with held_open(ledger, an_entry("p-1"), lose=True):
+        record(neighbour, an_entry("p-2"))
+        assert lake.export(neighbour) == Exported(0, 0)
+    assert lake.export(neighbour) == Exported(1, 0)
+    assert exported_ids(lake, "posts") == ["p-2"]
+
+
+def test_who_only_announced_itself_holds_up_what_comes_after(ledger: Ledger, neighbour: Ledger) -> None:
+    record(neighbour, an_entry("p-1"))
+    with ledger.write() as connection:
+        announce(connection, decisions.c.decision_id)
+        record(neighbour, an_entry("p-2"))
+        with neighbour.read() as reading:
+            assert settled(reading, decisions.c.decision_id) == 1
+            assert settled(reading, labels.c.label_seq) == 0
+    with neighbour.read() as reading:
+        assert settled(reading, decisions.c.decision_id) == 2
+
+
+def test_exports_during_heavy_writing_miss_nothing_and_repeat_nothing(ledger: Ledger, url: str, lake: Lake) -> None:
+    writing = _POOL.submit(in_processes, 2, add_rows, url, 60)
+    parts = 0
+    while not writing.done():
+        parts += bool(lake.export(ledger).posts)
+        time.sleep(0.01)
+    lake.export(ledger)
+    assert parts > 5
+    assert sorted(exported_ids(lake, "posts")) == sorted(writing.result())

@@ -1,0 +1,168 @@
+"""What passes from drift detection to training."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from moderation.errors import ConflictError
+from moderation.storage import retraining
+from moderation.storage.ledger import Ledger
+from moderation.storage.retraining import Outcome, Reference, RetrainRequest, Window
+from tests.moderation.storage.rows import at
+
+VARIANT = "text-multi"
+
+
+def a_window(hour: int, *, drifted: bool = False, rows: int = 300) -> Window:
+    columns = {"words": {"method": "wasserstein", "score": 0.31, "threshold": 0.2, "drifted": drifted}}
+    return Window(at(60 * hour), at(60 * (hour + 1)), rows, drifted, columns)
+
+
+def alert(ledger: Ledger, version: int = 1, variant: str = VARIANT, **evidence: Any) -> tuple[int | None, int | None]:
+    return retraining.raise_alert(ledger, variant, version, window_to=at(60), evidence=evidence, reason="words drifted")
+
+
+def active(ledger: Ledger, variant: str = VARIANT) -> RetrainRequest:
+    request = retraining.active_request(ledger, variant)
+    assert request is not None
+    return request
+
+
+def test_a_reference_is_kept_for_each_version_and_can_be_set_anew(ledger: Ledger) -> None:
+    assert retraining.get_reference(ledger, VARIANT, 1) is None
+    first, second = Reference(at(0), at(60), 300), Reference(at(60), at(120), 400)
+    retraining.put_reference(ledger, VARIANT, 1, first)
+    retraining.put_reference(ledger, VARIANT, 2, second)
+    assert retraining.get_reference(ledger, VARIANT, 1) == first
+    assert retraining.get_reference(ledger, VARIANT, 2) == second
+    assert retraining.get_reference(ledger, "other", 1) is None
+    retraining.put_reference(ledger, VARIANT, 1, second)
+    assert retraining.get_reference(ledger, VARIANT, 1) == second
+
+
+def test_the_last_windows_come_newest_first_and_none_from_the_future(ledger: Ledger) -> None:
+    windows = [a_window(hour, drifted=hour % 2 == 1) for hour in range(5)]
+    for place in (3, 0, 4, 1, 2):
+        retraining.put_window(ledger, VARIANT, 1, windows[place])
+    retraining.put_window(ledger, VARIANT, 2, a_window(3))
+    retraining.put_window(ledger, "other", 1, a_window(3))
+
+    def last(hour: int, count: int) -> list[Window]:
+        return retraining.last_windows(ledger, VARIANT, 1, until=at(60 * hour), count=count)
+
+    assert last(5, 3) == [windows[4], windows[3], windows[2]]
+    assert last(4, 3) == [windows[3], windows[2], windows[1]]
+    assert last(1, 3) == [windows[0]]
+    assert last(0, 3) == []
+
+
+def test_a_window_that_is_checked_again_is_replaced(ledger: Ledger) -> None:
+    retraining.put_window(ledger, VARIANT, 1, a_window(0, rows=200))
+    retraining.put_window(ledger, VARIANT, 1, a_window(0, drifted=True, rows=250))
+    assert retraining.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [a_window(0, drifted=True, rows=250)]
+
+
+def test_windows_checked_against_an_earlier_reference_no_longer_count(ledger: Ledger) -> None:
+    retraining.put_reference(ledger, VARIANT, 1, Reference(at(-60), at(0), 300))
+    retraining.put_window(ledger, VARIANT, 1, a_window(0, drifted=True))
+    retraining.put_window(ledger, VARIANT, 2, a_window(0, drifted=True))
+    retraining.put_reference(ledger, VARIANT, 1, Reference(at(0), at(60), 300))
+    assert retraining.last_windows(ledger, VARIANT, 1, until=at(240), count=9) == []
+    assert retraining.last_windows(ledger, VARIANT, 2, until=at(240), count=9) == [a_window(0, drifted=True)]
+    retraining.put_window(ledger, VARIANT, 1, a_window(1))
+    assert retraining.last_windows(ledger, VARIANT, 1, until=at(240), count=9) == [a_window(1)]
+
+
+def test_an_alert_asks_for_a_retraining_with_its_evidence(ledger: Ledger) -> None:
+    alert_id, request_id = alert(ledger, new_words=["grubnik"])
+    assert (alert_id, request_id) == (1, 1)
+    assert active(ledger) == RetrainRequest(1, VARIANT, 1, "words drifted", "open", None, {"new_words": ["grubnik"]})
+    assert retraining.count_alerts(ledger, VARIANT) == 1
+    assert retraining.count_alerts(ledger, "other") == 0
+
+
+def test_an_alert_that_is_being_answered_is_not_raised_again(ledger: Ledger) -> None:
+    alert(ledger)
+    assert alert(ledger) == (None, None)
+    retraining.begin_request(ledger, VARIANT, reason="-")
+    assert alert(ledger) == (None, None)
+    assert retraining.count_alerts(ledger, VARIANT) == 1
+
+
+@pytest.mark.parametrize(("outcome", "again"), [("done", False), ("refused", True), ("failed", True)])
+def test_only_a_retraining_that_was_done_answers_an_alert_for_good(
+    ledger: Ledger, outcome: Outcome, again: bool
+) -> None:
+    alert(ledger)
+    request = retraining.begin_request(ledger, VARIANT, reason="-")
+    retraining.end_request(ledger, request.request_id, outcome, {})
+    assert alert(ledger) == ((2, 2) if again else (None, None))
+    assert retraining.count_alerts(ledger, VARIANT) == (2 if again else 1)
+
+
+def test_the_next_champion_may_drift_anew(ledger: Ledger) -> None:
+    alert(ledger, version=1)
+    request = retraining.begin_request(ledger, VARIANT, reason="-")
+    retraining.end_request(ledger, request.request_id, "done", {})
+    assert alert(ledger, version=2) == (2, 2)
+
+
+def test_an_alert_beside_a_request_for_another_reason_opens_no_second_one(ledger: Ledger) -> None:
+    manual = retraining.begin_request(ledger, VARIANT, reason="asked for by hand")
+    assert alert(ledger) == (1, None)
+    assert active(ledger) == manual
+    assert manual.alert_id is None
+    assert manual.evidence == {}
+
+
+def test_variants_are_alerted_apart(ledger: Ledger) -> None:
+    assert alert(ledger) == (1, 1)
+    assert alert(ledger, variant="other") == (2, 2)
+    assert active(ledger, "other").alert_id == 2
+
+
+def test_one_alert_is_raised_by_many_checks_at_once(ledger: Ledger, neighbour: Ledger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        raised = list(pool.map(lambda index: alert((ledger, neighbour)[index % 2]), range(8)))
+    assert sorted(raised, key=str) == [(1, 1)] + [(None, None)] * 7
+
+
+def test_an_open_request_is_what_a_retraining_begins_with(ledger: Ledger) -> None:
+    _, request_id = alert(ledger, new_words=["grubnik"])
+    request = retraining.begin_request(ledger, VARIANT, reason="by hand")
+    assert (request.request_id, request.status, request.reason) == (request_id, "running", "words drifted")
+    assert request.evidence == {"new_words": ["grubnik"]}
+    assert active(ledger) == request
+
+
+def test_a_variant_has_one_retraining_at_a_time(ledger: Ledger) -> None:
+    first = retraining.begin_request(ledger, VARIANT, reason="by hand")
+    assert (first.status, first.reason) == ("running", "by hand")
+    with pytest.raises(ConflictError, match="a retraining of 'text-multi' is running; see `seawall status`"):
+        retraining.begin_request(ledger, VARIANT, reason="again")
+    assert retraining.begin_request(ledger, "other", reason="by hand").variant == "other"
+    retraining.end_request(ledger, first.request_id, "failed", {"error": "no memory"})
+    assert retraining.active_request(ledger, VARIANT) is None
+    second = retraining.begin_request(ledger, VARIANT, reason="again")
+    assert second.request_id != first.request_id
+
+
+def test_of_many_retrainings_that_begin_at_once_one_does(ledger: Ledger, neighbour: Ledger) -> None:
+    alert(ledger)
+
+    def attempt(index: int) -> int | None:
+        try:
+            return retraining.begin_request((ledger, neighbour)[index % 2], VARIANT, reason="-").request_id
+        except ConflictError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        begun = [request for request in pool.map(attempt, range(8)) if request is not None]
+    assert begun == [1]
+
+
+def test_without_a_request_none_is_active(ledger: Ledger) -> None:
+    assert retraining.active_request(ledger, VARIANT) is None

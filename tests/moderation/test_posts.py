@@ -1,0 +1,223 @@
+"""What crosses the wire."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from moderation.posts import (
+    Decision,
+    LabelDecision,
+    LabelIn,
+    LanguageDecision,
+    ModerateIn,
+    PostIn,
+    ReviewDecision,
+    TextFeature,
+)
+
+
+def a_post(**changes: Any) -> dict[str, Any]:
+    return {
+        "author_id": "u-1",
+        "community": "gardening",
+        "region": "US",
+        "created_at": "2020-01-01T00:00:00Z",
+        "text": "the tomatoes are ripe",
+    } | changes
+
+
+def a_label(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "l-1",
+        "post_id": "p-1",
+        "labels": {"abuse": True},
+        "source": "review",
+        "labelled_at": "2020-01-01T00:00:00Z",
+    } | changes
+
+
+def wrong_field(model: Any, raw: dict[str, Any]) -> tuple[int | str, ...]:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate_json(json.dumps(raw))
+    where: tuple[int | str, ...] = caught.value.errors()[0]["loc"]
+    return where
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"author_id": ""}, ("author_id",)),
+        ({"author_id": "a" * 129}, ("author_id",)),
+        ({"author_id": "-a"}, ("author_id",)),
+        ({"author_id": "a b"}, ("author_id",)),
+        ({"author_id": "a\n"}, ("author_id",)),
+        ({"author_id": "é"}, ("author_id",)),
+        ({"community": ""}, ("community",)),
+        ({"community": "c" * 129}, ("community",)),
+        ({"region": "us"}, ("region",)),
+        ({"region": "USA"}, ("region",)),
+        ({"region": "US\n"}, ("region",)),
+        ({"language": "EN"}, ("language",)),
+        ({"language": "e"}, ("language",)),
+        ({"language": "engl"}, ("language",)),
+        ({"created_at": "2020-01-01T00:00:00"}, ("created_at",)),
+        ({"created_at": "2020-13-01T00:00:00Z"}, ("created_at",)),
+        ({"created_at": "0001-01-01T00:00:00+05:00"}, ("created_at",)),
+        ({"created_at": "9999-12-31T23:59:59-05:00"}, ("created_at",)),
+        ({"text": None}, ("text",)),
+        ({"media": ["cat.png"]}, ("media",)),
+        ({"author": {str(index): 1 for index in range(51)}}, ("author",)),
+        ({"unknown": 1}, ("unknown",)),
+    ],
+)
+def test_a_post_out_of_bounds_is_refused_at_its_field(changes: dict[str, Any], where: tuple[str, ...]) -> None:
+    assert wrong_field(PostIn, a_post(**changes)) == where
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"author_id": "A" * 128},
+        {"author_id": "0.a_b~c-d"},
+        {"community": "c" * 128},
+        {"language": "yue"},
+        {"language": None},
+        {"text": ""},
+        {"media": []},
+        {"author": {str(index): index for index in range(50)}},
+        {"author": {"age_days": 812, "verified": True, "country": "US", "karma": None}},
+    ],
+)
+def test_a_post_at_its_bounds_is_taken(changes: dict[str, Any]) -> None:
+    post = PostIn.model_validate_json(json.dumps(a_post(**changes)))
+    (name, value), *_ = changes.items()
+    assert getattr(post, name) == value
+
+
+def test_the_time_of_a_post_is_kept_in_utc() -> None:
+    post = PostIn.model_validate(a_post(created_at="2020-01-01T02:30:00+05:30"))
+    assert post.created_at == datetime(2019, 12, 31, 21, 0, tzinfo=UTC)
+    assert post.created_at.tzinfo is UTC
+
+
+def test_the_hash_of_a_post_ignores_its_time_and_the_order_of_its_fields() -> None:
+    first = PostIn.model_validate(a_post(author={"a": 1, "b": 2}))
+    later = PostIn.model_validate(a_post(author={"b": 2, "a": 1}, created_at="2021-05-05T00:00:00Z"))
+    assert len(first.content_hash()) == 64
+    assert first.content_hash() == later.content_hash()
+
+
+def test_the_hash_of_a_post_is_not_of_what_is_known_of_its_author() -> None:
+    aged = PostIn.model_validate(a_post(author={"age_days": 1}))
+    assert aged.content_hash() == PostIn.model_validate(a_post()).content_hash()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"author_id": "u-2"},
+        {"community": "cooking"},
+        {"region": "DE"},
+        {"language": "en"},
+        {"text": "the tomatoes are ripe "},
+    ],
+)
+def test_the_hash_of_a_post_changes_with_its_content(changes: dict[str, Any]) -> None:
+    assert PostIn.model_validate(a_post(**changes)).content_hash() != PostIn.model_validate(a_post()).content_hash()
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"id": ""}, ("id",)),
+        ({"id": "x" * 129}, ("id",)),
+        ({"post_id": "a b"}, ("post_id",)),
+        ({"content_version": 0}, ("content_version",)),
+        ({"labels": {}}, ("labels",)),
+        ({"labels": {"abuse": "perhaps"}}, ("labels", "abuse")),
+        ({"source": "guess"}, ("source",)),
+        ({"labelled_at": "2020-01-01T00:00:00"}, ("labelled_at",)),
+        ({"sampling_probability": 0}, ("sampling_probability",)),
+        ({"sampling_probability": 1.01}, ("sampling_probability",)),
+        ({"sampling_probability": float("nan")}, ("sampling_probability",)),
+        ({"note": "?"}, ("note",)),
+    ],
+)
+def test_a_label_out_of_bounds_is_refused_at_its_field(changes: dict[str, Any], where: tuple[str, ...]) -> None:
+    assert wrong_field(LabelIn, a_label(**changes)) == where
+
+
+def test_an_unknown_label_is_named_beside_the_known_ones() -> None:
+    with pytest.raises(ValidationError, match="label 'sarcasm' is not known; known are abuse, hate, violence"):
+        LabelIn.model_validate(a_label(labels={"abuse": True, "sarcasm": True}))
+
+
+def test_the_time_of_a_label_is_kept_in_utc() -> None:
+    label = LabelIn.model_validate(a_label(labelled_at="2020-01-01T00:00:00-01:00"))
+    assert label.labelled_at == datetime(2020, 1, 1, 1, 0, tzinfo=UTC)
+    assert label.labelled_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_label_from_outside_the_years_of_utc_is_refused_like_a_post(moment: str) -> None:
+    assert wrong_field(LabelIn, a_label(labelled_at=moment)) == ("labelled_at",)
+
+
+def test_what_was_not_said_of_a_label_is_null() -> None:
+    label = LabelIn.model_validate(a_label())
+    assert label.content_version is None
+    assert label.sampling_probability is None
+
+
+@pytest.mark.parametrize("score", [-0.01, 1.01, float("nan")])
+def test_a_score_outside_zero_and_one_cannot_be_answered(score: float) -> None:
+    with pytest.raises(ValidationError):
+        LabelDecision(status="scored", score=score)
+
+
+def test_a_label_without_a_score_says_null_on_the_wire() -> None:
+    shown = LabelDecision(status="not_scored", reason="no_model").model_dump(mode="json")
+    assert shown["score"] is None
+    assert shown["threshold"] is None
+    assert shown["flagged"] is False
+
+
+def test_texts_to_score_need_one_at_least_and_an_id_each() -> None:
+    assert wrong_field(ModerateIn, {"features": []}) == ("features",)
+    assert wrong_field(ModerateIn, {"features": [{"id": "1", "text": "a"}, {"id": "", "text": "b"}]}) == (
+        "features",
+        1,
+        "id",
+    )
+    features = ModerateIn.model_validate({"features": [{"id": "1", "text": ""}]}).features
+    assert features == [TextFeature(id="1", text="", language=None)]
+
+
+def test_a_decision_survives_the_wire() -> None:
+    decision = Decision(
+        post_id="p-1",
+        content_version=1,
+        decision="review",
+        mode="reactive",
+        degraded=False,
+        labels={"abuse": LabelDecision(status="scored", score=0.25, threshold=0.5)},
+        language=LanguageDecision(code="en", confidence=0.9, in_training=True),
+        links=[],
+        review=ReviewDecision(queued=True, deadline=datetime(2020, 1, 2, tzinfo=UTC), reasons=["abuse is uncertain"]),
+        policy_version="1+abc",
+        models={"text": "text-multi@1"},
+        decided_at=datetime(2020, 1, 1, tzinfo=UTC),
+        latency_ms=3.5,
+    )
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_the_examples_of_the_documentation_are_valid() -> None:
+    for model in (PostIn, ModerateIn):
+        for example in model.model_json_schema()["examples"]:
+            model.model_validate(example)

@@ -1,0 +1,178 @@
+"""What the tests of the rooms share: a house without a cluster, on a real ledger and a real registry."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from moderation.models.card import CARD, Card
+from moderation.posts import (
+    Decision,
+    ExperimentArm,
+    LabelDecision,
+    LabelIn,
+    LanguageDecision,
+    PostIn,
+    ReviewDecision,
+)
+from moderation.preprocess.features import observe, scored_features
+from moderation.preprocess.language import Language
+from moderation.registry import Registry
+from moderation.settings import DEPLOYMENTS, Settings
+from moderation.storage.ledger import Entry, Ledger, Scoring
+from moderation.topology import Topology
+from serve import promotion
+from serve.promotion import House
+
+VARIANT = "text-multi"
+TOPOLOGY = DEPLOYMENTS / "light.yaml"
+"""One variant, on n-grams: fast."""
+SHIPPED = DEPLOYMENTS / "models" / "text-ngram"
+"""What `VARIANT` ships with there."""
+DAY = datetime(2026, 11, 24, tzinfo=UTC)
+
+Result = TypeVar("Result")
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run to the end; what waits for ever fails instead."""
+    return asyncio.run(asyncio.wait_for(work, 5))
+
+
+def shipped_card() -> Card:
+    return Card.from_json((SHIPPED / CARD).read_text(encoding="utf-8"))
+
+
+def settings_in(home: Path) -> Settings:
+    return Settings(home, f"sqlite:///{home / 'ledger.db'}", f"sqlite:///{home / 'mlflow.db'}")
+
+
+def empty_registry(base: Path) -> Path:
+    """A home whose MLflow database has its tables and no model; made once, because that takes seconds."""
+    home = base / "empty-registry"
+    if not home.exists():
+        Registry(settings_in(home)).alias(VARIANT, "champion")
+    return home
+
+
+def new_home(base: Path, home: Path) -> Settings:
+    """A home of one's own, with an empty registry."""
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(empty_registry(base) / "mlflow.db", home / "mlflow.db")
+    return settings_in(home)
+
+
+def challenged_house(base: Path, home: Path) -> House:
+    """A house of one's own: version 1 shipped and is champion, version 2 passed the gate and challenges it."""
+    made = base / "challenged"
+    if not made.exists():
+        house = house_in(new_home(base, made))
+        promotion.ship(house, VARIANT)
+        house.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}})
+        house.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+        house.ledger.close()
+    home.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow.db", "ledger.db"):
+        shutil.copy(made / name, home / name)
+    return house_in(settings_in(home))
+
+
+def house_in(settings: Settings) -> House:
+    return House(None, Topology.load(TOPOLOGY), Registry(settings), Ledger(settings.ledger_url))
+
+
+def a_post(text: str = "the tomatoes are ripe", *, minute: int = 0, **changes: Any) -> PostIn:
+    return PostIn.model_validate(
+        {
+            "author_id": "u-1",
+            "community": "gardening",
+            "region": "US",
+            "created_at": DAY + timedelta(minutes=minute),
+            "text": text,
+        }
+        | changes
+    )
+
+
+def an_entry(
+    post_id: str,
+    post: PostIn,
+    *,
+    scores: Mapping[str, float],
+    unseen: float = 0.0,
+    flagged: bool = False,
+    version: int | None = 1,
+    experiment: tuple[str, str] | None = None,
+) -> Entry:
+    """A post with its decision, as the moderator would record it; no version: the model failed."""
+    labels = {
+        name: LabelDecision(status="failed")
+        if version is None
+        else LabelDecision(status="scored", score=score, flagged=flagged)
+        for name, score in scores.items()
+    }
+    arm = None if experiment is None else ExperimentArm.model_validate({"name": experiment[0], "arm": experiment[1]})
+    decision = Decision(
+        post_id=post_id,
+        content_version=1,
+        decision="remove" if flagged else "allow",
+        mode="reactive",
+        degraded=version is None,
+        labels=labels,
+        language=LanguageDecision(code="en", confidence=1.0, in_training=True),
+        links=[],
+        review=ReviewDecision(queued=False),
+        experiment=arm,
+        policy_version="test",
+        models={},
+        decided_at=post.created_at,
+        latency_ms=1.0,
+    )
+    features = {} if version is None else scored_features(scores, unseen)
+    name, side = experiment or (None, "champion")
+    return Entry(
+        post=post,
+        content_hash=post.content_hash(),
+        decision=decision,
+        features=observe(post.text, Language("en", 1.0)),
+        scorings=(Scoring("text", VARIANT, version, name, side, features),),
+        received_at=post.created_at,
+    )
+
+
+def a_label(post_id: str, harmful: bool, *, probability: float | None = 1.0, **changes: Any) -> LabelIn:
+    return LabelIn.model_validate(
+        {
+            "id": f"label-{post_id}",
+            "post_id": post_id,
+            "labels": {"abuse": harmful},
+            "source": "audit",
+            "labelled_at": DAY + timedelta(hours=1),
+            "sampling_probability": probability,
+        }
+        | changes
+    )
+
+
+def judged_traffic(
+    ledger: Ledger, experiment: str, *, champion_recall: float, challenger_recall: float, authors: int = 40
+) -> None:
+    """Labelled posts of an experiment: in each arm, half of the authors harmful and one harmless post flagged."""
+    entries: list[Entry] = []
+    labels: list[LabelIn] = []
+    for arm, version, recall in (("champion", 1, champion_recall), ("challenger", 2, challenger_recall)):
+        for number in range(authors):
+            harmful = number < authors // 2
+            flagged = number < recall * (authors // 2) or number == authors - 1
+            post_id = f"{experiment}-{arm}-{number}"
+            post = a_post(f"post {post_id}", author_id=f"{arm}-{number}")
+            scores = {"abuse": 0.9 if flagged else 0.1}
+            tried = (experiment, arm)
+            entries.append(an_entry(post_id, post, scores=scores, flagged=flagged, version=version, experiment=tried))
+            labels.append(a_label(post_id, harmful))
+    ledger.record(entries)
+    assert ledger.add_labels(dict(enumerate(labels, start=1))).accepted == 2 * authors

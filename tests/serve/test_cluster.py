@@ -1,0 +1,202 @@
+"""Starting and ending by pid, as far as it goes without Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from moderation.errors import ServiceError
+from moderation.running import STATE, Running, find, require
+from moderation.settings import Settings
+from serve import cluster
+from tests.serve.house import settings_in
+
+SLEEPS = "import time; time.sleep(60)"
+SLEEPS_ON = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path / "home")
+
+
+def a_process(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of somebody else."""
+    process = a_process(SLEEPS)
+    yield process
+    end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def is_gone(process: psutil.Process, within_s: float = 5) -> bool:
+    """Whether it ends; one that only waits for its status to be asked for has ended."""
+    give_up = time.monotonic() + within_s
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.01)
+    return True
+
+
+def write_state(settings: Settings, process: subprocess.Popen[bytes], **changes: Any) -> Running:
+    """What `up` would have written of a process, with a service that no longer listens."""
+    settings.run.mkdir(parents=True)
+    token = settings.run / cluster.TOKEN
+    token.write_text("secret\n", encoding="ascii")
+    scratch = settings.home / "scratch"
+    scratch.mkdir()
+    [port] = cluster._free_ports(1)
+    running = Running(
+        pid=process.pid,
+        started=psutil.Process(process.pid).create_time(),
+        address="127.0.0.1:1",
+        dashboard_url=f"http://127.0.0.1:{port}",
+        port=port,
+        scratch=str(scratch),
+        token_file=str(token),
+    )
+    running = Running(**(asdict(running) | changes))
+    (settings.run / STATE).write_text(json.dumps(asdict(running)), encoding="utf-8")
+    return running
+
+
+@pytest.mark.parametrize("count", [1, 9, 50])
+def test_free_ports_are_distinct_and_free(count: int) -> None:
+    ports = cluster._free_ports(count)
+    assert len(set(ports)) == count
+    assert all(1024 <= port <= 65_535 for port in ports)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", ports[-1]))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_is_in_use_is_told_and_nothing_is_started(settings: Settings, address: str) -> None:
+    with socket.socket() as taken:
+        taken.bind((address, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServiceError, match=rf"port {port} is in use; choose another with --port"):
+            cluster.start(settings, port=port, progress=lambda _: None)
+    assert not settings.run.exists()
+    assert cluster._is_free(port)
+
+
+def test_stopping_where_nothing_ever_ran_is_harmless(settings: Settings) -> None:
+    assert cluster.stop(settings) is False
+    assert find(settings) is None
+    with pytest.raises(ServiceError, match=r"no Seawall runs under .*home; start it with `seawall up`"):
+        require(settings)
+
+
+@pytest.mark.parametrize("content", ["", "not json", "[]", "{}", '{"pid": 1}', "null"])
+def test_a_state_file_that_says_nothing_is_nothing_running(settings: Settings, content: str) -> None:
+    settings.run.mkdir(parents=True)
+    (settings.run / STATE).write_text(content, encoding="utf-8")
+    assert find(settings) is None
+    assert cluster.stop(settings) is False
+    assert not (settings.run / STATE).exists()
+
+
+def test_a_pid_that_belongs_to_another_process_by_now_is_left_alone(
+    settings: Settings, sleeper: subprocess.Popen[bytes]
+) -> None:
+    running = write_state(settings, sleeper, started=psutil.Process(sleeper.pid).create_time() - 100)
+    assert running.alive() is False
+    assert find(settings) is None
+    assert cluster.stop(settings) is False
+    assert sleeper.poll() is None
+    assert not (settings.run / STATE).exists()
+
+
+def test_a_process_that_ended_is_not_running(settings: Settings) -> None:
+    process = a_process(SLEEPS)
+    write_state(settings, process)
+    assert find(settings) is not None
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: nobody has asked for its status yet
+    assert find(settings) is None
+    process.communicate()
+    assert find(settings) is None
+
+
+def test_what_was_started_is_found_and_ended_and_nothing_else(
+    settings: Settings, sleeper: subprocess.Popen[bytes]
+) -> None:
+    process = a_process(SLEEPS)
+    running = write_state(settings, process)
+    found = find(settings)
+    assert found == running
+    assert found.url == f"http://127.0.0.1:{running.port}"
+    assert found.headers() == {"Authorization": "Bearer secret"}
+    assert cluster.stop(settings) is True
+    assert not psutil.pid_exists(process.pid)
+    assert sleeper.poll() is None
+    assert not Path(running.scratch).exists()
+    assert not (settings.run / STATE).exists()
+    assert cluster.stop(settings) is False
+    end(process)
+
+
+def test_what_does_not_end_by_itself_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_STOP_TIMEOUT_S", 0.2)
+    process = a_process(SLEEPS_ON)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    write_state(settings, process)
+    assert cluster.stop(settings) is True
+    process.communicate(timeout=5)
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_the_whole_session_is_ended_also_what_has_lost_its_parent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_STOP_TIMEOUT_S", 0.2)
+    command = ["sh", "-c", "(sleep 60 & echo $!); exec sleep 60"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdout is not None
+    child = psutil.Process(int(process.stdout.readline()))
+    assert os.getsid(child.pid) == process.pid
+    write_state(settings, process)
+    assert cluster.stop(settings) is True
+    process.communicate(timeout=5)
+    assert is_gone(child)
+
+
+def test_the_last_lines_of_a_log_are_shown(tmp_path: Path) -> None:
+    log = tmp_path / "ray.log"
+    log.write_bytes(b"".join(b"line %d\n" % number for number in range(50)) + b"\xff no text\n")
+    lines = cluster._tail(log).splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (20, "line 31", "\ufffd no text")
+
+
+def test_only_the_loopback_address_is_listened_on_and_every_port_is_its_own() -> None:
+    command = cluster._command(1000, 1001, [1002, 1003, 1004, 1005, 1006])
+    assert Path(command[0]).parent == Path(sys.executable).parent
+    assert command[1:5] == ["start", "--head", "--block", "--disable-usage-stats"]
+    options = dict(option.removeprefix("--").split("=") for option in command[5:])
+    assert {options[name] for name in ("dashboard-host", "node-ip-address")} == {"127.0.0.1"}
+    ports = [value for name, value in options.items() if name.endswith("port") and value.startswith("100")]
+    assert sorted(ports) == [str(port) for port in range(1000, 1007)]

@@ -1,0 +1,143 @@
+"""The Serve config, as a function of topology, registry and ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from moderation.errors import RegistryError
+from moderation.storage import experiments
+from serve import control
+from serve.names import GATEWAY, application_of
+from serve.promotion import House
+from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT
+
+
+def shipped(house: House, *, challenger: bool = False) -> House:
+    house.registry.register(VARIANT, SHIPPED, evidence={})
+    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    if challenger:
+        house.registry.register(VARIANT, SHIPPED, evidence={})
+        house.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+    return house
+
+
+def rendered(house: House) -> dict[str, Any]:
+    return control.render(house.topology, house.registry, house.ledger, port=8123)
+
+
+def test_an_application_is_named_after_its_variant_and_arm() -> None:
+    assert application_of("text-multi", "champion") == "text-multi"
+    assert application_of("text-multi", "challenger") == "text-multi--challenger"
+    assert GATEWAY not in {application_of("text-multi", "champion"), application_of("text-multi", "challenger")}
+
+
+def test_the_gateway_and_each_champion_are_applications_of_their_own(house: House) -> None:
+    config = rendered(shipped(house))
+    assert config["http_options"] == {"host": "127.0.0.1", "port": 8123}
+    assert config["proxy_location"] == "HeadOnly"
+    gateway, champion = config["applications"]
+    bounds = house.topology.gateway
+    assert gateway == {
+        "name": "gateway",
+        "route_prefix": "/",
+        "import_path": "serve.apps:gateway",
+        "args": {"topology": str(TOPOLOGY)},
+        "deployments": [
+            {
+                "name": "gateway",
+                "num_replicas": 1,
+                "max_ongoing_requests": bounds.max_ongoing_requests,
+                "max_queued_requests": bounds.max_queued_requests,
+                "ray_actor_options": {"num_cpus": 0.1},
+                "user_config": {"splits": {}},
+            }
+        ],
+    }
+    assert (champion["name"], champion["route_prefix"]) == (VARIANT, None)
+    [deployment] = champion["deployments"]
+    assert deployment["user_config"] == {"variant": VARIANT, "version": 1}
+    assert deployment["ray_actor_options"] == {"num_cpus": 0.1, "num_gpus": 0.0}
+    assert json.loads(json.dumps(config)) == config
+
+
+def test_a_challenger_without_an_experiment_is_not_deployed(house: House) -> None:
+    names = [app["name"] for app in rendered(shipped(house, challenger=True))["applications"]]
+    assert names == ["gateway", VARIANT]
+
+
+def test_a_running_experiment_brings_its_challenger_and_tells_the_gateway(house: House) -> None:
+    shipped(house, challenger=True)
+    experiment = experiments.create(
+        house.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.25
+    )
+    before = rendered(house)
+    names = [app["name"] for app in before["applications"]]
+    assert names == ["gateway", VARIANT, f"{VARIANT}--challenger"]
+    gateway, champion, challenger = (app["deployments"][0]["user_config"] for app in before["applications"])
+    assert gateway == {"splits": {VARIANT: {"experiment": "try-2", "salt": experiment.salt, "buckets": 2500}}}
+    assert (champion["version"], challenger["version"]) == (1, 2)
+
+    experiments.ramp(house.ledger, "try-2", 0.5)
+    ramped = rendered(house)
+    assert ramped["applications"][0]["deployments"][0]["user_config"]["splits"][VARIANT]["buckets"] == 5000
+    assert ramped["applications"][1:] == before["applications"][1:]
+
+    experiments.stop(house.ledger, "try-2")
+    stopped = rendered(house)
+    assert [app["name"] for app in stopped["applications"]] == ["gateway", VARIANT]
+    assert stopped["applications"][0]["deployments"][0]["user_config"] == {"splits": {}}
+
+
+def test_rendering_twice_gives_the_same(house: House) -> None:
+    shipped(house)
+    assert rendered(house) == rendered(house)
+
+
+def test_a_variant_without_a_champion_cannot_be_rendered(house: House) -> None:
+    with pytest.raises(RegistryError, match=r"'text-multi' has no champion; `seawall up` registers"):
+        rendered(house)
+
+
+def test_where_nothing_runs_there_is_nothing_to_refresh(house: House) -> None:
+    said: list[str] = []
+    control.refresh(None, house.topology, house.registry, house.ledger, progress=said.append)
+    assert said == []
+
+
+WANTED: dict[str, Any] = {"name": "x", "deployments": [{"name": "classifier", "user_config": {"version": 2}}]}
+
+
+def found(
+    status: str = "RUNNING", health: str = "HEALTHY", user_config: object = None, deployed: object = None
+) -> dict[str, Any]:
+    config = {"version": 2} if user_config is None else user_config
+    return {
+        "status": status,
+        "deployed_app_config": {"name": "x"} if deployed is None else deployed,
+        "deployments": {
+            "classifier": {"name": "classifier", "status": health, "deployment_config": {"user_config": config}}
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("application", "settled"),
+    [
+        (found(), True),
+        (None, False),
+        (found(status="DEPLOYING"), False),
+        (found(status="UNHEALTHY"), False),
+        (found(status="DEPLOY_FAILED"), False),
+        (found(health="UPDATING"), False),
+        (found(health="UNHEALTHY"), False),
+        (found(user_config={"version": 1}), False),
+        (found() | {"deployed_app_config": None}, False),
+    ],
+)
+def test_an_application_is_settled_when_its_config_has_arrived_and_it_is_healthy(
+    application: dict[str, Any] | None, settled: bool
+) -> None:
+    assert control._settled(application, WANTED) is settled

@@ -1,0 +1,312 @@
+"""Grouping concurrent calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import ContextVar
+
+import pytest
+
+from serve.grouping import Grouper, QueueFullError
+from tests.serve.house import run
+
+
+def test_calls_that_come_together_are_handled_together_and_answered_in_order() -> None:
+    groups: list[list[int]] = []
+
+    async def handle(items: Sequence[int]) -> list[int | Exception]:
+        groups.append(list(items))
+        return [item * 10 for item in items]
+
+    async def work() -> list[int]:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=64, max_waiting=100)
+        return await asyncio.gather(*(grouper.submit(item) for item in range(10)))
+
+    assert run(work()) == [item * 10 for item in range(10)]
+    assert groups == [list(range(10))]
+
+
+def test_a_call_alone_is_a_group_of_its_own() -> None:
+    groups: list[list[str]] = []
+
+    async def handle(items: Sequence[str]) -> list[str | Exception]:
+        groups.append(list(items))
+        await asyncio.sleep(0.001)
+        return [item.upper() for item in items]
+
+    async def work() -> list[str]:
+        grouper: Grouper[str, str] = Grouper(handle, group_size=64, max_waiting=100)
+        return [await grouper.submit("a"), await grouper.submit("b")]
+
+    assert run(work()) == ["A", "B"]
+    assert groups == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_call_that_comes_at_the_moment_when_all_groups_end_is_not_forgotten(most: int) -> None:
+    async def work() -> tuple[list[int], set[asyncio.Task[int]]]:
+        gate = asyncio.Event()
+
+        async def handle(items: Sequence[int]) -> list[int | Exception]:
+            await gate.wait()
+            return list(items)
+
+        grouper: Grouper[int, int] = Grouper(handle, group_size=1, max_waiting=100, max_in_flight=most)
+
+        async def call_twice() -> int:
+            await grouper.submit(0)
+            return await grouper.submit(10)  # nothing else is in flight now, and nothing else will come
+
+        others = [grouper.submit(item) for item in range(1, most)]
+        tasks = [asyncio.create_task(work) for work in (call_twice(), *others)]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        gate.set()
+        done, pending = await asyncio.wait(tasks, timeout=0.5)
+        for task in pending:
+            task.cancel()
+        return sorted(task.result() for task in done), pending
+
+    answers, pending = run(work())
+    assert pending == set()
+    assert answers == [*range(1, most), 10]
+
+
+@pytest.mark.parametrize(
+    ("items", "group_size", "sizes"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 1, [1, 1, 1]), (3, 4, [3])]
+)
+def test_a_group_never_exceeds_its_size(items: int, group_size: int, sizes: list[int]) -> None:
+    found: list[int] = []
+
+    async def handle(group: Sequence[int]) -> list[int | Exception]:
+        found.append(len(group))
+        return list(group)
+
+    async def work() -> list[int]:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=group_size, max_waiting=100)
+        return await asyncio.gather(*(grouper.submit(item) for item in range(items)))
+
+    assert run(work()) == list(range(items))
+    assert found == sizes
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_no_more_groups_are_handled_at_a_time_than_allowed_and_the_rest_gathers(most: int) -> None:
+    groups: list[int] = []
+    under_way = 0
+    peak = 0
+
+    async def work() -> list[int]:
+        gate = asyncio.Event()
+
+        async def handle(items: Sequence[int]) -> list[int | Exception]:
+            nonlocal under_way, peak
+            groups.append(len(items))
+            under_way += 1
+            peak = max(peak, under_way)
+            await gate.wait()
+            under_way -= 1
+            return list(items)
+
+        grouper: Grouper[int, int] = Grouper(handle, group_size=64, max_waiting=100, max_in_flight=most)
+        tasks = []
+        for item in range(8):  # one by one, so that each finds the groups before it in flight
+            tasks.append(asyncio.create_task(grouper.submit(item)))
+            for _ in range(4):
+                await asyncio.sleep(0)
+        gate.set()
+        return await asyncio.gather(*tasks)
+
+    assert run(work()) == list(range(8))
+    assert peak == most
+    assert groups == [1] * most + [8 - most]
+
+
+def test_one_call_too_many_is_told_the_bound_and_costs_the_others_nothing() -> None:
+    async def work() -> tuple[list[int], int, int]:
+        gate = asyncio.Event()
+
+        async def handle(items: Sequence[int]) -> list[int | Exception]:
+            await gate.wait()
+            return list(items)
+
+        grouper: Grouper[int, int] = Grouper(handle, group_size=1, max_waiting=3, max_in_flight=1)
+        first = asyncio.create_task(grouper.submit(0))
+        for _ in range(4):
+            await asyncio.sleep(0)  # in flight now, so it no longer waits
+        waiting = [asyncio.create_task(grouper.submit(item)) for item in (1, 2, 3)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="3 posts are waiting already") as full:
+            await grouper.submit(4)
+        gate.set()
+        answers = await asyncio.gather(first, *waiting)
+        await asyncio.sleep(0.01)
+        return answers, full.value.bound, await grouper.submit(5)
+
+    answers, bound, later = run(work())
+    assert answers == [0, 1, 2, 3]
+    assert bound == 3
+    assert later == 5
+
+
+def test_a_member_that_leaves_while_it_waits_is_dropped_and_its_mates_are_answered() -> None:
+    groups: list[list[str]] = []
+
+    async def work() -> list[str]:
+        gate = asyncio.Event()
+
+        async def handle(items: Sequence[str]) -> list[str | Exception]:
+            groups.append(list(items))
+            await gate.wait()
+            return [item.upper() for item in items]
+
+        grouper: Grouper[str, str] = Grouper(handle, group_size=64, max_waiting=100, max_in_flight=1)
+        first = asyncio.create_task(grouper.submit("first"))
+        for _ in range(4):
+            await asyncio.sleep(0)
+        waiting = [asyncio.create_task(grouper.submit(item)) for item in ("a", "leaves", "b")]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[1]
+        return [await first, await waiting[0], await waiting[2]]
+
+    assert run(work()) == ["FIRST", "A", "B"]
+    assert groups == [["first"], ["a", "b"]]
+
+
+def test_a_member_that_leaves_while_its_group_is_handled_costs_its_mates_nothing() -> None:
+    async def work() -> list[str]:
+        gate = asyncio.Event()
+
+        async def handle(items: Sequence[str]) -> list[str | Exception]:
+            await gate.wait()
+            return [item.upper() for item in items]
+
+        grouper: Grouper[str, str] = Grouper(handle, group_size=64, max_waiting=100)
+        tasks = [asyncio.create_task(grouper.submit(item)) for item in ("leaves", "a", "b")]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        tasks[0].cancel()
+        gate.set()
+        answers = await asyncio.gather(*tasks[1:])
+        assert tasks[0].cancelled()
+        return answers
+
+    assert run(work()) == ["A", "B"]
+
+
+def test_an_error_of_handle_reaches_all_of_its_group_and_no_other() -> None:
+    async def handle(items: Sequence[str]) -> list[str | Exception]:
+        await asyncio.sleep(0.001)
+        if "bad" in items:
+            raise RuntimeError("the handle broke")
+        return [item.upper() for item in items]
+
+    async def work() -> tuple[list[str | BaseException], str]:
+        grouper: Grouper[str, str] = Grouper(handle, group_size=2, max_waiting=100)
+        answers = await asyncio.gather(
+            *(grouper.submit(item) for item in ("a", "bad", "b", "c", "d")), return_exceptions=True
+        )
+        return answers, await grouper.submit("later")
+
+    answers, later = run(work())
+    assert [str(answer) for answer in answers] == ["the handle broke", "the handle broke", "B", "C", "D"]
+    assert [type(answer) for answer in answers[:2]] == [RuntimeError, RuntimeError]
+    assert later == "LATER"
+
+
+def test_an_exception_as_a_result_is_raised_to_its_own_caller_alone() -> None:
+    async def handle(items: Sequence[int]) -> list[int | Exception]:
+        return [ValueError(f"{item} is odd") if item % 2 else item for item in items]
+
+    async def work() -> list[int | BaseException]:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=64, max_waiting=100)
+        return await asyncio.gather(*(grouper.submit(item) for item in range(4)), return_exceptions=True)
+
+    answers = run(work())
+    assert answers[0::2] == [0, 2]
+    assert [(type(answer), str(answer)) for answer in answers[1::2]] == [
+        (ValueError, "1 is odd"),
+        (ValueError, "3 is odd"),
+    ]
+
+
+@pytest.mark.parametrize("results", [0, 1, 4])
+def test_a_wrong_number_of_results_is_an_error_for_all_and_never_a_mix_up(results: int) -> None:
+    async def handle(_items: Sequence[int]) -> list[int | Exception]:
+        return [0] * results
+
+    async def work() -> list[int | BaseException]:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=64, max_waiting=100)
+        return await asyncio.gather(*(grouper.submit(item) for item in range(3)), return_exceptions=True)
+
+    assert [str(answer) for answer in run(work())] == [f"{results} results for 3 items"] * 3
+
+
+def test_a_handle_that_is_cancelled_leaves_nobody_waiting_for_ever() -> None:
+    async def handle(items: Sequence[str]) -> list[str | Exception]:
+        if "bad" in items:
+            raise asyncio.CancelledError  # as a Ray Serve handle does when its parent request is cancelled
+        return [item.upper() for item in items]
+
+    async def work() -> tuple[set[asyncio.Task[str]], str]:
+        grouper: Grouper[str, str] = Grouper(handle, group_size=64, max_waiting=100)
+        tasks = [asyncio.create_task(grouper.submit(item)) for item in ("a", "bad", "b")]
+        _, pending = await asyncio.wait(tasks, timeout=0.5)
+        for task in pending:
+            task.cancel()
+        await asyncio.sleep(0.01)
+        return pending, await grouper.submit("later")
+
+    pending, later = run(work())
+    assert later == "LATER"
+    assert pending == set()
+
+
+def test_a_group_does_not_run_in_the_context_of_one_of_its_callers() -> None:
+    # Ray Serve keeps the parent request in a context variable, and cancels the calls made in it with that request.
+    caller: ContextVar[str] = ContextVar("caller", default="nobody")
+    seen: list[str] = []
+
+    async def handle(items: Sequence[int]) -> list[int | Exception]:
+        seen.append(caller.get())
+        return list(items)
+
+    async def work() -> None:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=64, max_waiting=100)
+
+        async def call(item: int) -> int:
+            caller.set(f"caller {item}")
+            return await grouper.submit(item)
+
+        assert list(await asyncio.gather(call(1), call(2))) == [1, 2]
+
+    run(work())
+    assert seen == ["nobody"]
+
+
+def test_under_load_every_caller_gets_its_own_answer() -> None:
+    groups: list[int] = []
+
+    async def handle(items: Sequence[int]) -> list[int | Exception]:
+        groups.append(len(items))
+        await asyncio.sleep(0.001)
+        return [item**2 for item in items]
+
+    async def work() -> list[int]:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=16, max_waiting=1000)
+
+        async def call(item: int) -> int:
+            await asyncio.sleep(item % 7 / 1000)
+            return await grouper.submit(item)
+
+        return await asyncio.gather(*(call(item) for item in range(300)))
+
+    assert run(work()) == [item**2 for item in range(300)]
+    assert sum(groups) == 300
+    assert max(groups) == 16
+    assert len(groups) < 100

@@ -1,0 +1,575 @@
+"""A post's way without HTTP, on a real ledger, with the shipped topology, policy and model card."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sqlalchemy import select, text
+from sqlalchemy.exc import OperationalError
+
+from moderation.errors import ConflictError, ModelError
+from moderation.models.card import Card
+from moderation.policy import threshold_of
+from moderation.posts import PostIn, TextFeature
+from moderation.settings import DEPLOYMENTS
+from moderation.storage.ledger import Ledger
+from moderation.storage.tables import decisions, posts, scorings
+from moderation.topology import Topology
+from serve.classifier import DeadlineError, GroupScores
+from serve.experiments.split import Arm, Split, arm_of
+from serve.grouping import QueueFullError
+from serve.moderator import Answer, Moderator, Score
+from tests.serve.house import TOPOLOGY, VARIANT, a_post, run, shipped_card
+
+CARD = shipped_card()
+Call = tuple[str, Arm, list[str]]
+
+
+def scoring(
+    calls: list[Call] | None = None, *, abuse: float = 0.01, hate: float = 0.01, versions: tuple[int, int] = (1, 2)
+) -> Score:
+    """A model that gives every text the same scores and notes what it was asked."""
+
+    async def score(variant: str, arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+        if calls is not None:
+            calls.append((variant, arm, list(texts)))
+        await asyncio.sleep(0.001)
+        version = versions[0] if arm == "champion" else versions[1]
+        return GroupScores(version, [{"abuse": abuse, "hate": hate} for _ in texts], [0.25] * len(texts))
+
+    return score
+
+
+def failing(error: BaseException) -> Score:
+    async def score(_variant: str, _arm: Arm, _texts: list[str], _deadline: float) -> GroupScores:
+        raise error
+
+    return score
+
+
+def shipped() -> Topology:
+    return Topology.load(TOPOLOGY)
+
+
+def topology_in(folder: Path, **changes: Any) -> Topology:
+    """The shipped topology with changes, as an operator would write it."""
+    raw = yaml.safe_load(TOPOLOGY.read_text(encoding="utf-8"))
+    raw |= {"policy": str(DEPLOYMENTS / raw["policy"]), "blocklist": str(DEPLOYMENTS / raw["blocklist"])}
+    path = folder / "topology.yaml"
+    path.write_text(yaml.safe_dump(raw | changes), encoding="utf-8")
+    return Topology.load(path)
+
+
+def policy_in(folder: Path, **changes: str) -> str:
+    """The shipped policy with changes to both labels' rules."""
+    raw = yaml.safe_load((DEPLOYMENTS / "policies/precision-first.yaml").read_text(encoding="utf-8"))
+    for rule in raw["labels"].values():
+        rule.update(changes)
+    path = folder / "policy.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return str(path)
+
+
+def moderator(
+    ledger: Ledger,
+    score: Score,
+    *,
+    topology: Topology | None = None,
+    card: Callable[[str, int], Card] = lambda _variant, _version: CARD,
+) -> Moderator:
+    return Moderator(topology or shipped(), ledger, score, card)
+
+
+def decide(moderator: Moderator, post: PostIn, post_id: str = "p-1") -> dict[str, Any]:
+    decision: dict[str, Any] = json.loads(run(moderator.moderate(post_id, post)).body)
+    return decision
+
+
+def rows(ledger: Ledger) -> list[Any]:
+    """The decisions, with what each asked variant said: a row for each."""
+    same = (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_version == decisions.c.content_version)
+    said = [column.label(f"scored_{column.name}") for column in scorings.c]
+    with ledger.read() as connection:
+        query = select(decisions, *said).outerjoin(scorings, same).order_by(decisions.c.decision_id)
+        return list(connection.execute(query))
+
+
+async def all_of(moderator: Moderator, items: Sequence[tuple[str, PostIn]]) -> list[Answer | BaseException]:
+    return await asyncio.gather(*(moderator.moderate(*item) for item in items), return_exceptions=True)
+
+
+def bodies(answers: Sequence[Answer | BaseException]) -> list[dict[str, Any]]:
+    found = []
+    for answer in answers:
+        assert isinstance(answer, Answer), answer
+        found.append(json.loads(answer.body))
+    return found
+
+
+def test_a_decision_says_what_made_it_and_is_recorded_with_its_features(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    before = datetime.now(UTC)
+    decision = decide(moderator(ledger, scoring(calls, abuse=0.03, hate=0.02)), a_post("the tomatoes are ripe today"))
+    assert calls == [(VARIANT, "champion", ["the tomatoes are ripe today"])]
+    assert (decision["decision"], decision["mode"], decision["degraded"]) == ("allow", "reactive", False)
+    assert decision["models"] == {"text": "text-multi@1"}
+    assert decision["policy_version"] == shipped().policy.version
+    threshold = threshold_of(CARD.curve("abuse", "en"), "precision>=0.9", 0.05)
+    assert decision["labels"]["abuse"] == {
+        "status": "scored",
+        "score": 0.03,
+        "threshold": threshold,
+        "remove_threshold": threshold,
+        "flagged": False,
+        "input_types": ["text"],
+        "objective": "precision>=0.9",
+        "reason": None,
+    }
+    assert decision["labels"]["violence"]["reason"] == "no_model"
+    assert decision["experiment"] is None
+    assert decision["latency_ms"] > 0
+    assert datetime.fromisoformat(decision["decided_at"]) >= before
+    [row] = rows(ledger)
+    assert (row.scored_variant, row.scored_model_version, row.scored_arm, json.loads(row.body)) == (
+        VARIANT,
+        1,
+        "champion",
+        decision,
+    )
+    features = row.features | row.scored_features
+    assert (features["score_abuse"], features["score_hate"], features["unseen_word_share"]) == (0.03, 0.02, 0.25)
+    assert (features["words"], features["characters"], features["language"]) == (5.0, 27.0, "en")
+
+
+def test_a_high_score_removes_the_post_as_the_policy_says(ledger: Ledger) -> None:
+    decision = decide(moderator(ledger, scoring(abuse=0.9999)), a_post())
+    assert decision["labels"]["abuse"]["flagged"] is True
+    assert decision["decision"] == "remove"
+    assert decision["review"] == {"queued": False, "deadline": None, "reasons": []}
+
+
+def test_a_region_has_thresholds_of_its_own(ledger: Ledger) -> None:
+    germany = decide(moderator(ledger, scoring()), a_post(region="DE"), "de")["labels"]["abuse"]
+    elsewhere = decide(moderator(ledger, scoring()), a_post(region="FR"), "fr")["labels"]["abuse"]
+    assert (germany["objective"], elsewhere["objective"]) == ("precision>=0.8", "precision>=0.9")
+    assert germany["threshold"] < elsewhere["threshold"]
+
+
+@pytest.mark.parametrize("created", ["2026-11-24T00:00:00Z", "2026-12-01T00:00:00Z", "2020-01-01T00:00:00+02:00"])
+def test_the_same_content_is_answered_from_the_ledger_without_a_second_score(ledger: Ledger, created: str) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls))
+
+    async def work() -> tuple[Answer, Answer]:
+        return await asked.moderate("p-1", a_post()), await asked.moderate("p-1", a_post(created_at=created))
+
+    first, second = run(work())
+    assert (first.replayed, second.replayed) == (False, True)
+    assert second.body == first.body
+    assert len(calls) == 1
+    assert len(rows(ledger)) == 1
+
+
+def test_another_moderator_on_the_same_ledger_answers_what_the_first_decided(ledger: Ledger) -> None:
+    first = run(moderator(ledger, scoring(abuse=0.1)).moderate("p-1", a_post()))
+    second = run(moderator(ledger, failing(RuntimeError("must not be asked"))).moderate("p-1", a_post()))
+    assert second == Answer(first.body, replayed=True)
+
+
+@pytest.mark.parametrize("changes", [{"text": "other"}, {"author_id": "u-2"}, {"community": "c"}, {"region": "FR"}])
+def test_changed_content_is_judged_anew_as_the_next_version(ledger: Ledger, changes: dict[str, Any]) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls))
+    first = decide(asked, a_post())
+    second = decide(asked, a_post(minute=1, **changes))
+    assert (first["content_version"], second["content_version"]) == (1, 2)
+    assert len(calls) == 2
+
+
+def test_concurrent_puts_of_one_post_are_scored_once_and_one_is_told_that_it_was_the_first(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    answers = run(all_of(moderator(ledger, scoring(calls)), [("p-1", a_post())] * 20))
+    assert [texts for _, _, texts in calls] == [["the tomatoes are ripe"]]
+    assert len({json.dumps(body) for body in bodies(answers)}) == 1
+    assert [answer.replayed for answer in answers if isinstance(answer, Answer)] == [False] + [True] * 19
+    assert len(rows(ledger)) == 1
+
+
+def test_two_services_that_race_record_one_decision_and_answer_the_same(ledger: Ledger) -> None:
+    # Two gateways know nothing of each other's posts in flight; the ledger settles it.
+    one, other = moderator(ledger, scoring(abuse=0.1)), moderator(ledger, scoring(abuse=0.2))
+
+    async def work() -> list[Answer]:
+        return list(await asyncio.gather(one.moderate("p-1", a_post()), other.moderate("p-1", a_post())))
+
+    answers = run(work())
+    assert answers[0].body == answers[1].body
+    assert sorted(answer.replayed for answer in answers) == [False, True]
+    assert len(rows(ledger)) == 1
+
+
+def test_a_caller_that_leaves_does_not_take_the_answer_from_others_of_the_same_post(ledger: Ledger) -> None:
+    asked = moderator(ledger, scoring())
+
+    async def work() -> list[Answer]:
+        tasks = [asyncio.create_task(asked.moderate("p-1", a_post())) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        answers = await asyncio.gather(*tasks[1:])
+        assert tasks[0].cancelled()
+        return answers
+
+    first, second = run(work())
+    assert first.body == second.body
+    assert len(rows(ledger)) == 1
+
+
+def test_a_caller_that_leaves_costs_other_posts_of_its_group_nothing_and_its_own_is_recorded(ledger: Ledger) -> None:
+    asked = moderator(ledger, scoring())
+
+    async def work() -> tuple[Answer, Answer]:
+        leaver = asyncio.create_task(asked.moderate("leaves", a_post("gone")))
+        stays = asyncio.create_task(asked.moderate("stays", a_post("here")))
+        await asyncio.sleep(0)
+        leaver.cancel()
+        answer = await stays
+        return answer, await asked.moderate("leaves", a_post("gone"))
+
+    stayed, again = run(work())
+    assert (stayed.replayed, again.replayed) == (False, True)
+    assert {json.loads(row.body)["post_id"] for row in rows(ledger)} == {"leaves", "stays"}
+
+
+def test_older_content_is_refused_without_a_score_and_the_newer_one_stays(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls))
+    newest = run(asked.moderate("p-1", a_post("newer", minute=5)))
+    with pytest.raises(ConflictError, match=r"created at 2026-11-24T00:05:00\+00:00, later than") as refused:
+        run(asked.moderate("p-1", a_post("older", minute=4)))
+    assert "2026-11-24T00:04:00+00:00" in str(refused.value)
+    assert [texts for _, _, texts in calls] == [["newer"]]
+    assert ledger.newest(["p-1"])["p-1"].body == newest.body
+    assert len(ledger.history("p-1")) == 1
+
+
+def test_two_contents_of_a_post_in_one_group_are_settled_by_their_time(ledger: Ledger) -> None:
+    in_order = [("p-1", a_post("first", minute=1)), ("p-1", a_post("second", minute=2))]
+    assert [body["content_version"] for body in bodies(run(all_of(moderator(ledger, scoring()), in_order)))] == [1, 2]
+
+    reversed_order = [("p-2", a_post("second", minute=2)), ("p-2", a_post("first", minute=1))]
+    newer, older = run(all_of(moderator(ledger, scoring()), reversed_order))
+    assert isinstance(newer, Answer)
+    assert isinstance(older, ConflictError)
+    assert len(ledger.history("p-2")) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out of memory"), TimeoutError(), DeadlineError("late"), ConnectionError("gone")]
+)
+def test_a_model_that_fails_costs_scores_not_posts(ledger: Ledger, error: Exception) -> None:
+    decision = decide(moderator(ledger, failing(error)), a_post())
+    assert decision["degraded"] is True
+    for label in ("abuse", "hate"):
+        found = decision["labels"][label]
+        assert (found["status"], found["score"], found["threshold"]) == ("failed", None, None)
+        assert found["reason"] == f"{VARIANT}: {type(error).__name__}"
+    assert decision["decision"] == "review"
+    assert decision["mode"] == "proactive"  # hate is held until a person decides
+    assert decision["review"]["reasons"] == ["abuse failed to score", "hate failed to score"]
+    assert decision["models"] == {}
+    assert decision["language"]["in_training"] is False
+    [row] = rows(ledger)
+    assert (row.scored_variant, row.scored_model_version) == (VARIANT, None)
+    assert row.scored_features == {}
+    assert not [name for name in row.features if name.startswith("score_")]
+
+
+def test_a_score_call_that_is_cancelled_has_failed_and_nobody_waits_for_ever(ledger: Ledger) -> None:
+    # What a Ray Serve handle raises when the request that it was made in is cancelled.
+    asked = moderator(ledger, failing(asyncio.CancelledError()))
+
+    async def work() -> list[Answer]:
+        tasks = [asyncio.create_task(asked.moderate(f"p-{number}", a_post(f"text {number}"))) for number in range(2)]
+        _, pending = await asyncio.wait(tasks, timeout=1)
+        for task in pending:
+            task.cancel()
+        assert not pending
+        return [task.result() for task in tasks]
+
+    assert [body["labels"]["abuse"]["status"] for body in bodies(run(work()))] == ["failed", "failed"]
+
+
+def test_a_model_that_answers_for_too_few_texts_has_failed(ledger: Ledger) -> None:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+        return GroupScores(1, [{"abuse": 0.1, "hate": 0.1}] * (len(texts) - 1), [0.0] * (len(texts) - 1))
+
+    items = [("p-1", a_post("one")), ("p-2", a_post("two"))]
+    found = bodies(run(all_of(moderator(ledger, score), items)))
+    assert [body["labels"]["abuse"]["status"] for body in found] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "decision", "mode", "queued"),
+    [
+        ("allow", "allow", "reactive", False),
+        ("review", "review", "reactive", True),
+        ("hold", "review", "proactive", True),
+    ],
+)
+def test_the_policy_says_what_a_failure_means(
+    ledger: Ledger, tmp_path: Path, on_failure: str, decision: str, mode: str, queued: bool
+) -> None:
+    topology = topology_in(tmp_path, policy=policy_in(tmp_path, on_failure=on_failure))
+    found = decide(moderator(ledger, failing(RuntimeError("broken")), topology=topology), a_post())
+    assert (found["decision"], found["mode"], found["review"]["queued"]) == (decision, mode, queued)
+    assert found["degraded"] is True
+    assert found["labels"]["abuse"]["status"] == "failed"
+
+
+def test_a_version_whose_card_cannot_be_had_has_failed(ledger: Ledger) -> None:
+    def card(_variant: str, version: int) -> Card:
+        raise ModelError(f"no card of version {version}")
+
+    decision = decide(moderator(ledger, scoring(abuse=0.9999), card=card), a_post())
+    assert decision["labels"]["abuse"]["status"] == "failed"
+    assert decision["labels"]["abuse"]["reason"] == f"{VARIANT}: ModelError"
+    assert (decision["decision"], decision["degraded"], decision["models"]) == ("review", True, {})
+    assert rows(ledger)[0].scored_model_version is None
+
+
+def test_a_label_that_the_model_does_not_give_has_failed_alone(ledger: Ledger) -> None:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+        return GroupScores(1, [{"abuse": 0.1} for _ in texts], [0.0] * len(texts))
+
+    decision = decide(moderator(ledger, score), a_post())
+    assert (decision["labels"]["abuse"]["status"], decision["labels"]["abuse"]["score"]) == ("scored", 0.1)
+    assert (decision["labels"]["hate"]["status"], decision["labels"]["hate"]["reason"]) == ("failed", "no such output")
+    assert decision["models"] == {"text": "text-multi@1"}
+    assert decision["review"]["reasons"] == ["hate failed to score"]
+
+
+@pytest.mark.parametrize("broken", [1.5, -0.1, float("nan")])
+def test_one_broken_post_is_answered_alone_and_its_group_goes_on(ledger: Ledger, broken: float) -> None:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+        values = [broken if text == "breaks" else 0.1 for text in texts]
+        return GroupScores(1, [{"abuse": value, "hate": 0.1} for value in values], [0.0] * len(texts))
+
+    items = [(f"p-{number}", a_post(text)) for number, text in enumerate(["fine", "breaks", "fine too"])]
+    answers = run(all_of(moderator(ledger, score), items))
+    assert isinstance(answers[1], ValueError)
+    assert [body["post_id"] for body in bodies([answers[0], answers[2]])] == ["p-0", "p-2"]
+    assert set(ledger.newest(["p-0", "p-1", "p-2"])) == {"p-0", "p-2"}
+    assert run(moderator(ledger, scoring()).moderate("p-1", a_post("breaks"))).replayed is False
+
+
+def test_a_group_is_one_call_and_never_larger_than_its_bound(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    items = [(f"p-{number}", a_post(f"text {number}")) for number in range(100)]
+    found = bodies(run(all_of(moderator(ledger, scoring(calls)), items)))
+    assert [body["post_id"] for body in found] == [post_id for post_id, _ in items]
+    assert sorted(len(texts) for _, _, texts in calls) == [36, 64]
+    assert len(rows(ledger)) == 100
+
+
+def test_too_many_waiting_posts_are_told_and_cost_the_others_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    topology = topology_in(tmp_path, gateway={"group_size": 2, "max_waiting_posts": 4})
+    items = [(f"p-{number}", a_post(f"text {number}")) for number in range(7)]
+    answers = run(all_of(moderator(ledger, scoring(), topology=topology), items))
+    assert [body["post_id"] for body in bodies(answers[:4])] == ["p-0", "p-1", "p-2", "p-3"]
+    assert [type(answer) for answer in answers[4:]] == [QueueFullError] * 3
+    assert len(rows(ledger)) == 4
+
+
+def test_a_ledger_that_fails_is_told_to_every_caller_and_nothing_half_is_recorded(ledger: Ledger) -> None:
+    with ledger.write() as connection:
+        connection.execute(text("ALTER TABLE decisions RENAME TO away"))
+    asked = moderator(ledger, scoring())
+    answers = run(all_of(asked, [("p-1", a_post("one")), ("p-2", a_post("two"))]))
+    assert [type(answer) for answer in answers] == [OperationalError] * 2
+    with ledger.write() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO decisions"))
+    with ledger.read() as connection:
+        assert connection.execute(select(posts)).all() == []
+    assert run(asked.moderate("p-1", a_post("one"))).replayed is False
+
+
+def with_split(asked: Moderator, buckets: int, salt: str = "salt") -> Split:
+    split = Split(experiment="try-2", salt=salt, buckets=buckets)
+    asked.splits = {VARIANT: split}
+    return split
+
+
+@pytest.mark.parametrize(("buckets", "arm", "version"), [(0, "champion", 1), (10_000, "challenger", 2)])
+def test_an_arm_is_asked_and_recorded(ledger: Ledger, buckets: int, arm: Arm, version: int) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls))
+    with_split(asked, buckets)
+    decision = decide(asked, a_post())
+    assert [(called, texts) for _, called, texts in calls] == [(arm, ["the tomatoes are ripe"])]
+    assert decision["experiment"] == {"name": "try-2", "arm": arm}
+    assert decision["models"] == {"text": f"{VARIANT}@{version}"}
+    [row] = rows(ledger)
+    assert (row.scored_experiment, row.scored_arm, row.scored_model_version) == ("try-2", arm, version)
+
+
+def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls))
+    split = with_split(asked, 5000)
+    items = [(f"p-{n}", a_post(f"text {n}", author_id=f"author-{n % 20}")) for n in range(60)]
+    found = bodies(run(all_of(asked, items)))
+    expected = [arm_of(split, post.author_id) for _, post in items]
+    assert {"champion", "challenger"} == set(expected)
+    assert [body["experiment"]["arm"] for body in found] == expected
+    version = {"champion": 1, "challenger": 2}
+    assert [body["models"]["text"] for body in found] == [f"{VARIANT}@{version[arm]}" for arm in expected]
+    asked_of = {arm: texts for _, arm, texts in calls}
+    assert len(calls) == 2
+    assert asked_of["challenger"] == [
+        post.text for (_, post), arm in zip(items, expected, strict=True) if arm == "challenger"
+    ]
+
+
+def test_a_challenger_that_fails_costs_its_own_arm_alone(ledger: Ledger) -> None:
+    good = scoring()
+
+    async def score(variant: str, arm: Arm, texts: list[str], deadline: float) -> GroupScores:
+        if arm == "challenger":
+            raise RuntimeError("the challenger crashed")
+        return await good(variant, arm, texts, deadline)
+
+    asked = moderator(ledger, score)
+    split = with_split(asked, 5000)
+    items = [(f"p-{n}", a_post(f"text {n}", author_id=f"author-{n}")) for n in range(20)]
+    for (_, post), body in zip(items, bodies(run(all_of(asked, items))), strict=True):
+        assert body["degraded"] is (arm_of(split, post.author_id) == "challenger")
+        assert body["experiment"]["arm"] == arm_of(split, post.author_id)
+
+
+def test_without_an_experiment_everybody_is_in_the_champion_s_arm_again(ledger: Ledger) -> None:
+    asked = moderator(ledger, scoring())
+    with_split(asked, 10_000)
+    assert decide(asked, a_post(), "p-1")["models"] == {"text": f"{VARIANT}@2"}
+    asked.splits = {}
+    decision = decide(asked, a_post(), "p-2")
+    assert (decision["models"], decision["experiment"]) == ({"text": f"{VARIANT}@1"}, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "code", "certain", "in_training"),
+    [
+        ("the tomatoes in my garden are finally ripe", None, "en", False, True),
+        ("die Tomaten in meinem Garten sind endlich reif geworden", None, "de", False, True),
+        ("Bu sabah bahçede domatesler sonunda kızardı, herkese teşekkürler", None, "tr", False, False),
+        ("the tomatoes in my garden are finally ripe", "de", "de", True, True),
+        ("the tomatoes in my garden are finally ripe", "sw", "sw", True, False),
+        ("12345 !!! 🍅", None, "und", False, False),
+    ],
+)
+def test_a_language_is_taken_as_told_and_else_detected(
+    ledger: Ledger, words: str, told: str | None, code: str, certain: bool, in_training: bool
+) -> None:
+    language = decide(moderator(ledger, scoring()), a_post(words, language=told))["language"]
+    assert (language["code"], language["in_training"]) == (code, in_training)
+    assert (language["confidence"] == 1.0) is certain
+
+
+def test_a_post_that_no_route_fits_is_scored_by_nobody_and_not_degraded(ledger: Ledger, tmp_path: Path) -> None:
+    routes = [{"service": "text", "regions": ["US"], "languages": ["en"], "variant": VARIANT}]
+    topology = topology_in(tmp_path, routes=routes)
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls, abuse=0.9999), topology=topology)
+    with_split(asked, 10_000)
+    for language, region in (("tr", "US"), ("en", "GB")):
+        decision = decide(asked, a_post(language=language, region=region), f"p-{language}")
+        assert decision["labels"]["abuse"] == {
+            "status": "not_scored",
+            "score": None,
+            "threshold": None,
+            "remove_threshold": None,
+            "flagged": False,
+            "input_types": [],
+            "objective": None,
+            "reason": "no_model",
+        }
+        assert (decision["decision"], decision["degraded"], decision["models"]) == ("allow", False, {})
+        assert decision["experiment"] is None
+    assert calls == []
+    assert [(row.scored_variant, row.scored_model_version) for row in rows(ledger)] == [(None, None)] * 2
+    assert decide(asked, a_post(language="en"), "p-us")["decision"] == "remove"
+
+
+@pytest.mark.parametrize("host", ["malware.example", "MALWARE.example", "a.b.malware.example"])
+def test_a_blocked_link_sends_the_post_to_review_within_a_day(ledger: Ledger, host: str) -> None:
+    decision = decide(moderator(ledger, scoring()), a_post(f"see https://{host}/x and https://example.org/"))
+    assert decision["decision"] == "review"
+    assert [(link["domain"], link["verdict"]) for link in decision["links"]] == [
+        (host.lower(), "blocked"),
+        ("example.org", "unlisted"),
+    ]
+    assert decision["links"][0]["reasons"] == ["malware.example is on the blocklist"]
+    assert decision["review"]["reasons"] == [f"link to {host.lower()} is blocked"]
+    waits = datetime.fromisoformat(decision["review"]["deadline"]) - datetime.fromisoformat(decision["decided_at"])
+    assert waits == timedelta(hours=24)
+
+
+@pytest.mark.parametrize("host", ["notmalware.example", "malware.example.org", "example"])
+def test_a_link_that_only_resembles_a_blocked_one_is_let_through(ledger: Ledger, host: str) -> None:
+    decision = decide(moderator(ledger, scoring()), a_post(f"see https://{host}/x"))
+    assert decision["decision"] == "allow"
+    assert [link["verdict"] for link in decision["links"]] == ([] if host == "example" else ["unlisted"])
+
+
+def test_a_model_is_told_the_deadline_of_the_topology(ledger: Ledger, tmp_path: Path) -> None:
+    told: list[float] = []
+
+    async def score(_variant: str, _arm: Arm, texts: list[str], deadline: float) -> GroupScores:
+        told.append(deadline - time.time())
+        return GroupScores(1, [{"abuse": 0.1, "hate": 0.1}] * len(texts), [0.0] * len(texts))
+
+    topology = topology_in(tmp_path, gateway={"deadline_ms": 1500})
+    decide(moderator(ledger, score, topology=topology), a_post())
+    assert 1.4 < told[0] <= 1.5
+
+
+def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: Ledger, tmp_path: Path) -> None:
+    routes = [{"service": "text", "regions": ["*"], "languages": ["en", "de"], "variant": VARIANT}]
+    calls: list[Call] = []
+
+    async def score(variant: str, arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+        calls.append((variant, arm, list(texts)))
+        return GroupScores(7, [{"abuse": len(words) / 100, "hate": 0.5} for words in texts], [0.0] * len(texts))
+
+    asked = moderator(ledger, score, topology=topology_in(tmp_path, routes=routes))
+    with_split(asked, 10_000)
+    features = [
+        TextFeature(id="a", text="x", language="en"),
+        TextFeature(id="b", text="xx", language="tr"),
+        TextFeature(id="c", text="the tomatoes in my garden are ripe"),
+        TextFeature(id="a", text="xxxx", language="de"),
+    ]
+    results = [result.model_dump() for result in run(asked.score_texts("text", features))]
+    assert calls == [(VARIANT, "champion", ["x", "the tomatoes in my garden are ripe", "xxxx"])]
+    assert [(result["id"], result["language"], result["model"]) for result in results] == [
+        ("a", "en", "text-multi@7"),
+        ("b", "tr", "none"),
+        ("c", "en", "text-multi@7"),
+        ("a", "de", "text-multi@7"),
+    ]
+    assert results[1]["labels"] == []
+    assert results[3]["labels"] == [{"label": "abuse", "confidence": 0.04}, {"label": "hate", "confidence": 0.5}]
+    assert rows(ledger) == []
+
+
+def test_texts_get_no_answer_from_a_model_that_fails(ledger: Ledger) -> None:
+    asked = moderator(ledger, failing(TimeoutError("5 s")))
+    with pytest.raises(TimeoutError, match="5 s"):
+        run(asked.score_texts("text", [TextFeature(id="a", text="x", language="en")]))

@@ -1,0 +1,209 @@
+"""Who is champion: on a real registry and a real ledger, without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from moderation.errors import ConfigError, ConflictError, RegistryError
+from moderation.storage import experiments
+from moderation.storage.tables import promotions
+from serve import promotion
+from serve.promotion import Change, House
+from tests.serve.house import SHIPPED, VARIANT, judged_traffic
+
+
+def quiet(_message: str) -> None:
+    return
+
+
+def promote(house: House, *, expected: int | None = None, without: bool = False, label: str = "abuse") -> Change:
+    return promotion.promote(house, VARIANT, expected=expected, without_experiment=without, label=label, progress=quiet)
+
+
+def rollback(house: House, *, expected: int | None = None) -> Change:
+    return promotion.rollback(house, VARIANT, expected=expected, progress=quiet)
+
+
+def records(house: House) -> Sequence[Any]:
+    with house.ledger.read() as connection:
+        return connection.execute(select(promotions).order_by(promotions.c.promotion_id)).all()
+
+
+def history(house: House) -> list[tuple[str, int | None, int]]:
+    return [(row.kind, row.from_version, row.to_version) for row in records(house)]
+
+
+def another_challenger(house: House) -> int:
+    """The next version challenges the champion."""
+    version = house.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}}).version
+    house.registry.move_alias(VARIANT, "challenger", version, expected=house.registry.alias(VARIANT, "challenger"))
+    return version
+
+
+def tried(house: House, *, champion_recall: float, challenger_recall: float) -> None:
+    experiments.create(house.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
+    judged_traffic(
+        house.ledger, "try-2", champion_recall=champion_recall, challenger_recall=challenger_recall, authors=20
+    )
+
+
+def aliases(house: House) -> tuple[int | None, int | None]:
+    return house.registry.alias(VARIANT, "champion"), house.registry.alias(VARIANT, "challenger")
+
+
+def test_what_ships_becomes_version_1_and_champion_once(house: House) -> None:
+    assert promotion.ship(house, VARIANT) == 1
+    assert promotion.ship(house, VARIANT) is None
+    assert aliases(house) == (1, None)
+    assert [version.version for version in house.registry.versions(VARIANT)] == [1]
+    assert house.registry.evidence(VARIANT, 1) == {"shipped": True}
+    assert history(house) == [("ship", None, 1)]
+    card = house.registry.card(VARIANT, 1)
+    assert card.labels == ("abuse", "hate")
+
+
+def test_shipping_that_was_cut_off_before_the_alias_goes_on_where_it_was(house: House) -> None:
+    house.registry.register(VARIANT, SHIPPED, evidence={"shipped": True})
+    assert promotion.ship(house, VARIANT) == 1
+    assert aliases(house) == (1, None)
+    assert [version.version for version in house.registry.versions(VARIANT)] == [1]
+
+
+def test_a_challenger_that_an_experiment_found_better_becomes_champion(challenged: House) -> None:
+    tried(challenged, champion_recall=0.2, challenger_recall=0.9)
+    assert promote(challenged, expected=1) == Change(VARIANT, 1, 2)
+    assert aliases(challenged) == (2, None)
+    assert experiments.running(challenged.ledger, VARIANT) is None
+    assert experiments.get(challenged.ledger, "try-2").status == "stopped"
+    assert history(challenged) == [("ship", None, 1), ("promote", 1, 2)]
+    evidence = records(challenged)[-1].evidence
+    assert evidence["gate"] == {"passed": True}
+    assert evidence["experiment"]["verdict"] == "better"
+    assert evidence["experiment"]["versions"] == {"champion": 1, "challenger": 2}
+
+
+@pytest.mark.parametrize(
+    ("champion_recall", "challenger_recall", "verdict"), [(0.9, 0.2, "worse"), (0.5, 0.5, "no difference shown")]
+)
+def test_a_challenger_that_is_not_better_stays_one_unless_it_is_overruled(
+    challenged: House, champion_recall: float, challenger_recall: float, verdict: str
+) -> None:
+    tried(challenged, champion_recall=champion_recall, challenger_recall=challenger_recall)
+    with pytest.raises(ConflictError, match=f"experiment 'try-2' says of version 2: {verdict};"):
+        promote(challenged)
+    assert aliases(challenged) == (1, 2)
+    assert experiments.running(challenged.ledger, VARIANT) is not None
+    assert history(challenged) == [("ship", None, 1)]
+
+    assert promote(challenged, without=True) == Change(VARIANT, 1, 2)
+    assert aliases(challenged) == (2, None)
+    assert records(challenged)[-1].evidence["experiment"]["verdict"] == verdict
+
+
+def test_an_experiment_without_labels_is_no_reason_to_promote(challenged: House) -> None:
+    experiments.create(challenged.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
+    with pytest.raises(ConflictError, match="says of version 2: not enough labels"):
+        promote(challenged)
+
+
+def test_a_stopped_experiment_counts_too(challenged: House) -> None:
+    tried(challenged, champion_recall=0.2, challenger_recall=0.9)
+    experiments.stop(challenged.ledger, "try-2")
+    assert promote(challenged) == Change(VARIANT, 1, 2)
+
+
+def test_a_challenger_that_was_in_no_experiment_is_promoted_only_when_told_so(challenged: House) -> None:
+    with pytest.raises(ConflictError, match="version 2 was in no experiment; create one"):
+        promote(challenged)
+    assert promote(challenged, without=True) == Change(VARIANT, 1, 2)
+    assert records(challenged)[-1].evidence == {"gate": {"passed": True}}
+
+
+def test_an_experiment_on_another_version_says_nothing_of_this_one(challenged: House) -> None:
+    tried(challenged, champion_recall=0.2, challenger_recall=0.9)
+    experiments.stop(challenged.ledger, "try-2")
+    assert another_challenger(challenged) == 3
+    with pytest.raises(ConflictError, match="version 3 was in no experiment"):
+        promote(challenged)
+
+
+def test_a_label_without_a_rule_cannot_be_judged_on(challenged: House) -> None:
+    tried(challenged, champion_recall=0.2, challenger_recall=0.9)
+    with pytest.raises(ConfigError, match="no rule for 'nudity'"):
+        promote(challenged, label="nudity", without=True)
+    assert aliases(challenged) == (1, 2)
+
+
+@pytest.mark.parametrize("expected", [2, 3])
+def test_another_champion_than_expected_stops_everything(challenged: House, expected: int) -> None:
+    told = f"is version 1, expected was {expected}; look again"
+    with pytest.raises(ConflictError, match=told):
+        promote(challenged, expected=expected, without=True)
+    with pytest.raises(ConflictError, match=told):
+        rollback(challenged, expected=expected)
+    assert aliases(challenged) == (1, 2)
+    assert history(challenged) == [("ship", None, 1)]
+
+
+def test_without_a_challenger_there_is_nothing_to_promote(house: House) -> None:
+    promotion.ship(house, VARIANT)
+    with pytest.raises(RegistryError, match="has no challenger; `seawall retrain text-multi` may bring one"):
+        promote(house, without=True)
+    assert history(house) == [("ship", None, 1)]
+
+
+def test_without_a_champion_nothing_can_be_changed(house: House) -> None:
+    with pytest.raises(RegistryError, match="has no champion"):
+        promote(house, without=True)
+    with pytest.raises(RegistryError, match="has no champion"):
+        rollback(house)
+    assert history(house) == []
+
+
+def test_a_rollback_goes_to_the_champion_before_and_no_further_than_what_shipped(challenged: House) -> None:
+    promote(challenged, without=True)
+    assert another_challenger(challenged) == 3
+    promote(challenged, without=True)
+    assert aliases(challenged) == (3, None)
+    assert rollback(challenged, expected=3) == Change(VARIANT, 3, 2)
+    assert rollback(challenged) == Change(VARIANT, 2, 1)
+    with pytest.raises(ConflictError, match="version 1 of 'text-multi' took over from nobody"):
+        rollback(challenged)
+    assert aliases(challenged) == (1, None)
+    assert history(challenged) == [
+        ("ship", None, 1),
+        ("promote", 1, 2),
+        ("promote", 2, 3),
+        ("rollback", 3, 2),
+        ("rollback", 2, 1),
+    ]
+
+
+def test_after_a_rollback_another_challenger_can_be_promoted_and_taken_back(challenged: House) -> None:
+    promote(challenged, without=True)
+    rollback(challenged)
+    assert another_challenger(challenged) == 3
+    assert promote(challenged, without=True) == Change(VARIANT, 1, 3)
+    assert rollback(challenged) == Change(VARIANT, 3, 1)
+
+
+def test_a_rollback_ends_the_experiment_that_is_running(challenged: House) -> None:
+    promote(challenged, without=True)
+    assert another_challenger(challenged) == 3
+    experiments.create(challenged.ledger, "try-3", variant=VARIANT, champion_version=2, challenger_version=3, share=0.1)
+    rollback(challenged)
+    assert experiments.running(challenged.ledger, VARIANT) is None
+    assert aliases(challenged) == (1, 3)
+
+
+def test_a_change_gives_its_lock_back_also_when_it_fails(house: House) -> None:
+    promotion.ship(house, VARIANT)
+    with pytest.raises(ConflictError):
+        rollback(house)
+    with house.ledger.lock(f"champion:{VARIANT}", wait=timedelta(0)):
+        pass

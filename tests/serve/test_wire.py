@@ -1,0 +1,90 @@
+"""Bodies within their bounds, media types, replies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+
+from moderation.posts import LabelIn, ModerateIn, PostIn
+from serve.problems import Problem
+from serve.wire import body_schema, check_media_type, json_reply, read_bounded
+from tests.serve.house import run
+
+
+def a_request(chunks: Sequence[bytes] = (), headers: Mapping[str, str] | None = None) -> tuple[Request, list[bytes]]:
+    """A request whose body comes in chunks, and what of it was not asked for yet."""
+    left = list(chunks)
+
+    async def receive() -> Message:
+        body = left.pop(0) if left else b""
+        return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    return Request({"type": "http", "method": "PUT", "headers": raw}, receive), left
+
+
+@pytest.mark.parametrize("chunks", [[b"0123456789"], [b"01234", b"56789"], [b"0"] * 10, [b""]])
+def test_a_body_within_its_bound_is_read_whole(chunks: list[bytes]) -> None:
+    request, left = a_request(chunks)
+    assert run(read_bounded(request, 10)) == b"".join(chunks)
+    assert left == []
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read_at_all() -> None:
+    request, left = a_request([b"x" * 11], {"content-length": "11"})
+    with pytest.raises(Problem, match="the body has 11 bytes or more, the bound is 10") as refused:
+        run(read_bounded(request, 10))
+    assert (refused.value.status, refused.value.members) == (413, {"bound": 10})
+    assert left == [b"x" * 11]
+
+
+@pytest.mark.parametrize("told", [{}, {"content-length": "3"}, {"content-length": "none"}, {"content-length": "-5"}])
+def test_a_body_that_grows_beyond_the_bound_is_left_as_soon_as_that_is_known(told: dict[str, str]) -> None:
+    request, left = a_request([b"01234", b"56789", b"x", b"never read"], told)
+    with pytest.raises(Problem, match="the body has 11 bytes or more") as refused:
+        run(read_bounded(request, 10))
+    assert refused.value.status == 413
+    assert left == [b"never read"]
+
+
+@pytest.mark.parametrize("told", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+def test_a_media_type_is_accepted_however_it_is_written(told: str) -> None:
+    request, _ = a_request(headers={"content-type": told})
+    check_media_type(request, "application/json")
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [(None, "'missing'"), ("", "'missing'"), ("text/plain", "'text/plain'"), ("application/jsonx", "jsonx")],
+)
+def test_another_media_type_is_refused_with_the_accepted_ones(told: str | None, shown: str) -> None:
+    request, _ = a_request(headers={} if told is None else {"content-type": told})
+    with pytest.raises(Problem, match="must be application/x-ndjson or application/jsonl") as refused:
+        check_media_type(request, "application/x-ndjson", "application/jsonl")
+    assert refused.value.status == 415
+    assert shown in refused.value.detail
+
+
+def test_a_reply_is_the_json_that_it_was_given() -> None:
+    reply = json_reply('{"a": 1}', {"Seawall-Replayed": "true"})
+    assert (reply.status_code, bytes(reply.body)) == (200, b'{"a": 1}')
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["seawall-replayed"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("model", "media_type"),
+    [(PostIn, "application/json"), (ModerateIn, "application/json"), (LabelIn, "application/x-ndjson")],
+)
+def test_a_body_is_documented_without_definitions_of_its_own(
+    model: type[PostIn | ModerateIn | LabelIn], media_type: str
+) -> None:
+    body = body_schema(model, media_type)["requestBody"]
+    assert body["required"] is True
+    assert list(body["content"]) == [media_type]
+    schema = body["content"][media_type]["schema"]
+    assert "$defs" not in schema
+    assert set(schema["properties"]) == set(model.model_fields)

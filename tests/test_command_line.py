@@ -1,0 +1,457 @@
+"""The `seawall` command, as far as it goes without a running service."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import seawall
+from moderation.console import errors_told, moment, print_json, progress, show
+from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError, SeawallError, ServiceError
+from moderation.metrics import Interval
+from moderation.models.card import Card
+from moderation.posts import PostIn
+from moderation.running import STATE, Running
+from moderation.storage.ledger import Ledger
+from moderation.topology import Topology
+from serve.classifier import GroupScores
+from serve.cli import SAMPLES, _table
+from serve.cluster import _free_ports
+from serve.moderator import Moderator
+from serve.promotion import House
+from tests.serve.house import TOPOLOGY, VARIANT, a_post, challenged_house, judged_traffic, run, shipped_card
+
+SUB_COMMANDS = [
+    ("up",),
+    ("down",),
+    ("status",),
+    ("moderate",),
+    ("retrain",),
+    ("drift",),
+    ("drift", "check"),
+    ("drift", "reference"),
+    ("experiment",),
+    ("experiment", "create"),
+    ("experiment", "ramp"),
+    ("experiment", "report"),
+    ("experiment", "stop"),
+    ("promote",),
+    ("rollback",),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs `seawall` as its entry point does, in a home of its own."""
+    monkeypatch.setenv("SEAWALL_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SEAWALL_LEDGER_URL", raising=False)
+    monkeypatch.delenv("SEAWALL_MLFLOW_URI", raising=False)
+
+    def seawall_command(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["seawall", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            seawall.main()
+        said = capsys.readouterr()
+        return Done(int(ended.value.code or 0), said.out, said.err)
+
+    return seawall_command
+
+
+@pytest.fixture
+def house(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """The house of the commands: version 1 is champion, version 2 challenges it."""
+    house = challenged_house(tmp_path_factory.getbasetemp(), tmp_path / "home")
+    yield house
+    house.ledger.close()
+
+
+def refused(done: Done, kind: type[Exception], text: str) -> None:
+    assert done.code == 1, done
+    assert done.out == ""
+    [told] = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert told.startswith(f"error: {kind.__name__}: ")
+    assert re.search(text, told), told
+    assert "Traceback" not in done.err
+
+
+def plain(text: str) -> str:
+    """Without colours, and without the box that help is drawn in."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def test_help_shows_every_command_in_its_room() -> None:
+    shown = CliRunner().invoke(seawall.app, ["--help"])
+    assert shown.exit_code == 0
+    text = plain(shown.output)
+    for panel in ("Service", "Learning", "Rollout"):
+        assert panel in text
+    for name in {names[0] for names in SUB_COMMANDS}:
+        assert re.search(rf"^\W*{name}\b", text, re.MULTILINE), name
+
+
+def test_without_a_command_help_is_shown() -> None:
+    shown = CliRunner().invoke(seawall.app, [])
+    assert "Seawall removes harmful content from a platform" in plain(shown.output)
+
+
+@pytest.mark.parametrize("names", SUB_COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(names: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(seawall.app, [*names, "--help"])
+    assert shown.exit_code == 0
+    text = plain(shown.output)
+    assert re.search(rf"Usage: .*\b{' '.join(names)} ", text)
+    assert "--help" in text
+
+
+def test_no_command_is_without_a_test() -> None:
+    groups = {group.name: group.typer_instance for group in seawall.app.registered_groups}
+    named: set[tuple[str, ...]] = {
+        (info.name or info.callback.__name__,) for info in seawall.app.registered_commands if info.callback
+    }
+    for name, group in groups.items():
+        assert name is not None
+        assert group is not None
+        named.add((name,))
+        named |= {(name, info.callback.__name__) for info in group.registered_commands if info.callback}
+    assert named == set(SUB_COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sing",),
+        ("moderate",),
+        ("status", "--loud"),
+        ("up", "--port", "0"),
+        ("up", "--port", "65536"),
+        ("experiment", "create", "try-2", "--share", "1.1"),
+        ("experiment", "create", "try-2", "--share", "-0.1"),
+        ("drift", "check", VARIANT, "--window-hours", "0"),
+        ("promote", VARIANT, "--expect", "one"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_is_not_understood_ends_with_2_and_does_nothing(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    done = command(*arguments)
+    assert done.code == 2
+    assert "Usage:" in plain(done.err)
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServiceError("no Seawall runs"),
+        ConfigError("local.yaml: routes", "is missing"),
+        ValueError("share is 2"),
+        NotImplementedError("retraining knows the ngram architecture"),
+    ],
+)
+def test_an_error_meant_for_people_is_told_and_ends_with_1(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, errors_told():
+        raise error
+    assert ended.value.code == 1
+    assert ended.value.__cause__ is error
+    assert capsys.readouterr().err == f"error: {type(error).__name__}: {error}\n"
+
+
+def test_an_error_is_told_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), errors_told():
+        raise SeawallError("no post [/b] in [red]this[/] home, " + "x" * 300)
+    assert capsys.readouterr().err == f"error: SeawallError: no post [/b] in [red]this[/] home, {'x' * 300}\n"
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), RuntimeError("a bug"), KeyboardInterrupt()])
+def test_what_is_a_bug_is_not_hidden(error: BaseException) -> None:
+    with pytest.raises(type(error)), errors_told():
+        raise error
+
+
+def test_what_ends_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with errors_told():
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-24T00:00Z", datetime(2026, 11, 24, tzinfo=UTC)),
+        ("2026-11-24T09:30:15.25+00:00", datetime(2026, 11, 24, 9, 30, 15, 250_000, tzinfo=UTC)),
+        ("2026-11-24 09:30+02:00", datetime(2026, 11, 24, 7, 30, tzinfo=UTC)),
+        ("2026-11-24T00:00-05:30", datetime(2026, 11, 24, tzinfo=timezone(-timedelta(hours=5, minutes=30)))),
+    ],
+)
+def test_a_time_is_read_with_its_offset(text: str, expected: datetime) -> None:
+    found = moment(text)
+    assert found == expected
+    assert found.utcoffset() is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("yesterday", "time is 'yesterday'; it must be ISO 8601"),
+        ("", "time is ''; it must be ISO 8601"),
+        ("2026-13-01T00:00Z", "it must be ISO 8601, such as 2026-11-24T00:00Z"),
+        ("24.11.2026", "it must be ISO 8601"),
+        ("2026-11-24T00:00", "time '2026-11-24T00:00' has no offset; append Z for UTC"),
+        ("2026-11-24", "has no offset"),
+    ],
+)
+def test_a_time_that_says_too_little_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        moment(text)
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        (Interval(None, None, None), "-"),
+        (Interval(0.5, None, None), "0.500"),
+        (Interval(0.5, 0.25, 0.75), "0.500 (0.250 to 0.750)"),
+        (Interval(0.0, 0.0, 0.0), "0.000 (0.000 to 0.000)"),
+        (Interval(-0.12345, -0.2, 0.04999), "-0.123 (-0.200 to 0.050)"),
+        (Interval(1.0, 0.5, None), "1.000"),
+    ],
+)
+def test_an_interval_is_shown_as_far_as_it_is_known(interval: Interval, shown: str) -> None:
+    assert show(interval) == shown
+
+
+def test_a_document_is_one_line_of_json_in_its_own_script(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"text": "你好\n[b]", "at": datetime(2026, 11, 24, tzinfo=UTC), "none": None})
+    assert capsys.readouterr().out == '{"text": "你好\\n[b]", "at": "2026-11-24 00:00:00+00:00", "none": null}\n'
+
+
+def test_progress_is_a_line_whenever_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("starting") as say:
+        for message in ("waiting for Ray", "waiting for Ray", "opening the registry", "waiting for Ray"):
+            say(message)
+    assert capsys.readouterr() == (
+        "",
+        "starting: waiting for Ray\nstarting: opening the registry\nstarting: waiting for Ray\n",
+    )
+
+
+def test_where_nothing_runs_there_is_nothing_to_end(command: Command) -> None:
+    done = command("down")
+    assert (done.code, done.out) == (0, "nothing was running\n")
+
+
+def test_a_text_cannot_be_judged_where_nothing_runs(command: Command, tmp_path: Path) -> None:
+    refused(command("moderate", "hello"), ServiceError, rf"no Seawall runs under {tmp_path / 'home'}; start it with")
+
+
+@pytest.fixture
+def deaf_service(tmp_path: Path) -> Iterator[Running]:
+    """A service whose process lives and whose port nobody listens on, as while it restarts."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    [port] = _free_ports(1)
+    folder = tmp_path / "home" / "run"
+    folder.mkdir(parents=True)
+    running = Running(
+        pid=process.pid,
+        started=psutil.Process(process.pid).create_time(),
+        address="127.0.0.1:1",
+        dashboard_url=f"http://127.0.0.1:{port}",
+        port=port,
+        scratch=str(folder / "scratch"),
+        token_file=str(folder / "token"),
+    )
+    (folder / STATE).write_text(json.dumps(asdict(running)), encoding="utf-8")
+    yield running
+    process.kill()
+    process.wait()
+
+
+def test_a_service_that_does_not_answer_is_told_without_a_traceback(command: Command, deaf_service: Running) -> None:
+    refused(command("moderate", "hello"), ServiceError, "does not answer")
+
+
+def test_status_of_a_service_that_does_not_answer_is_told_without_a_traceback(
+    command: Command, house: House, deaf_service: Running
+) -> None:
+    refused(command("status"), ServiceError, f"{deaf_service.url} does not answer")
+
+
+@pytest.mark.parametrize("name", ["check", "reference"])
+def test_a_time_without_an_offset_is_refused_before_anything_is_read(command: Command, name: str) -> None:
+    done = command("drift", name, VARIANT, "--until", "2026-11-24")
+    refused(done, ValueError, "time '2026-11-24' has no offset; append Z for UTC")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("status",), ("promote", VARIANT), ("rollback", VARIANT), ("experiment", "stop", "try-2")],
+    ids=" ".join,
+)
+def test_a_topology_that_is_not_there_is_named(command: Command, arguments: tuple[str, ...]) -> None:
+    refused(
+        command(*arguments, "--topology", "/nowhere/eu.yaml"), ConfigError, r"eu\.yaml: cannot be read: .*No such file"
+    )
+
+
+def test_a_drift_check_without_posts_says_how_many_there_are(command: Command, house: House) -> None:
+    done = command("drift", "check", VARIANT, "--until", "2026-11-24T00:00Z")
+    refused(done, NotEnoughDataError, r"version 1 judged 0 posts between 2026-11-23T00:00:00\+00:00 and")
+    done = command("drift", "reference", VARIANT, "--until", "2026-11-24T00:00Z", "--window-hours", "1")
+    refused(done, NotEnoughDataError, r"0 posts between 2026-11-23T23:00:00\+00:00 and .*; a reference takes 200")
+
+
+def test_status_tells_what_stands_where_nothing_runs(command: Command, house: House) -> None:
+    done = command("status", "--json")
+    assert done.code == 0
+    assert json.loads(done.out) == {
+        "url": None,
+        "ready": None,
+        "variants": {
+            VARIANT: {
+                "champion": 1,
+                "challenger": 2,
+                "versions": [1, 2],
+                "experiment": None,
+                "alerts": 0,
+                "retrain_request": None,
+            }
+        },
+    }
+    table = command("status").out
+    assert table.splitlines()[0] == "not running"
+    assert re.search(rf"{VARIANT}\W+1\W+2\W+1, 2\W+-\W+0\W+-", table)
+
+
+def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: House) -> None:
+    created = command("experiment", "create", "try-2", "--share", "0.1", "--json")
+    assert json.loads(created.out) == {
+        "experiment": "try-2",
+        "variant": VARIANT,
+        "champion": 1,
+        "challenger": 2,
+        "share": 0.1,
+        "status": "running",
+    }
+    refused(command("experiment", "create", "try-3"), ConflictError, "has a running experiment already: 'try-2'")
+    assert command("experiment", "ramp", "try-2", "--share", "0.25").out == (
+        f"try-2 is running: {VARIANT} version 2 for 25% of authors, version 1 for the others\n"
+    )
+    refused(command("experiment", "ramp", "try-2", "--share", "0.1"), ConflictError, "share 0.1 is below the 0.25")
+    assert "try-2 at 25%" in command("status").out
+
+    refused(command("promote", VARIANT), ConflictError, "experiment 'try-2' says of version 2: not enough labels")
+    judged_traffic(house.ledger, "try-2", champion_recall=0.2, challenger_recall=0.9, authors=20)
+    shown = command("experiment", "report", "try-2").out
+    assert shown.splitlines()[-1] == "under precision>=0.9, the challenger is: better"
+    assert re.search(r"champion\W+1\W+20\W+20\W+20\W+0\.667 \(", shown)
+    assert json.loads(command("experiment", "report", "try-2", "--json").out)["verdict"] == "better"
+    refused(command("experiment", "report", "try-2", "--label", "nudity"), ConfigError, "no rule for 'nudity'")
+
+    stopped = json.loads(command("experiment", "stop", "try-2", "--json").out)
+    assert (stopped["status"], stopped["share"]) == ("stopped", 0.25)
+    refused(command("experiment", "ramp", "try-2", "--share", "0.5"), ConflictError, "'try-2' is stopped")
+    assert command("promote", VARIANT, "--expect", "1").out == f"{VARIANT}: version 2 is champion, it was 1\n"
+
+
+@pytest.mark.parametrize("name", ["report", "stop"])
+def test_an_experiment_that_is_not_there_is_told(command: Command, house: House, name: str) -> None:
+    done = command("experiment", name, "try-9")
+    assert (done.code, done.err) == (1, "error: NotFoundError: there is no experiment named 'try-9'\n")
+
+
+def test_a_champion_is_changed_and_brought_back(command: Command, house: House) -> None:
+    refused(command("promote", VARIANT, "--expect", "2"), ConflictError, "is version 1, expected was 2")
+    refused(command("promote", VARIANT), ConflictError, "version 2 was in no experiment")
+    done = command("promote", VARIANT, "--without-experiment", "--json")
+    assert json.loads(done.out) == {"variant": VARIANT, "from": 1, "to": 2}
+    refused(command("promote", VARIANT), RegistryError, "has no challenger")
+    refused(command("experiment", "create", "try-3"), RegistryError, "has no challenger")
+    assert command("rollback", VARIANT).out == f"{VARIANT}: version 1 is champion, it was 2\n"
+    refused(command("rollback", VARIANT), ConflictError, "there is nothing to go back to")
+
+
+@pytest.mark.parametrize("arguments", [("promote", "text-none"), ("rollback", "text-none")], ids=" ".join)
+def test_a_variant_that_is_not_there_has_no_champion(
+    command: Command, house: House, arguments: tuple[str, ...]
+) -> None:
+    refused(command(*arguments), RegistryError, "variant 'text-none' has no champion")
+
+
+def a_decision(folder: Path, text: str, *, abuse: float = 0.01) -> dict[str, Any]:
+    async def score(_variant: str, _arm: str, texts: list[str], _deadline: float) -> GroupScores:
+        return GroupScores(1, [{"abuse": abuse, "hate": 0.02} for _ in texts], [0.0] * len(texts))
+
+    def card(_variant: str, _version: int) -> Card:
+        return shipped_card()
+
+    ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
+    moderator = Moderator(Topology.load(TOPOLOGY), ledger, score, card)
+    decision: dict[str, Any] = json.loads(run(moderator.moderate("p-1", a_post(text, language="en"))).body)
+    ledger.close()
+    return decision
+
+
+def shown_as_table(text: str, decision: dict[str, Any]) -> str:
+    console = Console(file=StringIO(), width=200)
+    console.print(_table([(text, decision)]))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_a_decision_is_shown_with_its_reason_and_its_scores(tmp_path: Path) -> None:
+    decision = a_decision(tmp_path, "you there", abuse=0.9999)
+    threshold = decision["labels"]["abuse"]["threshold"]
+    shown = shown_as_table("you there", decision)
+    [line] = [line for line in shown.splitlines() if "you there" in line]
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[:7] == ["you there", "en", "remove", f"abuse >= {threshold:.2f}", "1.00", "0.02", f"{VARIANT}@1"]
+
+
+@pytest.mark.parametrize("text", ["see [b]this[/b]", "see [/b] here", "[red]red", "a [1] and [x]"])
+def test_a_text_is_shown_as_it_was_written(tmp_path: Path, text: str) -> None:
+    assert text in shown_as_table(text, a_decision(tmp_path, text))
+
+
+def test_a_blocked_link_and_a_failed_score_are_shown(tmp_path: Path) -> None:
+    decision = a_decision(tmp_path, "see https://malware.example/x")
+    decision["labels"]["abuse"]["score"] = None
+    decision["models"] = {}
+    line = next(line for line in shown_as_table("see", decision).splitlines() if "│ see" in line)
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[2:7] == ["review", "link to malware.example is blocked", "-", "0.02", "-"]
+
+
+def test_the_samples_that_are_moderated_at_the_start_are_good_posts() -> None:
+    lines = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
+    assert len({line["post_id"] for line in lines}) == len(lines) == 8
+    for line in lines:
+        PostIn.model_validate_json(json.dumps(line["post"]))

@@ -1,0 +1,109 @@
+"""Retraining, as far as it goes without Ray: what is refused before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError
+from moderation.registry import Registry
+from moderation.settings import DEPLOYMENTS, Settings
+from moderation.storage import experiments, retraining
+from moderation.storage.ledger import Ledger
+from moderation.storage.tables import retrain_requests
+from moderation.topology import Topology
+from tests.serve.house import DAY, SHIPPED, VARIANT, new_home
+from train.retrain import RetrainConfig, _Split, retrain
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return new_home(tmp_path_factory.getbasetemp(), tmp_path / "home")
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    ledger = Ledger(settings.ledger_url)
+    yield ledger
+    ledger.close()
+
+
+def start(settings: Settings, ledger: Ledger, variant: str = VARIANT) -> None:
+    topology = Topology.load(DEPLOYMENTS / "light.yaml")
+    retrain(
+        settings,
+        topology,
+        Registry(settings),
+        ledger,
+        variant,
+        label="abuse",
+        until=None,
+        config=RetrainConfig(),
+        progress=lambda _: None,
+    )
+
+
+def requests(ledger: Ledger) -> list[tuple[str, str, dict[str, str] | None]]:
+    columns = retrain_requests.c
+    with ledger.read() as connection:
+        return [
+            (row[0], row[1], row[2])
+            for row in connection.execute(select(columns.reason, columns.status, columns.outcome))
+        ]
+
+
+def test_a_retraining_while_an_experiment_runs_is_refused_and_leaves_no_trace(
+    settings: Settings, ledger: Ledger
+) -> None:
+    experiments.create(ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.1)
+    with pytest.raises(ConflictError, match="experiment 'try-2' on version 2 is running; stop it or promote first"):
+        start(settings, ledger)
+    assert requests(ledger) == []
+
+
+def test_an_unknown_variant_is_told_with_those_that_there_are(settings: Settings, ledger: Ledger) -> None:
+    with pytest.raises(ConfigError, match="no variant 'image-eu'; there are text-multi"):
+        start(settings, ledger, "image-eu")
+    assert requests(ledger) == []
+
+
+def test_a_second_retraining_at_a_time_is_refused(settings: Settings, ledger: Ledger) -> None:
+    retraining.begin_request(ledger, VARIANT, reason="the first")
+    with pytest.raises(ConflictError, match="a retraining of 'text-multi' is running"):
+        start(settings, ledger)
+    assert requests(ledger) == [("the first", "running", None)]
+
+
+def test_a_retraining_that_fails_ends_its_request_with_the_error(settings: Settings, ledger: Ledger) -> None:
+    with pytest.raises(RegistryError, match="has no champion"):
+        start(settings, ledger)
+    [(reason, status, outcome)] = requests(ledger)
+    assert (reason, status) == ("asked for by hand", "failed")
+    assert outcome is not None
+    assert outcome["error"].startswith("RegistryError: variant 'text-multi' has no champion")
+
+
+def test_a_retraining_without_labels_answers_the_open_request_with_a_failure(
+    settings: Settings, ledger: Ledger
+) -> None:
+    registry = Registry(settings)
+    registry.register(VARIANT, SHIPPED, evidence={})
+    registry.move_alias(VARIANT, "champion", 1, expected=None)
+    retraining.raise_alert(ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
+    with pytest.raises(NotEnoughDataError, match="the lake holds no label"):
+        start(settings, ledger)
+    [(reason, status, outcome)] = requests(ledger)
+    assert (reason, status) == ("drift: words", "failed")
+    assert outcome is not None
+    assert "the lake holds no label" in outcome["error"]
+    assert retraining.active_request(ledger, VARIANT) is None
+
+
+def test_a_split_is_described_for_the_card() -> None:
+    assert _Split(RetrainConfig(), salt="text-multi@1").describe() == (
+        "holdout: 40% of authors, newest 25% of rows; validation: 30% of the other authors, earlier rows;"
+        " hashed with 'text-multi@1'"
+    )

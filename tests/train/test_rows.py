@@ -1,0 +1,138 @@
+"""Labelled rows, as far as no cluster is needed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from moderation.errors import NotEnoughDataError
+from train.rows import from_corpora, from_lake, lists_of, matrix_of, merge_labels, unit_hash
+
+LABELS = ("abuse", "hate")
+NAN = float("nan")
+CREATED = pd.Timestamp("2026-11-24T09:30:00.123456Z").as_unit("us")
+
+
+def said(labels: dict[str, bool], *, hour: int = 1, seq: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "post_id": "p-1",
+        "content_version": 1,
+        "author_id": "u-1",
+        "created_at": CREATED,
+        "text": "You are <b>stupid</b>",
+        "features": json.dumps({"language": "en", "words": 3.0}),
+        "labels": json.dumps(labels),
+        "variant": "text-multi",
+        "labelled_at": pd.Timestamp("2026-11-24", tz="UTC").as_unit("us") + pd.Timedelta(hours=hour),
+        "label_seq": seq,
+    } | changes
+
+
+def merged(*rows: dict[str, Any]) -> list[dict[str, Any]]:
+    frame = merge_labels(pd.DataFrame(list(rows)), LABELS, "text-multi")
+    assert list(frame.columns) == ["text", "unit", "created", "language", "truth"]
+    assert frame["created"].dtype == "int64"
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def truth_of(*rows: dict[str, Any]) -> list[float | None]:
+    [row] = merged(*rows)
+    return [None if math.isnan(value) else value for value in row["truth"]]
+
+
+def test_a_label_becomes_a_row_with_the_raw_text_its_author_and_its_time() -> None:
+    [row] = merged(said({"abuse": True, "hate": False}))
+    assert row == {
+        "text": "You are <b>stupid</b>",
+        "unit": "u-1",
+        "created": 1_795_512_600_123_456,
+        "language": "en",
+        "truth": [1.0, 0.0],
+    }
+    assert pd.Timestamp(row["created"], unit="us", tz="UTC") == CREATED
+
+
+@pytest.mark.parametrize(
+    ("labels", "truth"),
+    [({"abuse": True}, [1.0, None]), ({"hate": False}, [None, 0.0]), ({"nudity": True, "abuse": False}, [0.0, None])],
+)
+def test_what_nobody_spoke_of_is_unknown_not_false(labels: dict[str, bool], truth: list[float | None]) -> None:
+    assert truth_of(said(labels)) == truth
+
+
+def test_the_newest_word_on_a_label_counts_in_whatever_order_it_came() -> None:
+    early, late = said({"abuse": True}, hour=1, seq=2), said({"abuse": False}, hour=2, seq=1)
+    assert truth_of(early, late) == truth_of(late, early) == [0.0, None]
+
+
+def test_of_words_of_the_same_time_the_one_that_came_last_counts() -> None:
+    first, second = said({"abuse": True}, seq=1), said({"abuse": False}, seq=2)
+    assert truth_of(first, second) == truth_of(second, first) == [0.0, None]
+
+
+def test_words_on_different_labels_are_brought_together() -> None:
+    assert truth_of(said({"abuse": True}, hour=1), said({"hate": False}, hour=2)) == [1.0, 0.0]
+    assert truth_of(said({"abuse": True, "hate": True}, hour=1), said({"hate": False}, hour=2)) == [1.0, 0.0]
+
+
+def test_what_another_variant_judged_is_left_out() -> None:
+    assert merged(said({"abuse": True}, variant="text-other")) == []
+    mine, other = said({"abuse": True}), said({"abuse": False}, hour=2, variant="text-other")
+    assert truth_of(mine, other) == [1.0, None]
+
+
+def test_a_post_that_no_variant_judged_is_left_out() -> None:
+    assert merged(said({"abuse": True}, variant=None)) == []
+
+
+def test_a_post_of_which_only_other_labels_are_known_is_left_out() -> None:
+    assert merged(said({"nudity": True}), said({"violence": False})) == []
+
+
+def test_a_language_that_was_not_logged_is_undetermined() -> None:
+    assert merged(said({"abuse": True}, features="{}"))[0]["language"] == "und"
+
+
+def test_a_place_in_the_hash_never_changes_or_a_holdout_would_leak() -> None:
+    assert unit_hash("u-1", "text-multi@1/holdout") == 0.8836918285925373
+
+
+def test_places_are_even_and_independent_between_salts() -> None:
+    units = [f"author-{number}" for number in range(20_000)]
+    both = Counter((int(unit_hash(unit, "a") * 10), int(unit_hash(unit, "b") * 10)) for unit in units)
+    assert set(both) == {(left, right) for left in range(10) for right in range(10)}
+    # Chi-square, 99 degrees of freedom: 148.2 is exceeded once in a thousand.
+    assert sum((count - 200) ** 2 / 200 for count in both.values()) < 148.2
+
+
+def test_a_lake_without_labels_says_where_to_send_some() -> None:
+    with pytest.raises(NotEnoughDataError, match="the lake holds no label; send some to POST /v1/labels first"):
+        from_lake([], LABELS, variant="text-multi")
+
+
+def test_a_corpus_that_is_missing_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    line = {"text": "a", "language": "en", "labels": {}}
+    with gzip.open(tmp_path / "one.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    paths = [tmp_path / "one.jsonl.gz", tmp_path / "two.jsonl"]
+    with pytest.raises(NotEnoughDataError, match=r"two\.jsonl is missing; name the folder of the corpora"):
+        from_corpora(paths, LABELS, seed=0)
+
+
+def test_lists_and_matrices_keep_each_row_s_values() -> None:
+    lists = lists_of(np.array([1, 2, 3, 4, 5]), np.array([0, 2, 2]))
+    assert lists.to_pylist() == [[1, 2], [], [3, 4, 5]]
+    assert lists_of(np.array([], dtype=np.int64), np.array([0, 0])).to_pylist() == [[], []]
+    matrix = matrix_of(pa.chunked_array([[[1.0, 0.0]], [[NAN, 1.0]]]), 2)
+    assert matrix.dtype == np.float32
+    np.testing.assert_array_equal(matrix, [[1, 0], [NAN, 1]])
+    assert matrix_of(pa.chunked_array([], type=pa.list_(pa.float64())), 2).shape == (0, 2)
