@@ -1,10 +1,11 @@
 # make up    set up and run Seawall          make test  set up and pass all tests
 # make loop  the whole loop on simulated traffic         make help  the rest
 .DEFAULT_GOAL := help
-.PHONY: help setup up down loop test unit lint champion bench
+.PHONY: help setup up down loop test unit lint champion bench quality
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SCENARIO ?= slang
+NAME ?= text-multi
 BIN := .venv/bin
 
 help: ## what there is
@@ -40,8 +41,13 @@ unit: setup ## fast tests only
 test: setup lint ## style, types, all tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
-bench: setup ## posts a second, and where the time goes
-	@$(BIN)/python -m tests.benchmarks.single_put
+bench: setup ## serving and start-up, and, with the corpora in DATA, quality; each ends in a line of JSON
+	@$(BIN)/python -m tests.benchmarks.serving
+	@$(BIN)/python -m tests.benchmarks.start_up
+	@$(if $(DATA),$(BIN)/python -m tests.benchmarks.quality --data $(DATA),echo "quality: name the corpora with DATA=" >&2)
 
-champion: setup ## train the model that ships, from the corpora in DATA
-	@$(BIN)/python -m train.champion $(if $(DATA),--data $(DATA))
+quality: setup ## how good the shipped text model is, on the corpora in DATA
+	@$(BIN)/python -m tests.benchmarks.quality --data $(DATA)
+
+champion: setup ## train a model that ships (NAME), from the corpora in DATA
+	@$(BIN)/python -m train.champion $(NAME) --data $(DATA)

@@ -8,6 +8,7 @@ evidence they were judged by. An alias is a blind upsert in MLflow, so whoever m
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class Registry:
         if self._connected is None:
             from mlflow.tracking import MlflowClient
 
+            logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
             self._settings.home.mkdir(parents=True, exist_ok=True)
             self._connected = MlflowClient(self._settings.mlflow_uri, self._settings.mlflow_uri)
         return self._connected

@@ -12,6 +12,7 @@ from ray import serve as ray_serve
 
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
+from moderation.preprocess.features import Numbers
 from moderation.registry import Registry
 from moderation.settings import Settings
 from serve.names import ClassifierConfig
@@ -53,11 +54,12 @@ class Classifier:
     def _load(self, variant: str, version: int) -> TextClassifier:
         return load_text_classifier(self._registry.fetch(variant, version))
 
-    async def score(self, texts: list[str], deadline: float) -> GroupScores:
+    async def score(self, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
         """Score a group.
 
         Args:
             texts: raw, as posted.
+            known: what else is known of each post, by the name of the feature.
             deadline: seconds since 1970, after which nobody waits for the answer.
 
         Raises:
@@ -69,7 +71,7 @@ class Classifier:
             raise RuntimeError("no model is loaded yet")
         version, model = self._loaded
         # Off the replica's loop: a model that blocks it would hold up health checks.
-        scored = await asyncio.to_thread(model.score, texts)
+        scored = await asyncio.to_thread(model.score, texts, known)
         labels = model.card.labels
         return GroupScores(
             version=version,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 from moderation.console import (
     JsonOption,
@@ -29,12 +30,14 @@ from moderation.registry import Registry
 from moderation.running import Running, find, require, topology_of
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
-from moderation.storage.ledger import Ledger
+from moderation.storage.features import open_features, rebuild
+from moderation.storage.ledger import Ledger, now
 from moderation.topology import Topology
 from serve import cluster, control, promotion
 from serve.promotion import House, Progress
 
 ExpectOption = Annotated[int | None, typer.Option(help="Version that must be champion now, else nothing is done.")]
+_SHOWN = ("abuse", "hate", "misinformation")
 SAMPLES = DEPLOYMENTS / "samples" / "posts.jsonl"
 
 
@@ -92,6 +95,11 @@ def _deploy(house: House, say: Progress) -> None:
         version = promotion.ship(house, variant)
         if version is not None:
             say(f"registered {variant}@{version} as champion")
+    store = open_features(Settings.from_environment().features_url)
+    if not store.is_built:
+        say("filling the online features from the ledger")
+        rebuild(store, house.ledger, now())
+    store.close()
     control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
     if house.cluster is not None:
         _wait_until_ready(house.cluster)
@@ -229,7 +237,10 @@ def _wait_until_ready(running: Running, timeout_s: float = 60) -> None:
 
 
 def _put(running: Running, post_id: str, post: dict[str, Any]) -> dict[str, Any]:
-    response = httpx.put(f"{running.url}/v1/posts/{post_id}", json=post, timeout=30, trust_env=False)
+    try:
+        response = httpx.put(f"{running.url}/v1/posts/{post_id}", json=post, timeout=30, trust_env=False)
+    except httpx.TransportError as error:
+        raise ServiceError(f"{running.url} does not answer: {error}") from error
     if response.status_code != 200:
         raise ServiceError(f"{response.status_code}: {response.json().get('detail', response.text)}")
     decision: dict[str, Any] = response.json()
@@ -245,20 +256,19 @@ def _moderate_samples(running: Running) -> None:
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", "abuse", "hate", "model", "ms")
+    table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", *_SHOWN, "ms")
     for text, decision in rows:
         labels = decision["labels"]
         flagged = [f"{name} >= {label['threshold']:.2f}" for name, label in labels.items() if label["flagged"]]
         why = flagged + [reason for reason in decision["review"]["reasons"] if "flagged" not in reason]
-        scores = ("-" if labels[n]["score"] is None else f"{labels[n]['score']:.2f}" for n in ("abuse", "hate"))
+        scores = ("-" if labels[name]["score"] is None else f"{labels[name]['score']:.2f}" for name in _SHOWN)
         colour = {"allow": "green", "review": "yellow", "remove": "red"}[decision["decision"]]
         table.add_row(
-            text,
+            Text(text),  # not escaped as a string: what people write is no markup
             decision["language"]["code"],
             f"[{colour}]{decision['decision']}[/]",
-            "; ".join(why),
+            Text("; ".join(why)),
             *scores,
-            decision["models"].get("text", "-"),
             f"{decision['latency_ms']:.0f}",
         )
     return table

@@ -15,9 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
 
-from moderation.errors import ConflictError, NotFoundError
+from moderation.errors import ConflictError, FeaturesUnavailableError, NotFoundError
 from moderation.labels import Service
 from moderation.models.card import Card
 from moderation.posts import (
@@ -32,8 +33,10 @@ from moderation.posts import (
     ModerateOut,
     PostIn,
 )
+from moderation.preprocess.features import Numbers
 from moderation.registry import Registry
 from moderation.settings import Settings
+from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found
 from moderation.topology import Topology
 from serve.classifier import GroupScores
@@ -122,7 +125,8 @@ class Gateway:
         self._bounds = self._topology.gateway
         self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)
-        self._moderator = Moderator(self._topology, self._ledger, self._score, self._read_card)
+        self._known = open_features(settings.features_url)
+        self._moderator = Moderator(self._topology, self._ledger, self._score, self._read_card, self._known)
 
     def reconfigure(self, config: GatewayConfig) -> None:
         """Take over which experiments run."""
@@ -140,10 +144,12 @@ class Gateway:
             self._handles[key] = ray_serve.get_deployment_handle("classifier", application_of(variant, arm))
         return self._handles[key]
 
-    async def _score(self, variant: str, arm: Arm, texts: list[str], deadline: float) -> GroupScores:
+    async def _score(
+        self, variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float
+    ) -> GroupScores:
         handle = self._handle(variant, arm)
         scored: GroupScores = await asyncio.wait_for(
-            handle.score.remote(texts, deadline), self._bounds.deadline_ms / 1000
+            handle.score.remote(texts, known, deadline), self._bounds.deadline_ms / 1000
         )
         return scored
 
@@ -275,8 +281,17 @@ class Gateway:
             except Problem as problem:
                 errors.append(LabelLineError(line=number, detail=problem.detail))
         out = await asyncio.to_thread(self._ledger.add_labels, good)
+        tasks = BackgroundTasks()
+        tasks.add_task(self._count_labels, [line.id for line in good.values()])
         out.errors = sorted([*errors, *out.errors], key=lambda item: item.line)
-        return json_reply(out.model_dump_json())
+        return json_reply(out.model_dump_json(), background=tasks)
+
+    def _count_labels(self, ids: list[str]) -> None:
+        """Count recorded labels for their authors and communities, after the reply."""
+        try:
+            self._known.observe_labels(labels_observed(self._ledger, ids))
+        except FeaturesUnavailableError:
+            logger.exception("%d labels are not counted until the features are rebuilt", len(ids))
 
     @api.get("/healthz", summary="The process lives")
     async def healthz(self) -> dict[str, str]:

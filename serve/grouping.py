@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -47,7 +48,10 @@ class Grouper(Generic[Item, Result]):
         self._max_waiting = max_waiting
         self._max_in_flight = max_in_flight
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        # Groups run in nobody's context: Ray Serve cancels the calls that are made in a request's when it is cancelled.
+        self._context = copy_context()
 
     @property
     def full(self) -> bool:
@@ -74,29 +78,37 @@ class Grouper(Generic[Item, Result]):
         return await future
 
     def _start(self) -> None:
-        while self._waiting and len(self._tasks) < self._max_in_flight:
-            task = asyncio.get_running_loop().create_task(self._run())
+        while self._waiting and self._in_flight < self._max_in_flight:
+            self._in_flight += 1
+            task = asyncio.get_running_loop().create_task(self._run(), context=self._context.copy())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self) -> None:
-        # One turn of the loop lets callers that arrived together join the same group.
-        await asyncio.sleep(0)
-        while group := self._take():
-            futures = [future for _, future in group]
-            try:
-                results = await self._handle([item for item, _ in group])
-                if len(results) != len(group):
-                    raise RuntimeError(f"{len(results)} results for {len(group)} items")
-            except Exception as error:
-                results = [error] * len(group)
-            for future, result in zip(futures, results, strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+        try:
+            # One turn of the loop lets callers that arrived together join the same group.
+            await asyncio.sleep(0)
+            while group := self._take():
+                await self._answer(group)
+        finally:
+            # No turn of the loop lies between finding nothing and this, so no caller can come unnoticed.
+            self._in_flight -= 1
+
+    async def _answer(self, group: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._handle([item for item, _ in group])
+            if len(results) != len(group):
+                raise RuntimeError(f"{len(results)} results for {len(group)} items")
+        except asyncio.CancelledError:
+            # A call that was cancelled beneath us: its callers must not wait for ever.
+            _settle(group, [RuntimeError("the group was cancelled")] * len(group))
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+        except Exception as error:
+            _settle(group, [error] * len(group))
+        else:
+            _settle(group, results)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         group: list[tuple[Item, asyncio.Future[Result]]] = []
@@ -105,3 +117,13 @@ class Grouper(Generic[Item, Result]):
             if not future.done():
                 group.append((item, future))
         return group
+
+
+def _settle(group: Sequence[tuple[Item, asyncio.Future[Result]]], results: Sequence[Result | Exception]) -> None:
+    for (_, future), result in zip(group, results, strict=True):
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from moderation.errors import FeaturesUnavailableError
 from moderation.labels import Service
 from moderation.models.card import Card
 from moderation.policy import Scored
@@ -22,9 +23,10 @@ from moderation.posts import (
     PostIn,
     TextFeature,
 )
-from moderation.preprocess.features import observe, scored_features
+from moderation.preprocess.features import Features, Numbers, numbers_of, observe, scored_features
 from moderation.preprocess.language import Language, detect_language
 from moderation.preprocess.links import check_links, find_links
+from moderation.storage.features import FeatureStore, PostObserved, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Recorded, Scoring, conflict_with, now
 from moderation.topology import Topology
 from serve.classifier import GroupScores
@@ -36,8 +38,8 @@ logger = logging.getLogger("ray.serve")
 TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
 """What the text of a post is put to."""
 
-Score = Callable[[str, Arm, list[str], float], Awaitable[GroupScores]]
-"""Variant, arm, texts, deadline -> scores."""
+Score = Callable[[str, Arm, list[str], list[Numbers], float], Awaitable[GroupScores]]
+"""Variant, arm, texts, what else is known of each post, deadline -> scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class _Task:
     received_at: datetime
     started: float
     language: Language = field(default_factory=lambda: Language("und", 0.0))
+    features: Features = field(default_factory=dict)
     asks: tuple[_Ask, ...] = ()
 
 
@@ -102,13 +105,23 @@ class Moderator:
         ledger: where decisions are recorded.
         score: asks a classifier.
         card: of a variant's version; blocking, remembered by its owner.
+        known: what is known of authors and communities; None: nothing is.
     """
 
-    def __init__(self, topology: Topology, ledger: Ledger, score: Score, card: Callable[[str, int], Card]) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        ledger: Ledger,
+        score: Score,
+        card: Callable[[str, int], Card],
+        known: FeatureStore | None = None,
+    ) -> None:
         self._topology = topology
         self._ledger = ledger
         self._score = score
         self._card = card
+        self._known = known
+        self._counting: set[asyncio.Task[None]] = set()
         self._in_flight: dict[tuple[str, str], asyncio.Future[Answer]] = {}
         self.splits: Mapping[str, Split] = {}
         gateway = topology.gateway
@@ -157,7 +170,8 @@ class Moderator:
             else:
                 tasks.setdefault(variant, []).append((index, item.text))
         for variant, members in tasks.items():
-            scored = await self._score(variant, "champion", [text for _, text in members], self._deadline())
+            texts = [text for _, text in members]
+            scored = await self._score(variant, "champion", texts, [{}] * len(texts), self._deadline())
             for (index, _), scores in zip(members, scored.scores, strict=True):
                 results[index] = ModerateResult(
                     id=features[index].id,
@@ -187,6 +201,7 @@ class Moderator:
                     logger.exception("post %r cannot be decided", group[index].post_id)
                     answers[index] = error
             outcomes = await asyncio.to_thread(self._ledger.record, list(entries.values()))
+            self._count(posts_observed(list(entries.values()), outcomes))
             for index, outcome in zip(entries, outcomes, strict=True):
                 replayed = isinstance(outcome, Recorded) and not outcome.fresh
                 answers[index] = Answer(outcome.body, replayed) if isinstance(outcome, Recorded) else outcome
@@ -196,10 +211,12 @@ class Moderator:
         calls: dict[_Ask, list[int]] = {}
         for index, task in enumerate(tasks):
             self._route(task)
+            task.features = observe(task.post.text, task.language)
             for ask in task.asks:
                 calls.setdefault(ask, []).append(index)
+        await self._add_known(tasks)
         answers = await asyncio.gather(
-            *(self._ask(ask, [tasks[index].post.text for index in members]) for ask, members in calls.items())
+            *(self._ask(ask, [tasks[index] for index in members]) for ask, members in calls.items())
         )
         results: list[list[_Judged]] = [[] for _ in tasks]
         for members, judged in zip(calls.values(), answers, strict=True):
@@ -222,19 +239,51 @@ class Moderator:
                 asks.append(_Ask(service, variant, arm_of(split, task.post.author_id), split["experiment"]))
         task.asks = tuple(asks)
 
-    async def _ask(self, ask: _Ask, texts: list[str]) -> list[_Judged]:
-        """One handle call. A model that fails costs scores, not posts: the policy says what a failure means."""
+    async def _add_known(self, tasks: Sequence[_Task]) -> None:
+        """Add what is known of authors and communities. Where the store fails nothing is known, which is not zero."""
+        if self._known is None:
+            return
+        authors, communities = ([task.post.author_id for task in tasks], [task.post.community for task in tasks])
+        at = max(task.post.created_at for task in tasks)
         try:
-            scored = await self._score(ask.variant, ask.arm, texts, self._deadline())
-            # Also fails here, not later, where the version's card cannot be had.
+            found = await asyncio.to_thread(self._known.read, authors, communities, at)
+        except FeaturesUnavailableError:
+            logger.exception("nothing is known of the authors of %d posts", len(tasks))
+            return
+        for task, author, community in zip(tasks, *found, strict=True):
+            task.features |= author | community
+
+    def _count(self, posts: list[PostObserved]) -> None:
+        """Count recorded posts, after the reply: what is derived from the ledger holds up nobody."""
+        if self._known is None or not posts:
+            return
+
+        async def count(store: FeatureStore) -> None:
+            try:
+                await asyncio.to_thread(store.observe, posts)
+            except FeaturesUnavailableError:
+                logger.exception("%d posts are not counted until the features are rebuilt", len(posts))
+
+        task = asyncio.get_running_loop().create_task(count(self._known))
+        self._counting.add(task)
+        task.add_done_callback(self._counting.discard)
+
+    async def _ask(self, ask: _Ask, tasks: Sequence[_Task]) -> list[_Judged]:
+        """One handle call. A model that fails costs scores, not posts: the policy says what a failure means."""
+        texts = [task.post.text for task in tasks]
+        try:
+            known = [numbers_of(task.features) for task in tasks]
+            scored = await self._score(ask.variant, ask.arm, texts, known, self._deadline())
+            # Also fails here, not later, where the version's card cannot be had, or the answer is of another length.
             card = await asyncio.to_thread(self._card, ask.variant, scored.version)
-        except Exception as error:
+            answers = list(zip(texts, scored.scores, scored.unseen, strict=True))
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # we are cancelled, not the call
             logger.exception("%s (%s) failed for %d posts", ask.variant, ask.arm, len(texts))
             return [_Judged(ask, None, {}, 0.0, error=f"{ask.variant}: {type(error).__name__}")] * len(texts)
-        return [
-            _Judged(ask, scored.version, row, unseen, card)
-            for row, unseen in zip(scored.scores, scored.unseen, strict=True)
-        ]
+        return [_Judged(ask, scored.version, row, unseen, card) for _, row, unseen in answers]
 
     def _entry(self, task: _Task, judged: Sequence[_Judged]) -> Entry:
         links, unexamined = self._check_links(task.post.text)
@@ -279,7 +328,7 @@ class Moderator:
             post=task.post,
             content_hash=task.content_hash,
             decision=decision,
-            features=observe(task.post.text, task.language),
+            features=task.features,
             scorings=tuple(found.scoring() for found in judged),
             received_at=task.received_at,
         )

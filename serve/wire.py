@@ -9,6 +9,7 @@ import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -75,6 +76,8 @@ def batch_line(line: int, post_id: str | None, outcome: Problem | tuple[bool, st
     return f'{start[:-1]}, "decision": {decision}}}\n'
 
 
-def json_reply(body: str, headers: dict[str, str] | None = None) -> Response:
-    """A reply whose body is JSON already."""
-    return Response(body, media_type="application/json", headers=headers)
+def json_reply(
+    body: str, headers: dict[str, str] | None = None, *, background: BackgroundTask | None = None
+) -> Response:
+    """A reply whose body is JSON already, and what is done after it."""
+    return Response(body, media_type="application/json", headers=headers, background=background)

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -23,16 +24,19 @@ from moderation.console import errors_told, moment, print_json, progress, show
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError, SeawallError, ServiceError
 from moderation.metrics import Interval
 from moderation.models.card import Card
+from moderation.policy import threshold_of
 from moderation.posts import PostIn
+from moderation.preprocess.features import Numbers
 from moderation.running import STATE, Running
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
+from serve import control
 from serve.classifier import GroupScores
 from serve.cli import SAMPLES, _table
 from serve.cluster import _free_ports
 from serve.moderator import Moderator
 from serve.promotion import House
-from tests.serve.house import TOPOLOGY, VARIANT, a_post, challenged_house, judged_traffic, run, shipped_card
+from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT, a_post, challenged_house, judged_traffic, run, shipped_card
 
 SUB_COMMANDS = [
     ("up",),
@@ -40,6 +44,12 @@ SUB_COMMANDS = [
     ("status",),
     ("moderate",),
     ("retrain",),
+    ("models",),
+    ("models", "list"),
+    ("models", "show"),
+    ("config",),
+    ("config", "check"),
+    ("config", "render"),
     ("drift",),
     ("drift", "check"),
     ("drift", "reference"),
@@ -67,13 +77,15 @@ Command = Callable[..., Done]
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs `seawall` as its entry point does, in a home of its own."""
+    """Runs `seawall` as its entry point does, in a home of its own, on a topology of one variant."""
     monkeypatch.setenv("SEAWALL_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SEAWALL_LEDGER_URL", raising=False)
     monkeypatch.delenv("SEAWALL_MLFLOW_URI", raising=False)
 
     def seawall_command(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["seawall", *arguments])
+        takes_topology = arguments[0] in ("status", "promote", "rollback", "experiment", "models", "config")
+        topology = ("--topology", str(TOPOLOGY)) if takes_topology and "--topology" not in arguments else ()
+        monkeypatch.setattr(sys, "argv", ["seawall", *arguments, *topology])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             seawall.main()
@@ -138,7 +150,7 @@ def test_no_command_is_without_a_test() -> None:
         assert name is not None
         assert group is not None
         named.add((name,))
-        named |= {(name, info.callback.__name__) for info in group.registered_commands if info.callback}
+        named |= {(name, info.name or info.callback.__name__) for info in group.registered_commands if info.callback}
     assert named == set(SUB_COMMANDS)
 
 
@@ -288,6 +300,7 @@ def deaf_service(tmp_path: Path) -> Iterator[Running]:
         port=port,
         scratch=str(folder / "scratch"),
         token_file=str(folder / "token"),
+        topology=str(TOPOLOGY),
     )
     (folder / STATE).write_text(json.dumps(asdict(running)), encoding="utf-8")
     yield running
@@ -388,6 +401,46 @@ def test_an_experiment_that_is_not_there_is_told(command: Command, house: House,
     assert (done.code, done.err) == (1, "error: NotFoundError: there is no experiment named 'try-9'\n")
 
 
+def test_registered_models_are_listed_and_shown(command: Command, house: House) -> None:
+    listed = json.loads(command("models", "list", "--json").out)
+    assert [(model["variant"], model["version"], model["aliases"]) for model in listed] == [
+        (VARIANT, 1, ["champion"]),
+        (VARIANT, 2, ["challenger"]),
+    ]
+    assert [model["architecture"] for model in listed] == ["ngram", "ngram"]
+    assert re.search(rf"{VARIANT}\W+2\W+challenger\W+ngram\W+abuse, hate", command("models", "list").out)
+
+    shown = json.loads(command("models", "show", VARIANT, "--json").out)
+    assert shown["version"] == 1
+    card = shipped_card()
+    assert {row["label"] for row in shown["thresholds"]} == {"abuse", "hate"}
+    for row in shown["thresholds"]:
+        curve = card.curve(row["label"], row["language"])
+        assert row["threshold"] == threshold_of(curve, row["objective"], 0.05 if row["label"] == "abuse" else 0.02)
+        assert row["remove_threshold"] == (row["threshold"] if row["label"] == "abuse" else None)
+    assert f"{VARIANT}@2: ngram" in command("models", "show", VARIANT, "--version", "2").out
+    refused(command("models", "show", VARIANT, "--version", "9"), RegistryError, "no version 9")
+    refused(command("models", "show", "text-none"), ConfigError, "no variant 'text-none'")
+
+
+def test_the_configuration_is_checked_and_rendered(command: Command, house: House, tmp_path: Path) -> None:
+    checked = command("config", "check")
+    assert (checked.code, checked.out) == (0, f"{TOPOLOGY}: fine; policy {Topology.load(TOPOLOGY).policy.version}\n")
+    rendered = command("config", "render", "--port", "8123", "--json")
+    expected = control.render(house.topology, house.registry, house.ledger, port=8123)
+    assert json.loads(rendered.out) == expected
+    assert yaml.safe_load(command("config", "render", "--port", "8123").out) == expected
+
+    raw = yaml.safe_load(TOPOLOGY.read_text(encoding="utf-8"))
+    for name in ("policy", "blocklist"):
+        raw[name] = str(TOPOLOGY.parent / raw[name])
+    raw["variants"][VARIANT] |= {"shipped": str(SHIPPED), "labels": ["abuse", "violence"]}
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    done = command("config", "check", "--topology", str(path))
+    refused(done, ValueError, f"variant '{VARIANT}' should score 'violence'; the model that ships scores")
+
+
 def test_a_champion_is_changed_and_brought_back(command: Command, house: House) -> None:
     refused(command("promote", VARIANT, "--expect", "2"), ConflictError, "is version 1, expected was 2")
     refused(command("promote", VARIANT), ConflictError, "version 2 was in no experiment")
@@ -407,7 +460,7 @@ def test_a_variant_that_is_not_there_has_no_champion(
 
 
 def a_decision(folder: Path, text: str, *, abuse: float = 0.01) -> dict[str, Any]:
-    async def score(_variant: str, _arm: str, texts: list[str], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: str, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
         return GroupScores(1, [{"abuse": abuse, "hate": 0.02} for _ in texts], [0.0] * len(texts))
 
     def card(_variant: str, _version: int) -> Card:
@@ -433,7 +486,7 @@ def test_a_decision_is_shown_with_its_reason_and_its_scores(tmp_path: Path) -> N
     shown = shown_as_table("you there", decision)
     [line] = [line for line in shown.splitlines() if "you there" in line]
     cells = [cell.strip() for cell in line.strip("│").split("│")]
-    assert cells[:7] == ["you there", "en", "remove", f"abuse >= {threshold:.2f}", "1.00", "0.02", f"{VARIANT}@1"]
+    assert cells[:7] == ["you there", "en", "remove", f"abuse >= {threshold:.2f}", "1.00", "0.02", "-"]
 
 
 @pytest.mark.parametrize("text", ["see [b]this[/b]", "see [/b] here", "[red]red", "a [1] and [x]"])
@@ -452,6 +505,6 @@ def test_a_blocked_link_and_a_failed_score_are_shown(tmp_path: Path) -> None:
 
 def test_the_samples_that_are_moderated_at_the_start_are_good_posts() -> None:
     lines = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
-    assert len({line["post_id"] for line in lines}) == len(lines) == 8
+    assert len({line["post_id"] for line in lines}) == len(lines) >= 8
     for line in lines:
         PostIn.model_validate_json(json.dumps(line["post"]))

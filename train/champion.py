@@ -12,7 +12,7 @@ a text that stands in two corpora falls into one part.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from moderation.models.encoder import EncoderConfig
 from moderation.models.load import load_text_classifier
 from moderation.preprocess.ngrams import NgramConfig
 from moderation.settings import DEPLOYMENTS, REPOSITORY
+from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES
 from train.learner import FitConfig, ModelConfig, Plan
 
 OWN = DEPLOYMENTS / "corpora" / "counter-speech-train.jsonl"
@@ -88,7 +89,7 @@ RECIPES = {
         labels=("misinformation",),
         languages=("en",),
         corpora=("en-covid-misinformation-train",),
-        model=NgramConfig(buckets=2**16),
+        model=NgramConfig(buckets=2**16, inputs=(*AUTHOR_FEATURES, *COMMUNITY_FEATURES)),
         fit=FitConfig(),
         test=("en-covid-misinformation-dev",),
     ),
@@ -99,11 +100,16 @@ def main(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
     data: Annotated[Path, typer.Option(help="Folder with the corpora as NAME.jsonl.gz.")],
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one by default.")] = None,
+    without: Annotated[str, typer.Option(help="Leave a corpus out, to measure what is left of its language.")] = "",
 ) -> None:
     """Train, test and store a model that ships."""
     if name not in RECIPES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(RECIPES)}")
     recipe = RECIPES[name]
+    if without:
+        if without not in recipe.corpora or out is None:
+            raise typer.BadParameter(f"--without takes one of {', '.join(recipe.corpora)}, and needs --out")
+        recipe = replace(recipe, corpora=tuple(corpus for corpus in recipe.corpora if corpus != without))
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 

@@ -7,7 +7,7 @@ an epoch about twice as fast as running the whole encoder, and changes nothing b
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import ray.train.torch
 import torch
 from torch import nn
 
-from moderation.models.base import TextClassifier
+from moderation.models.base import Prepared, TextClassifier
 from moderation.models.card import Card
 from moderation.models.encoder import (
     EncoderClassifier,
@@ -31,7 +31,6 @@ from moderation.models.encoder import (
 )
 from moderation.models.seen import no_words, remember_words
 from moderation.preprocess.ngrams import hash_words
-from moderation.preprocess.text import clean, fold
 from train.learner import Learner, Plan, anchored, loss_of
 from train.ngram import share_words
 from train.rows import lists_of, matrix_of
@@ -83,14 +82,12 @@ class EncoderLearner(Learner):
             self._seen = parent.seen.copy()
 
     @staticmethod
-    def encode(texts: Sequence[str], config: EncoderConfig) -> dict[str, pa.Array]:
+    def encode(texts: Prepared, config: EncoderConfig) -> dict[str, pa.Array]:
         """See `Learner.encode`."""
-        cleaned = [clean(text) for text in texts]
-        tokens = tokenise(load_base(config.base)[1], cleaned, config.max_tokens)
+        tokens = tokenise(load_base(config.base)[1], texts.cleaned, config.max_tokens)
         begins = np.concatenate(([0], np.cumsum([len(ids) for ids in tokens])[:-1])).astype(np.int64)
         flat = np.fromiter((token for ids in tokens for token in ids), dtype=np.int32)
-        words = hash_words([fold(text) for text in cleaned])
-        return {"tokens": lists_of(flat, begins), "words": lists_of(*words)}
+        return {"tokens": lists_of(flat, begins), "words": lists_of(*hash_words(texts.folded))}
 
     def learn(self, shard: Any, rows: int) -> float:
         """See `Learner.learn`."""

@@ -86,13 +86,14 @@ def score_both(
 
     def score(batch: pd.DataFrame) -> pd.DataFrame:
         for name, folder in (("champion", champion), ("challenger", challenger)):
-            confidence = _model(folder).score(list(batch["text"])).confidence
+            known = [json.loads(line) for line in batch["known"]]
+            confidence = _model(folder).score(list(batch["text"]), known).confidence
             for column, label in enumerate(labels):
                 batch[f"{name}_{label}"] = confidence[:, column].astype(np.float64)
         batch["drifted"] = [not new_words.isdisjoint(words_of(text)) for text in batch["text"]]
-        return batch.drop(columns=["text"])
+        return batch.drop(columns=["text", "known"])
 
-    dataset = dataset.select_columns(["text", "unit", "created", "language", "truth"])
+    dataset = dataset.select_columns(["text", "unit", "created", "language", "truth", "known"])
     return dataset.map_batches(score, batch_format="pandas", batch_size=2048).to_pandas()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,16 +20,17 @@ from ray.train.torch import TorchTrainer
 from sklearn.linear_model import LogisticRegression
 
 from moderation.errors import NotEnoughDataError
-from moderation.models.base import TextClassifier, confidence
+from moderation.models.base import Prepared, TextClassifier, confidence
 from moderation.models.card import Card
 from moderation.models.load import load_text_classifier
 from moderation.models.operating import OperatingCurve
+from moderation.preprocess.features import Numbers
 from moderation.preprocess.ngrams import NgramConfig
-from moderation.preprocess.text import TEXT_VERSION, clean, fold
+from moderation.preprocess.text import TEXT_VERSION
 from moderation.registry import Registry
 from moderation.settings import Settings
 from train.learner import Learner, ModelConfig, Plan
-from train.rows import matrix_of
+from train.rows import matrix_of, prepared_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +54,7 @@ def encode(dataset: Dataset, model: ModelConfig) -> Dataset:
     learner = learner_of(model)
 
     def add(batch: pa.Table) -> pa.Table:
-        for name, column in learner.encode(batch["text"].to_pylist(), model).items():
+        for name, column in learner.encode(prepared_of(batch), model).items():
             batch = batch.append_column(name, column)
         return batch
 
@@ -122,12 +124,14 @@ class ValidationRows:
 
     Attributes:
         texts: raw.
+        known: numeric features of each.
         languages: of each.
         truth: 1, 0 or NaN; (rows, labels).
         weights: (rows, labels).
     """
 
     texts: list[str]
+    known: list[Numbers]
     languages: list[str]
     truth: Floats
     weights: Floats
@@ -138,6 +142,7 @@ def validation_rows(shard: Any, labels: int) -> ValidationRows:
     tables: list[pa.Table] = list(shard.iter_batches(batch_size=4096, batch_format="pyarrow"))
     return ValidationRows(
         texts=[text for table in tables for text in table["text"].to_pylist()],
+        known=[json.loads(line) for table in tables for line in table["known"].to_pylist()],
         languages=[code for table in tables for code in table["language"].to_pylist()],
         truth=np.concatenate([matrix_of(table["truth"], labels) for table in tables]).astype(np.float64),
         weights=np.concatenate([matrix_of(table["weight"], labels) for table in tables]).astype(np.float64),
@@ -161,8 +166,7 @@ def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClass
         about=plan.about | {"fit": asdict(plan.fit)},
     )
     stored = learner.model(card)
-    cleaned = [clean(text) for text in rows.texts]
-    logits = stored.logits(cleaned, [fold(text) for text in cleaned])[0].astype(np.float64)
+    logits = stored.logits(Prepared.of(rows.texts, rows.known))[0].astype(np.float64)
     calibration: dict[str, tuple[float, float]] = {}
     curves: dict[str, OperatingCurve] = {}
     for column, label in enumerate(plan.labels):

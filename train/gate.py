@@ -172,15 +172,15 @@ def _anchor_checks(anchor: Paired, config: GateConfig) -> list[Check]:
     return [
         Check(
             "anchor recall",
-            lost <= bound,
-            lost,
+            lost <= bound,  # false for NaN: what cannot be told does not pass
+            None if np.isnan(lost) else lost,
             bound,
             f"recall lost on the anchor texts: {lost:+.3f}, at most {bound:g}",
         ),
         Check(
             "anchor false positives",
             raised <= bound,
-            raised,
+            None if np.isnan(raised) else raised,
             bound,
             f"false positives added on the anchor texts: {raised:+.3f}, at most {bound:g}",
         ),

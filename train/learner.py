@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import pyarrow as pa
 import torch
 
-from moderation.models.base import TextClassifier
+from moderation.models.base import Prepared, TextClassifier
 from moderation.models.card import Card
 from moderation.models.encoder import EncoderConfig
 from moderation.preprocess.ngrams import NgramConfig
@@ -79,8 +79,8 @@ class Learner(ABC):
 
     @staticmethod
     @abstractmethod
-    def encode(texts: Sequence[str], config: Any) -> dict[str, pa.Array]:
-        """The columns that learning reads of raw texts, one entry a text. Runs in Ray Data tasks."""
+    def encode(texts: Prepared, config: Any) -> dict[str, pa.Array]:
+        """The columns that learning reads, one entry a text. Runs in Ray Data tasks."""
 
     @abstractmethod
     def learn(self, shard: Any, rows: int) -> float:

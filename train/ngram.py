@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,19 @@ import ray.train
 import ray.train.torch
 import torch
 
-from moderation.models.base import TextClassifier
+from moderation.models.base import Prepared, TextClassifier
 from moderation.models.card import Card
-from moderation.models.ngram import NgramClassifier, NgramModule
+from moderation.models.ngram import NgramClassifier, NgramModule, numbers_for
 from moderation.models.seen import no_words, remember_words
 from moderation.preprocess.ngrams import NgramConfig, hash_ngrams
-from moderation.preprocess.text import normalise
 from train.learner import Learner, Plan, anchored, loss_of
 from train.rows import lists_of, matrix_of
 
-Batch = tuple[torch.Tensor, torch.Tensor, npt.NDArray[np.uint64], torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, npt.NDArray[np.uint64], torch.Tensor, torch.Tensor]
 
 
 class NgramLearner(Learner):
-    """See `Learner`. Its columns: `ids` (bucket numbers) and `words` (hashes), a list a row."""
+    """See `Learner`. Its columns: `ids` (bucket numbers), `words` (hashes) and `numbers`, a list a row."""
 
     architecture = NgramClassifier.architecture
 
@@ -34,7 +33,7 @@ class NgramLearner(Learner):
         if not isinstance(plan.model, NgramConfig):
             raise TypeError(f"model is {type(plan.model).__name__}; the ngram learner takes an NgramConfig")
         self._plan = plan
-        self._module = NgramModule(plan.model.buckets, len(plan.labels))
+        self._module = NgramModule(plan.model.buckets, len(plan.labels), len(plan.model.inputs))
         self._seen = no_words()
         if parent is not None:
             if not isinstance(parent, NgramClassifier) or parent.config != plan.model:
@@ -43,12 +42,15 @@ class NgramLearner(Learner):
             self._seen = parent.seen.copy()
 
     @staticmethod
-    def encode(texts: Sequence[str], config: NgramConfig) -> dict[str, pa.Array]:
+    def encode(texts: Prepared, config: NgramConfig) -> dict[str, pa.Array]:
         """See `Learner.encode`."""
-        bags = hash_ngrams([normalise(text) for text in texts], config)
+        bags = hash_ngrams(texts.folded, config)
+        numbers = numbers_for(config.inputs, texts.known)
+        begins = np.arange(len(numbers), dtype=np.int64) * len(config.inputs)
         return {
             "ids": lists_of(bags.ids.astype(np.int32), bags.offsets),
             "words": lists_of(bags.words, bags.word_offsets),
+            "numbers": lists_of(numbers.reshape(-1), begins),
         }
 
     def learn(self, shard: Any, rows: int) -> float:
@@ -64,10 +66,12 @@ class NgramLearner(Learner):
         losses: list[float] = []
         for epoch in range(fit.epochs):
             losses = []
-            for ids, offsets, words, truth, weights in self._batches(shard, fit.seed + epoch):
+            for ids, offsets, numbers, words, truth, weights in self._batches(shard, fit.seed + epoch):
                 if epoch == 0:
                     remember_words(self._seen, words)
-                loss = loss_of(prepared(ids.to(device), offsets.to(device)).cpu(), truth, weights, fit)
+                loss = loss_of(
+                    prepared(ids.to(device), offsets.to(device), numbers.to(device)).cpu(), truth, weights, fit
+                )
                 if loss is None:
                     continue
                 losses.append(float(loss.detach()))
@@ -86,7 +90,7 @@ class NgramLearner(Learner):
         return NgramClassifier.from_tensors(card, NgramClassifier(card, self._module, self._seen).tensors())
 
     def _batches(self, shard: Any, seed: int) -> Iterator[Batch]:
-        """Batches of (ids, offsets, word hashes, truth (rows, labels), weights (rows, labels))."""
+        """Batches of (ids, offsets, numbers (rows, inputs), word hashes, truth and weights (rows, labels))."""
         size = self._plan.fit.batch_size
         table: pa.Table
         for table in shard.iter_batches(
@@ -100,6 +104,7 @@ class NgramLearner(Learner):
             yield (
                 torch.from_numpy(ids.flatten().to_numpy().astype(np.int64)),
                 torch.from_numpy(np.concatenate(([0], np.cumsum(lengths)[:-1])).astype(np.int64)),
+                torch.from_numpy(matrix_of(table["numbers"], self._module.inputs.shape[0])),
                 table["words"].combine_chunks().flatten().to_numpy(),
                 torch.from_numpy(matrix_of(table["truth"], len(self._plan.labels))),
                 torch.from_numpy(matrix_of(table["weight"], len(self._plan.labels))),

@@ -4,7 +4,8 @@ Both give the same columns, so one training loop serves both:
 
     text       raw, as posted                      unit        author or, where unknown, the text's own hash
     created    microseconds since 1970, or 0       language    as logged or told
-    truth      a float a label: 1, 0, or NaN       weight      a float a label: how much the row counts for it
+    truth      a float a label: 1, 0, or NaN       known       logged numeric features, as a JSON object
+    weight     a float a label: how much the row counts for it
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import ray.data
 from ray.data import Dataset
 
 from moderation.errors import NotEnoughDataError
+from moderation.models.base import Prepared
+from moderation.preprocess.features import numbers_of
 from moderation.preprocess.text import normalise
 
 MOST_WEIGHT = 6.0
@@ -78,6 +81,7 @@ def merge_labels(group: pd.DataFrame, labels: Sequence[str], variant: str) -> pd
                 "created": last["created_at"].value // 1000,
                 "language": str(features.get("language", "und")),
                 "truth": truth,
+                "known": json.dumps(numbers_of(features), sort_keys=True),
             }
         ]
     )
@@ -104,6 +108,7 @@ def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, mos
             key = hashlib.sha256(normalise(line["text"]).encode()).hexdigest()
             truth = [float(line["labels"][label]) if label in line["labels"] else float("nan") for label in labels]
             row = {"text": line["text"], "unit": key, "created": 0, "language": line["language"], "truth": truth}
+            row["known"] = "{}"  # a corpus tells nothing of who wrote it
             if key not in rows:
                 fresh.setdefault(key, row)
         kept = sorted(fresh, key=lambda unit: unit_hash(unit, f"{seed}"))
@@ -137,6 +142,11 @@ def weighted(dataset: Dataset, *, balance: bool) -> Dataset:
     return dataset.map_batches(add, batch_format="pandas")
 
 
+def prepared_of(batch: pa.Table) -> Prepared:
+    """The texts of a batch, preprocessed, with what is known of each."""
+    return Prepared.of(batch["text"].to_pylist(), [json.loads(line) for line in batch["known"].to_pylist()])
+
+
 def lists_of(flat: npt.NDArray[Any], begins: npt.NDArray[np.int64]) -> pa.Array:
     """One list a row, from all rows' values one after the other and where each row's begin."""
     return pa.LargeListArray.from_arrays(pa.array(np.append(begins, len(flat))), flat)
@@ -144,7 +154,7 @@ def lists_of(flat: npt.NDArray[Any], begins: npt.NDArray[np.int64]) -> pa.Array:
 
 def matrix_of(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float32]:
     """A column of lists of `width` numbers as an array (rows, width)."""
-    return np.array(column.to_pylist(), dtype=np.float32).reshape(-1, width)
+    return np.array(column.to_pylist(), dtype=np.float32).reshape(len(column), width)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -156,5 +166,5 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    kinds = {"text": "str", "unit": "str", "created": "int64", "language": "str", "truth": "object"}
+    kinds = {"text": "str", "unit": "str", "created": "int64", "language": "str", "truth": "object", "known": "str"}
     return pd.DataFrame(list(rows), columns=list(kinds)).astype(kinds)

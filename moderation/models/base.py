@@ -45,6 +45,27 @@ class TextScores:
     unseen_word_share: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch, preprocessed.
+
+    Attributes:
+        cleaned: as `preprocess.text.clean` returned them.
+        folded: the same texts, as `preprocess.text.fold` returned them.
+        known: numeric features of each, by name; what is absent is not known.
+    """
+
+    cleaned: list[str]
+    folded: list[str]
+    known: Sequence[Mapping[str, float]]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], known: Sequence[Mapping[str, float]] | None = None) -> Prepared:
+        """Preprocess raw texts."""
+        cleaned = [clean(text) for text in texts]
+        return cls(cleaned, [fold(text) for text in cleaned], [{}] * len(cleaned) if known is None else known)
+
+
 class TextClassifier(ABC):
     """A multi-label text model. Scoring is thread-safe: nothing changes after construction.
 
@@ -79,20 +100,17 @@ class TextClassifier(ABC):
         """The weights as they are stored."""
 
     @abstractmethod
-    def logits(
-        self, cleaned: Sequence[str], folded: Sequence[str]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Uncalibrated outputs (texts, labels) and unseen-word shares (texts,).
+    def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Uncalibrated outputs (texts, labels) and unseen-word shares (texts,)."""
+
+    def score(self, texts: Sequence[str], known: Sequence[Mapping[str, float]] | None = None) -> TextScores:
+        """Score raw texts; each row depends on its own text and what is known of it alone.
 
         Args:
-            cleaned: as `preprocess.text.clean` returned them.
-            folded: the same texts, as `preprocess.text.fold` returned them.
+            texts: as posted.
+            known: numeric features of each post, by name, for models that read some; None: nothing is known.
         """
-
-    def score(self, texts: Sequence[str]) -> TextScores:
-        """Score raw texts; each row depends on its own text alone."""
-        cleaned = [clean(text) for text in texts]
-        logits, unseen = self.logits(cleaned, [fold(text) for text in cleaned])
+        logits, unseen = self.logits(Prepared.of(texts, known))
         return TextScores(self.calibrate(logits), unseen)
 
     def calibrate(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from moderation.errors import ModelError
-from moderation.models.base import TextClassifier, check_shapes, config_of
+from moderation.models.base import Prepared, TextClassifier, check_shapes, config_of
 from moderation.models.bundled import unpack
 from moderation.models.card import Card
 from moderation.models.seen import Bits, no_words, unseen_word_share
@@ -145,16 +145,14 @@ class EncoderClassifier(TextClassifier):
         }
         return learned | {"seen": torch.from_numpy(self.seen.copy())}
 
-    def logits(
-        self, cleaned: Sequence[str], folded: Sequence[str]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `TextClassifier.logits`."""
-        tokens = tokenise(self.tokenizer, cleaned, self.config.max_tokens)
-        outputs = np.zeros((len(cleaned), len(self.card.labels)), dtype=np.float32)
+        tokens = tokenise(self.tokenizer, texts.cleaned, self.config.max_tokens)
+        outputs = np.zeros((len(tokens), len(self.card.labels)), dtype=np.float32)
         with torch.inference_mode():
             for rows in batches_by_length([len(ids) for ids in tokens], _TOKENS_A_BATCH):
                 outputs[rows] = self.module(*padded([tokens[row] for row in rows])).numpy()
-        return outputs, unseen_word_share(self.seen, *hash_words(folded))
+        return outputs, unseen_word_share(self.seen, *hash_words(texts.folded))
 
 
 @lru_cache(maxsize=2)

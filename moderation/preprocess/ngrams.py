@@ -38,6 +38,8 @@ class NgramConfig:
     """Character run lengths; spaces count, so a run may reach across a word's edge."""
     word_lengths: tuple[int, ...] = (1, 2)
     """Word run lengths."""
+    inputs: tuple[str, ...] = ()
+    """Logged numeric features that are read beside the text; counts and ages, 0 or more."""
 
     def __post_init__(self) -> None:
         if self.buckets < 2 or self.buckets & (self.buckets - 1):

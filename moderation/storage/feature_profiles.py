@@ -4,8 +4,8 @@ A document is `{"f": first seen, "m": {bucket: posts}, "h": {bucket: posts}, "d"
 are whole seconds since 1970, a bucket's name is that time divided by its width, rounded down. A window is read as the
 buckets from the one that holds its begin to the one that holds its end, so it counts everything in it and at most one
 bucket more: 5 minutes of an hour, an hour of a day, a day of 30 days. Whoever adds to a document drops the buckets that
-no window reaches any more, so it has a bounded size: below 3 kB for the busiest, some 100 bytes for most. `LATE` buckets
-are kept beyond that, so that posts that arrive out of order, or read a little late, find what they would have found.
+no window reaches any more, so it has a bounded size: below 3 kB for the busiest, some 100 bytes for most. `LATE` more
+are kept, so that posts that arrive out of order, or read a little late, find what they would have found.
 
 The Redis back end adds with a script of its own (`features_redis`); the rules are these.
 """

@@ -22,7 +22,7 @@ from moderation.storage.feature_profiles import LATE, MEMORY, RETENTION, SERIES,
 from moderation.storage.feature_store import FeatureStore
 
 TIMEOUT_S = 0.5
-"""How long a connection, and then a reply, is waited for; twice, as a call is made again once on a new connection."""
+"""How long a connection is waited for, and then a reply, in seconds."""
 PREFIX = "{seawall}:1:"
 """Of every key, with the version of what they hold."""
 
@@ -96,9 +96,10 @@ class RedisFeatures(FeatureStore):
 
     def __init__(self, url: str, memory: timedelta = MEMORY) -> None:
         self._memory_ms = int(memory.total_seconds() * 1000)
-        # Made again once: a connection from the pool may have died with a restart, and what is told twice counts once.
+        # A connection of the pool that died with a restart is noticed before it is used. Whatever else fails is told at
+        # once: by default the library would try again for seconds, which a post that is to be decided has not.
         self._redis = redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 1)
+            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
         )
         self._add = self._redis.register_script(_ADD)
 

@@ -15,12 +15,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from sqlalchemy import select
 
 from moderation.labels import BY_NAME
 from moderation.posts import Decision
 from moderation.running import find
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
+from moderation.storage.tables import decisions
 from tests.end_to_end.service import Service
 
 pytestmark = pytest.mark.slow
@@ -30,7 +32,7 @@ ABUSE = "you are such a stupid bitch, shut the fuck up you worthless piece of tr
 
 @pytest.fixture
 def client(service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+    with httpx.Client(base_url=service.url, timeout=120, trust_env=False) as client:
         yield client
 
 
@@ -62,7 +64,7 @@ def test_it_lives_and_is_ready(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    assert set(ready.json()["models"]) == {"text-multi/champion"}
+    assert set(ready.json()["models"]) == {"text-multi/champion", "misinformation/champion"}
 
 
 def test_a_decision_has_the_promised_shape_and_says_what_made_it(client: httpx.Client) -> None:
@@ -77,13 +79,14 @@ def test_a_decision_has_the_promised_shape_and_says_what_made_it(client: httpx.C
     assert set(decision["labels"]) == set(BY_NAME)
     abuse = decision["labels"]["abuse"]
     assert (abuse["status"], abuse["flagged"], abuse["input_types"]) == ("scored", True, ["text"])
-    assert abuse["score"] >= abuse["threshold"] > 0
-    assert abuse["objective"] == "precision>=0.9"
+    assert abuse["score"] >= abuse["remove_threshold"] >= abuse["threshold"] > 0
+    assert abuse["objective"] == "precision>=0.4"
     assert decision["labels"]["nudity"]["status"] == "not_scored"
     assert decision["labels"]["nudity"]["score"] is None
     assert decision["labels"]["nudity"]["reason"] == "no_media"
     assert decision["language"]["code"] == "en"
-    assert decision["models"]["text"].startswith("text-multi@")
+    assert decision["models"] == {"text": "text-multi@1", "misinformation": "misinformation@1"}
+    assert decision["labels"]["misinformation"]["status"] == "scored"
     assert decision["policy_version"]
     assert decision["latency_ms"] > 0
     assert datetime.fromisoformat(decision["decided_at"]).tzinfo is not None
@@ -137,10 +140,10 @@ def test_concurrent_puts_of_one_post_are_judged_once(client: httpx.Client) -> No
 
 
 def test_a_blocked_link_sends_the_post_to_review(client: httpx.Client) -> None:
-    text = "free drivers at https://files.malware.example/setup.exe and https://example.org/"
+    text = "free drivers at hxxps://files.malware[.]example/setup.exe, https://example.org/ and https://youtu.be/x"
     decision = client.put(f"/v1/posts/{new_id()}", json=a_post(text)).json()
     assert decision["decision"] == "review"
-    assert [link["verdict"] for link in decision["links"]] == ["blocked", "unlisted"]
+    assert [link["verdict"] for link in decision["links"]] == ["blocked", "unlisted", "external_video"]
     assert decision["review"]["queued"] is True
     deadline = datetime.fromisoformat(decision["review"]["deadline"])
     assert 23 < (deadline - datetime.now(UTC)).total_seconds() / 3600 < 24
@@ -268,6 +271,94 @@ def test_a_text_alone_and_among_others_gets_the_same_score(client: httpx.Client)
     assert among["labels"] == alone["labels"]
 
 
+def test_rumours_are_scored_where_a_variant_covers_the_language(client: httpx.Client) -> None:
+    features = [
+        {"id": "rumour", "text": "Drinking bleach cures coronavirus, the doctors hide it from you", "language": "en"},
+        {"id": "fact", "text": "States reported 1121 deaths, a small rise from last Tuesday", "language": "en"},
+        {"id": "german", "text": "Guten Tag", "language": "de"},
+    ]
+    results = client.post("/v1/misinformation/moderate", json={"features": features}).json()["results"]
+    rumour, fact, german = results
+    assert rumour["labels"][0]["label"] == "misinformation"
+    assert rumour["labels"][0]["confidence"] > 0.5 > fact["labels"][0]["confidence"]
+    assert (german["labels"], german["model"]) == ([], "none")
+    decision = client.put(f"/v1/posts/{new_id()}", json=a_post("Guten Tag", language="de", region="DE")).json()
+    assert decision["labels"]["misinformation"]["status"] == "not_scored"
+    assert decision["labels"]["misinformation"]["score"] is None
+
+
+def send_batch(client: httpx.Client, *lines: dict[str, Any] | str) -> list[dict[str, Any]]:
+    content = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    response = client.post("/v1/posts:batch", content=content, headers={"Content-Type": "application/x-ndjson"})
+    assert response.status_code == 200, response.text
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def test_a_batch_is_answered_a_line_in_order_each_with_its_own_status(client: httpx.Client) -> None:
+    first, second = new_id(), new_id()
+    answers = send_batch(
+        client,
+        a_post(post_id=first),
+        "not json",
+        "",
+        a_post(post_id=second, text=None),
+        a_post(ABUSE, post_id=second),
+        a_post(post_id=first),
+        a_post(post_id="a b"),
+    )
+    assert [answer["line"] for answer in answers] == [1, 2, 4, 5, 6, 7]
+    assert [answer["status"] for answer in answers] == [200, 400, 422, 200, 200, 422]
+    assert answers[2]["problem"]["errors"][0]["pointer"] == "/text"
+    assert answers[3]["decision"]["decision"] == "remove"
+    assert [answers[0]["replayed"], answers[4]["replayed"]] == [False, True]
+    assert answers[0]["decision"] == answers[4]["decision"] == client.get(f"/v1/posts/{first}").json()
+
+
+def test_a_full_batch_is_answered_whole_and_one_line_more_is_refused(client: httpx.Client) -> None:
+    batch = new_id()
+    posts = [a_post(f"line {number} of a batch", post_id=f"{batch}-{number}") for number in range(1000)]
+    answers = send_batch(client, *posts)
+    assert [answer["post_id"] for answer in answers] == [post["post_id"] for post in posts]
+    assert {answer["status"] for answer in answers} == {200}
+    content = "\n".join(json.dumps(post) for post in [*posts, a_post(post_id="one-more")])
+    headers = {"Content-Type": "application/x-ndjson"}
+    assert the_problem(client.post("/v1/posts:batch", content=content, headers=headers), 413)["bound"] == 1000
+
+
+def test_what_is_known_of_an_author_is_logged_with_the_decision(client: httpx.Client, service: Service) -> None:
+    author = new_id()
+    for number in range(3):
+        client.put(f"/v1/posts/{author}-{number}", json=a_post(f"post {number}", author_id=author))
+    ledger = Ledger(f"sqlite:///{service.home / 'ledger.db'}")
+    give_up = time.monotonic() + 30
+    number, known = 3, 0.0
+    while known < 3 and time.monotonic() < give_up:  # counted after the reply
+        post_id = f"{author}-{number}"
+        client.put(f"/v1/posts/{post_id}", json=a_post(f"post {number}", author_id=author))
+        with ledger.read() as connection:
+            query = select(decisions.c.features).where(decisions.c.post_id == post_id)
+            features = connection.execute(query).scalar_one()
+        known, number = features["author_posts_day"], number + 1
+    ledger.close()
+    assert 3 <= known < number
+    assert features["author_removed_month"] == 0.0
+
+
+def test_models_and_configuration_can_be_looked_at(service: Service) -> None:
+    listed = service.run("models", "list", "--json")
+    found = json.loads(listed.stdout)
+    assert [(model["variant"], model["version"], model["aliases"]) for model in found] == [
+        ("text-multi", 1, ["champion"]),
+        ("misinformation", 1, ["champion"]),
+    ]
+    shown = service.ask("models", "show", "text-multi")
+    assert shown["architecture"] == "encoder"
+    assert {row["label"] for row in shown["thresholds"]} == {"abuse", "hate"}
+    assert "fine" in service.run("config", "check").stdout
+    rendered = service.ask("config", "render")
+    assert [app["name"] for app in rendered["applications"]] == ["gateway", "text-multi", "misinformation"]
+
+
 def a_label(post_id: str, **changes: Any) -> dict[str, Any]:
     return {
         "id": f"label-{post_id}",
@@ -317,6 +408,7 @@ def test_the_api_documents_itself_with_examples(client: httpx.Client) -> None:
     assert schema["examples"][0]["author_id"]
     assert "Decision" in json.dumps(put["responses"]["200"])
     assert {"/v1/text/moderate", "/v1/labels", "/healthz", "/readyz"} <= set(document["paths"])
+    assert {"/v1/misinformation/moderate", "/v1/posts:batch"} <= set(document["paths"])
     assert client.get("/docs").status_code == 200
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.scenario import VARIANT, plot, run
+from tests.end_to_end.scenario import LIGHT, VARIANT, plot, run
 from tests.end_to_end.service import Service, running_service
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_slang_is_noticed_learned_tried_and_promoted_and_can_be_taken_back(service: Service, tmp_path: Path) -> None:
-    summary, scenario = run("slang", service, days=9, posts=1500, seed=7)
+@pytest.fixture
+def light(tmp_path: Path) -> Iterator[Service]:
+    """A Seawall of the test's own, on the light topology."""
+    with running_service(tmp_path / "home", topology=LIGHT, quiet=True) as service:
+        yield service
+
+
+def test_a_slang_is_noticed_learned_tried_and_promoted_and_can_be_taken_back(light: Service, tmp_path: Path) -> None:
+    summary, scenario = run("slang", light, days=9, posts=1500, seed=7)
 
     assert summary["broken_promises"] == []
     assert [alert["version"] for alert in summary["alerts"]] == [1] * len(summary["alerts"])
@@ -29,22 +37,21 @@ def test_a_slang_is_noticed_learned_tried_and_promoted_and_can_be_taken_back(ser
     plot(scenario, tmp_path / "loop.png")
     assert (tmp_path / "loop.png").stat().st_size > 10_000
 
-    taken_back = service.ask("rollback", VARIANT, "--expect", "2")
+    taken_back = light.ask("rollback", VARIANT, "--expect", "2")
     assert taken_back == {"variant": VARIANT, "from": 2, "to": 1}
     assert scenario.probe() == summary["probe"]["before"]
 
 
-def test_labels_that_are_wrong_are_refused_by_the_gate(tmp_path: Path) -> None:
-    with running_service(tmp_path / "home", quiet=True) as service:
-        summary, _ = run("flipped", service, days=4, posts=1500, seed=7)
-        assert summary["broken_promises"] == []
-        status = service.ask("status")["variants"][VARIANT]
-        assert status["champion"] == 1
-        assert status["challenger"] is None
-        assert status["versions"] == [1, 2]  # kept with its evidence, and given no alias
-        refused = service.run("experiment", "create", "hopeless")
-        assert refused.returncode == 1
-        assert "has no challenger" in refused.stderr
-        refused = service.run("promote", VARIANT)
-        assert refused.returncode == 1
-        assert "has no challenger" in refused.stderr
+def test_labels_that_are_wrong_are_refused_by_the_gate(light: Service) -> None:
+    summary, _ = run("flipped", light, days=4, posts=1500, seed=7)
+    assert summary["broken_promises"] == []
+    status = light.ask("status")["variants"][VARIANT]
+    assert status["champion"] == 1
+    assert status["challenger"] is None
+    assert status["versions"] == [1, 2]  # kept with its evidence, and given no alias
+    refused = light.run("experiment", "create", "hopeless")
+    assert refused.returncode == 1
+    assert "has no challenger" in refused.stderr
+    refused = light.run("promote", VARIANT)
+    assert refused.returncode == 1
+    assert "has no challenger" in refused.stderr

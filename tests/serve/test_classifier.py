@@ -35,7 +35,7 @@ def soon() -> float:
 
 def test_it_scores_what_the_model_scores_and_says_which_version_did(classifier: Any) -> None:
     run(classifier.reconfigure(ClassifierConfig(variant=VARIANT, version=2, threads=1)))
-    found = run(classifier.score(TEXTS, soon()))
+    found = run(classifier.score(TEXTS, [{}] * len(TEXTS), soon()))
     expected = load_text_classifier(SHIPPED).score(TEXTS)
     assert found.version == 2
     assert [list(row) for row in found.scores] == [["abuse", "hate"]] * 3
@@ -50,7 +50,7 @@ def test_another_version_takes_over_without_a_restart(classifier: Any) -> None:
     for version in (1, 2, 1):
         run(classifier.reconfigure(ClassifierConfig(variant=VARIANT, version=version, threads=1)))
         assert run(classifier.version()) == version
-        assert run(classifier.score(["x"], soon())).version == version
+        assert run(classifier.score(["x"], [{}], soon())).version == version
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_former_one_answering(classifier: Any, tmp_path: Path) -> None:
@@ -58,17 +58,17 @@ def test_a_version_that_cannot_be_loaded_leaves_the_former_one_answering(classif
     (tmp_path / "models" / VARIANT / "2" / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(Exception, match="SHA-256"):
         run(classifier.reconfigure(ClassifierConfig(variant=VARIANT, version=2, threads=1)))
-    assert run(classifier.score(["x"], soon())).version == 1
+    assert run(classifier.score(["x"], [{}], soon())).version == 1
 
 
 def test_nothing_is_scored_after_the_deadline(classifier: Any) -> None:
     run(classifier.reconfigure(ClassifierConfig(variant=VARIANT, version=1, threads=1)))
     with pytest.raises(DeadlineError, match=r"3 texts came 2\.\d+ s after their deadline"):
-        run(classifier.score(TEXTS, time.time() - 2))
+        run(classifier.score(TEXTS, [{}] * len(TEXTS), time.time() - 2))
 
 
 def test_before_a_model_is_loaded_there_is_neither_a_score_nor_a_version(classifier: Any) -> None:
     with pytest.raises(RuntimeError, match="no model is loaded yet"):
-        run(classifier.score(TEXTS, soon()))
+        run(classifier.score(TEXTS, [{}] * len(TEXTS), soon()))
     with pytest.raises(RuntimeError, match="no model is loaded yet"):
         run(classifier.version())

@@ -21,7 +21,7 @@ from moderation.errors import ServiceError
 from moderation.running import STATE, Running, find, require
 from moderation.settings import Settings
 from serve import cluster
-from tests.serve.house import settings_in
+from tests.serve.house import TOPOLOGY, settings_in
 
 SLEEPS = "import time; time.sleep(60)"
 SLEEPS_ON = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
@@ -76,6 +76,7 @@ def write_state(settings: Settings, process: subprocess.Popen[bytes], **changes:
         port=port,
         scratch=str(scratch),
         token_file=str(token),
+        topology=str(TOPOLOGY),
     )
     running = Running(**(asdict(running) | changes))
     (settings.run / STATE).write_text(json.dumps(asdict(running)), encoding="utf-8")
@@ -98,7 +99,7 @@ def test_a_port_that_is_in_use_is_told_and_nothing_is_started(settings: Settings
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ServiceError, match=rf"port {port} is in use; choose another with --port"):
-            cluster.start(settings, port=port, progress=lambda _: None)
+            cluster.start(settings, port=port, topology=TOPOLOGY, progress=lambda _: None)
     assert not settings.run.exists()
     assert cluster._is_free(port)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ def test_the_gateway_and_each_champion_are_applications_of_their_own(house: Hous
     }
     assert (champion["name"], champion["route_prefix"]) == (VARIANT, None)
     [deployment] = champion["deployments"]
-    assert deployment["user_config"] == {"variant": VARIANT, "version": 1}
+    assert deployment["user_config"] == {"variant": VARIANT, "version": 1, "threads": 1}
     assert deployment["ray_actor_options"] == {"num_cpus": 0.1, "num_gpus": 0.0}
     assert json.loads(json.dumps(config)) == config
 
@@ -89,6 +90,23 @@ def test_a_running_experiment_brings_its_challenger_and_tells_the_gateway(house:
     stopped = rendered(house)
     assert [app["name"] for app in stopped["applications"]] == ["gateway", VARIANT]
     assert stopped["applications"][0]["deployments"][0]["user_config"] == {"splits": {}}
+
+
+@pytest.mark.parametrize("most", [None, 2, 5])
+def test_replicas_are_fixed_or_between_two_bounds(house: House, most: int | None) -> None:
+    shipped(house)
+    bounds = {"replicas": 2, "max_replicas": most, "target_ongoing_requests": 3.0}
+    variants = {VARIANT: house.topology.variant(VARIANT).model_copy(update=bounds)}
+    topology = replace(house.topology, variants=variants, gateway=house.topology.gateway.model_copy(update=bounds))
+    for app in control.render(topology, house.registry, house.ledger, port=8123)["applications"]:
+        [deployment] = app["deployments"]
+        if most == 5:
+            assert "num_replicas" not in deployment
+            scaling = {"min_replicas": 2, "max_replicas": 5, "target_ongoing_requests": 3.0}
+            assert deployment["autoscaling_config"] == scaling
+        else:
+            assert deployment["num_replicas"] == 2
+            assert "autoscaling_config" not in deployment
 
 
 def test_rendering_twice_gives_the_same(house: House) -> None:

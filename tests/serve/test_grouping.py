@@ -150,6 +150,24 @@ def test_one_call_too_many_is_told_the_bound_and_costs_the_others_nothing() -> N
     assert later == 5
 
 
+def test_what_was_taken_already_is_not_refused_and_the_next_call_is() -> None:
+    async def work() -> tuple[list[bool], list[int]]:
+        async def handle(items: Sequence[int]) -> list[int | Exception]:
+            return list(items)
+
+        grouper: Grouper[int, int] = Grouper(handle, group_size=64, max_waiting=2)
+        full = [grouper.full]
+        tasks = [asyncio.create_task(grouper.submit(item, taken=True)) for item in range(5)]
+        await asyncio.sleep(0)
+        full.append(grouper.full)
+        with pytest.raises(QueueFullError, match="2 posts are waiting already"):
+            await grouper.submit(5)
+        answers = list(await asyncio.gather(*tasks))
+        return [*full, grouper.full], answers
+
+    assert run(work()) == ([False, True, False], [0, 1, 2, 3, 4])
+
+
 def test_a_member_that_leaves_while_it_waits_is_dropped_and_its_mates_are_answered() -> None:
     groups: list[list[str]] = []
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from sqlalchemy.exc import OperationalError
 
 from moderation.errors import ConflictError, ModelError
 from moderation.models.card import Card
+from moderation.models.operating import OperatingCurve
 from moderation.policy import threshold_of
 from moderation.posts import PostIn, TextFeature
+from moderation.preprocess.features import Numbers
 from moderation.settings import DEPLOYMENTS
+from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, FeatureStore, open_features
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import decisions, posts, scorings
 from moderation.topology import Topology
@@ -38,7 +42,7 @@ def scoring(
 ) -> Score:
     """A model that gives every text the same scores and notes what it was asked."""
 
-    async def score(variant: str, arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
         if calls is not None:
             calls.append((variant, arm, list(texts)))
         await asyncio.sleep(0.001)
@@ -49,7 +53,9 @@ def scoring(
 
 
 def failing(error: BaseException) -> Score:
-    async def score(_variant: str, _arm: Arm, _texts: list[str], _deadline: float) -> GroupScores:
+    async def score(
+        _variant: str, _arm: Arm, _texts: list[str], _known: list[Numbers], _deadline: float
+    ) -> GroupScores:
         raise error
 
     return score
@@ -84,8 +90,9 @@ def moderator(
     *,
     topology: Topology | None = None,
     card: Callable[[str, int], Card] = lambda _variant, _version: CARD,
+    known: FeatureStore | None = None,
 ) -> Moderator:
-    return Moderator(topology or shipped(), ledger, score, card)
+    return Moderator(topology or shipped(), ledger, score, card, known)
 
 
 def decide(moderator: Moderator, post: PostIn, post_id: str = "p-1") -> dict[str, Any]:
@@ -138,12 +145,8 @@ def test_a_decision_says_what_made_it_and_is_recorded_with_its_features(ledger: 
     assert decision["latency_ms"] > 0
     assert datetime.fromisoformat(decision["decided_at"]) >= before
     [row] = rows(ledger)
-    assert (row.scored_variant, row.scored_model_version, row.scored_arm, json.loads(row.body)) == (
-        VARIANT,
-        1,
-        "champion",
-        decision,
-    )
+    assert (row.scored_variant, row.scored_model_version, row.scored_arm) == (VARIANT, 1, None)
+    assert json.loads(row.body) == decision
     features = row.features | row.scored_features
     assert (features["score_abuse"], features["score_hate"], features["unseen_word_share"]) == (0.03, 0.02, 0.25)
     assert (features["words"], features["characters"], features["language"]) == (5.0, 27.0, "en")
@@ -161,6 +164,14 @@ def test_a_region_has_thresholds_of_its_own(ledger: Ledger) -> None:
     elsewhere = decide(moderator(ledger, scoring()), a_post(region="FR"), "fr")["labels"]["abuse"]
     assert (germany["objective"], elsewhere["objective"]) == ("precision>=0.8", "precision>=0.9")
     assert germany["threshold"] < elsewhere["threshold"]
+
+
+def test_what_is_known_of_the_author_is_no_content_and_a_repeat_is_known_without_it(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls))
+    first = decide(asked, a_post(author={"age_days": 1}))
+    assert decide(asked, a_post(author={"age_days": 2})) == first
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("created", ["2026-11-24T00:00:00Z", "2026-12-01T00:00:00Z", "2020-01-01T00:00:00+02:00"])
@@ -308,7 +319,7 @@ def test_a_score_call_that_is_cancelled_has_failed_and_nobody_waits_for_ever(led
 
 
 def test_a_model_that_answers_for_too_few_texts_has_failed(ledger: Ledger) -> None:
-    async def score(_variant: str, _arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
         return GroupScores(1, [{"abuse": 0.1, "hate": 0.1}] * (len(texts) - 1), [0.0] * (len(texts) - 1))
 
     items = [("p-1", a_post("one")), ("p-2", a_post("two"))]
@@ -346,7 +357,7 @@ def test_a_version_whose_card_cannot_be_had_has_failed(ledger: Ledger) -> None:
 
 
 def test_a_label_that_the_model_does_not_give_has_failed_alone(ledger: Ledger) -> None:
-    async def score(_variant: str, _arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
         return GroupScores(1, [{"abuse": 0.1} for _ in texts], [0.0] * len(texts))
 
     decision = decide(moderator(ledger, score), a_post())
@@ -358,7 +369,7 @@ def test_a_label_that_the_model_does_not_give_has_failed_alone(ledger: Ledger) -
 
 @pytest.mark.parametrize("broken", [1.5, -0.1, float("nan")])
 def test_one_broken_post_is_answered_alone_and_its_group_goes_on(ledger: Ledger, broken: float) -> None:
-    async def score(_variant: str, _arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
         values = [broken if text == "breaks" else 0.1 for text in texts]
         return GroupScores(1, [{"abuse": value, "hate": 0.1} for value in values], [0.0] * len(texts))
 
@@ -388,6 +399,28 @@ def test_too_many_waiting_posts_are_told_and_cost_the_others_nothing(ledger: Led
     assert len(rows(ledger)) == 4
 
 
+def test_posts_of_a_batch_that_was_taken_are_not_refused(ledger: Ledger, tmp_path: Path) -> None:
+    asked = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway={"max_waiting_posts": 2}))
+
+    async def work() -> tuple[list[bool], list[Answer]]:
+        full = [asked.full]
+        batch = [
+            asyncio.create_task(asked.moderate(f"b-{number}", a_post(f"text {number}"), taken=True))
+            for number in range(5)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        full.append(asked.full)
+        with pytest.raises(QueueFullError, match="2 posts are waiting already"):
+            await asked.moderate("p-1", a_post())
+        answers = await asyncio.gather(*batch)
+        return [*full, asked.full], answers
+
+    full, answers = run(work())
+    assert full == [False, True, False]
+    assert [body["post_id"] for body in bodies(answers)] == [f"b-{number}" for number in range(5)]
+
+
 def test_a_ledger_that_fails_is_told_to_every_caller_and_nothing_half_is_recorded(ledger: Ledger) -> None:
     with ledger.write() as connection:
         connection.execute(text("ALTER TABLE decisions RENAME TO away"))
@@ -399,6 +432,97 @@ def test_a_ledger_that_fails_is_told_to_every_caller_and_nothing_half_is_recorde
     with ledger.read() as connection:
         assert connection.execute(select(posts)).all() == []
     assert run(asked.moderate("p-1", a_post("one"))).replayed is False
+
+
+def two_services(folder: Path) -> Topology:
+    """The shipped variant for all texts, and one that knows rumours for those in English."""
+    raw = yaml.safe_load(TOPOLOGY.read_text(encoding="utf-8"))
+    rumours = {"service": "misinformation", "labels": ["misinformation"], "shipped": "none"}
+    route = {"service": "misinformation", "regions": ["*"], "languages": ["en"], "variant": "rumours"}
+    policy = yaml.safe_load((DEPLOYMENTS / raw["policy"]).read_text(encoding="utf-8"))
+    policy["labels"]["misinformation"] = {
+        "objective": "recall>=0.5",
+        "prevalence": 0.02,
+        "action": "review",
+        "on_failure": "allow",
+    }
+    (folder / "two.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
+    return topology_in(
+        folder,
+        variants=raw["variants"] | {"rumours": rumours},
+        routes=[*raw["routes"], route],
+        policy=str(folder / "two.yaml"),
+    )
+
+
+RUMOURS = OperatingCurve((0.5, 0.7), (0.9, 0.6), (0.2, 0.1), 100, 100)
+
+
+def rumours_card(variant: str, _version: int) -> Card:
+    return replace(CARD, operating_curves={"misinformation": RUMOURS}) if variant == "rumours" else CARD
+
+
+def knowing_rumours(calls: list[Call], *, broken: bool = False) -> Score:
+    toxicity = scoring(calls)
+
+    async def score(variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
+        if variant != "rumours":
+            return await toxicity(variant, arm, texts, known, deadline)
+        calls.append((variant, arm, list(texts)))
+        if broken:
+            raise TimeoutError
+        scores = [{"misinformation": 0.8 if "cure" in text else 0.1} for text in texts]
+        return GroupScores(5, scores, [0.5] * len(texts))
+
+    return score
+
+
+def test_every_service_that_a_route_names_is_asked_once_and_its_labels_brought_together(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, knowing_rumours(calls), topology=two_services(tmp_path), card=rumours_card)
+    items = [
+        ("p-1", a_post("a cure for all", language="en")),
+        ("p-2", a_post("ein Mittel, a cure", language="de")),
+        ("p-3", a_post("a lovely day", language="en")),
+    ]
+    found = bodies(run(all_of(asked, items)))
+    assert sorted(calls) == [
+        ("rumours", "champion", ["a cure for all", "a lovely day"]),
+        (VARIANT, "champion", ["a cure for all", "ein Mittel, a cure", "a lovely day"]),
+    ]
+    assert [body["models"] for body in found] == [
+        {"text": f"{VARIANT}@1", "misinformation": "rumours@5"},
+        {"text": f"{VARIANT}@1"},
+        {"text": f"{VARIANT}@1", "misinformation": "rumours@5"},
+    ]
+    labels = [body["labels"]["misinformation"] for body in found]
+    assert [(label["status"], label["score"], label["flagged"]) for label in labels] == [
+        ("scored", 0.8, True),
+        ("not_scored", None, False),
+        ("scored", 0.1, False),
+    ]
+    assert [body["decision"] for body in found] == ["review", "allow", "allow"]
+    assert found[0]["labels"]["abuse"]["status"] == "scored"
+    said = sorted((row.post_id, row.scored_service, row.scored_model_version) for row in rows(ledger))
+    assert said == [
+        ("p-1", "misinformation", 5),
+        ("p-1", "text", 1),
+        ("p-2", "text", 1),
+        ("p-3", "misinformation", 5),
+        ("p-3", "text", 1),
+    ]
+
+
+def test_a_service_that_fails_costs_its_own_labels_alone(ledger: Ledger, tmp_path: Path) -> None:
+    asked = moderator(ledger, knowing_rumours([], broken=True), topology=two_services(tmp_path), card=rumours_card)
+    decision = decide(asked, a_post("a cure for all", language="en"))
+    assert (decision["degraded"], decision["decision"]) == (True, "allow")
+    assert decision["labels"]["misinformation"]["status"] == "failed"
+    assert decision["labels"]["misinformation"]["reason"] == "rumours: TimeoutError"
+    assert (decision["labels"]["abuse"]["status"], decision["labels"]["abuse"]["score"]) == ("scored", 0.01)
+    assert decision["models"] == {"text": f"{VARIANT}@1"}
 
 
 def with_split(asked: Moderator, buckets: int, salt: str = "salt") -> Split:
@@ -441,10 +565,10 @@ def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledg
 def test_a_challenger_that_fails_costs_its_own_arm_alone(ledger: Ledger) -> None:
     good = scoring()
 
-    async def score(variant: str, arm: Arm, texts: list[str], deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
         if arm == "challenger":
             raise RuntimeError("the challenger crashed")
-        return await good(variant, arm, texts, deadline)
+        return await good(variant, arm, texts, known, deadline)
 
     asked = moderator(ledger, score)
     split = with_split(asked, 5000)
@@ -531,7 +655,7 @@ def test_a_link_that_only_resembles_a_blocked_one_is_let_through(ledger: Ledger,
 def test_a_model_is_told_the_deadline_of_the_topology(ledger: Ledger, tmp_path: Path) -> None:
     told: list[float] = []
 
-    async def score(_variant: str, _arm: Arm, texts: list[str], deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], deadline: float) -> GroupScores:
         told.append(deadline - time.time())
         return GroupScores(1, [{"abuse": 0.1, "hate": 0.1}] * len(texts), [0.0] * len(texts))
 
@@ -540,11 +664,75 @@ def test_a_model_is_told_the_deadline_of_the_topology(ledger: Ledger, tmp_path: 
     assert 1.4 < told[0] <= 1.5
 
 
+@pytest.fixture
+def features(tmp_path: Path) -> Iterator[FeatureStore]:
+    """What is known of authors and communities: nothing yet."""
+    store = open_features(f"sqlite:///{tmp_path / 'features.db'}")
+    yield store
+    store.close()
+
+
+async def settled(asked: Moderator, post_id: str, post: PostIn) -> dict[str, Any]:
+    """Decide, and wait until the post is counted too."""
+    decision: dict[str, Any] = json.loads((await asked.moderate(post_id, post)).body)
+    await asyncio.gather(*asked._counting)
+    return decision
+
+
+def noting(told: list[Numbers]) -> Score:
+    good = scoring()
+
+    async def score(variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
+        told.extend(known)
+        return await good(variant, arm, texts, known, deadline)
+
+    return score
+
+
+def test_a_model_is_told_what_is_known_of_the_author_and_that_is_logged(ledger: Ledger, features: FeatureStore) -> None:
+    told: list[Numbers] = []
+    asked = moderator(ledger, noting(told), known=features)
+    at = datetime.now(UTC)
+    for number in range(3):
+        run(settled(asked, f"p-{number}", a_post(f"text {number}", created_at=at)))
+    run(settled(asked, "p-other", a_post("another", author_id="u-2", community="elsewhere", created_at=at)))
+    names = set(AUTHOR_FEATURES) | set(COMMUNITY_FEATURES)
+    assert [set(known) >= names for known in told] == [True] * 4
+    counts = [name for name in AUTHOR_FEATURES if told[0][name] == 0 and told[1][name] == 1 and told[2][name] == 2]
+    assert counts, told
+    assert {told[3][name] for name in counts} == {0}
+    for row, known in zip(rows(ledger), told, strict=True):
+        assert {name: row.features[name] for name in known} == known
+
+
+def test_a_repeated_post_is_counted_once(ledger: Ledger, features: FeatureStore) -> None:
+    told: list[Numbers] = []
+    asked = moderator(ledger, noting(told), known=features)
+    at = datetime.now(UTC)
+    for _ in range(3):
+        run(settled(asked, "p-1", a_post(created_at=at)))
+    run(settled(asked, "p-2", a_post("another", created_at=at)))
+    assert max(told[1][name] for name in AUTHOR_FEATURES) == 1
+
+
+def test_where_nothing_can_be_known_nothing_is_logged_and_the_post_is_judged(
+    ledger: Ledger, features: FeatureStore, tmp_path: Path
+) -> None:
+    told: list[Numbers] = []
+    asked = moderator(ledger, noting(told), known=features)
+    features.close()
+    (tmp_path / "features.db").write_bytes(b"no database " * 100)
+    decision = run(settled(asked, "p-1", a_post()))
+    assert (decision["degraded"], decision["labels"]["abuse"]["status"]) == (False, "scored")
+    assert not set(told[0]) & (set(AUTHOR_FEATURES) | set(COMMUNITY_FEATURES))  # not known is not zero
+    assert not set(rows(ledger)[0].features) & set(AUTHOR_FEATURES)
+
+
 def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: Ledger, tmp_path: Path) -> None:
     routes = [{"service": "text", "regions": ["*"], "languages": ["en", "de"], "variant": VARIANT}]
     calls: list[Call] = []
 
-    async def score(variant: str, arm: Arm, texts: list[str], _deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
         calls.append((variant, arm, list(texts)))
         return GroupScores(7, [{"abuse": len(words) / 100, "hate": 0.5} for words in texts], [0.0] * len(texts))
 

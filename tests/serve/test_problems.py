@@ -15,6 +15,7 @@ from tests.serve.house import a_post
 
 def body_of(problem: Problem) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(bytes(problem.response().body))
+    assert problem.body() == body
     return body
 
 

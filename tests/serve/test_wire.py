@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -10,7 +11,7 @@ from starlette.types import Message
 
 from moderation.posts import LabelIn, ModerateIn, PostIn
 from serve.problems import Problem
-from serve.wire import body_schema, check_media_type, json_reply, read_bounded
+from serve.wire import batch_line, body_schema, check_media_type, json_reply, parsed, read_bounded, read_lines
 from tests.serve.house import run
 
 
@@ -88,3 +89,59 @@ def test_a_body_is_documented_without_definitions_of_its_own(
     schema = body["content"][media_type]["schema"]
     assert "$defs" not in schema
     assert set(schema["properties"]) == set(model.model_fields)
+
+
+@pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/jsonl", "application/json"])
+def test_lines_keep_their_numbers_and_blank_ones_are_left_out(media_type: str) -> None:
+    request, _ = a_request([b"one\n\n  \nfo", b"ur\r\nfive"], {"content-type": media_type})
+    assert run(read_lines(request, 100, 3)) == [(1, b"one"), (4, b"four\r"), (5, b"five")]
+
+
+@pytest.mark.parametrize(
+    ("bytes_bound", "lines_bound", "told", "bound"),
+    [(8, 3, "the body has 9 bytes or more, the bound is 8", 8), (9, 2, "3 lines, the bound is 2", 2)],
+)
+def test_lines_are_bounded_twice(bytes_bound: int, lines_bound: int, told: str, bound: int) -> None:
+    request, _ = a_request([b"a\nb\n\n  \nc"], {"content-type": "application/x-ndjson"})
+    with pytest.raises(Problem, match=told) as refused:
+        run(read_lines(request, bytes_bound, lines_bound))
+    assert (refused.value.status, refused.value.members) == (413, {"bound": bound})
+
+
+def test_lines_of_another_media_type_are_refused_unread() -> None:
+    request, left = a_request([b"a"], {"content-type": "text/csv"})
+    with pytest.raises(Problem, match="Content-Type is 'text/csv'"):
+        run(read_lines(request, 100, 100))
+    assert left == [b"a"]
+
+
+def test_a_line_becomes_a_model_or_a_problem() -> None:
+    line = b'{"features": [{"id": "1", "text": "a"}]}'
+    assert parsed(ModerateIn, line).features[0].text == "a"
+    for raw, status in ((b"{", 400), (b"{}", 422), (b"\xff", 400)):
+        with pytest.raises(Problem) as refused:
+            parsed(ModerateIn, raw)
+        assert refused.value.status == status
+
+
+def test_a_line_of_a_batch_s_answer_holds_the_decision_as_it_is_recorded() -> None:
+    line = batch_line(3, "p-1", (True, '{"decision":"allow","text":"\u4f60\\n"}'))
+    assert line.endswith("}\n")
+    assert line.count("\n") == 1
+    assert json.loads(line) == {
+        "line": 3,
+        "post_id": "p-1",
+        "status": 200,
+        "replayed": True,
+        "decision": {"decision": "allow", "text": "\u4f60\n"},
+    }
+
+
+def test_a_line_of_a_batch_s_answer_says_what_was_wrong() -> None:
+    problem = Problem(422, "/text: no", errors=[{"pointer": "/text", "detail": "no"}])
+    assert json.loads(batch_line(1, None, problem)) == {
+        "line": 1,
+        "post_id": None,
+        "status": 422,
+        "problem": problem.body(),
+    }

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from moderation.errors import NotEnoughDataError
-from moderation.models.base import TextClassifier, confidence
+from moderation.models.base import Prepared, TextClassifier, confidence
 from moderation.models.load import load_text_classifier
 from moderation.models.ngram import NgramClassifier, NgramModule
 from moderation.models.operating import OperatingCurve
@@ -51,6 +51,7 @@ def a_parent(seed: int, weight: float | None = None, word: str = "") -> NgramCla
 def rows(hate: Sequence[float], *, weights: Sequence[float] = (1.0,) * 8) -> ValidationRows:
     return ValidationRows(
         texts=TEXTS,
+        known=[{}] * 8,
         languages=["en"] * 4 + ["de"] * 4,
         truth=np.array([ABUSE, hate], dtype=np.float64).T,
         weights=np.array([weights, weights], dtype=np.float64).T,
@@ -72,7 +73,7 @@ def test_the_card_says_what_was_trained_and_how() -> None:
         ("en",),
         TEXT_VERSION,
     )
-    assert card.config == {"buckets": 64, "char_lengths": (1, 2), "word_lengths": (1,)}
+    assert card.config == {"buckets": 64, "char_lengths": (1, 2), "word_lengths": (1,), "inputs": ()}
     assert card.about["data"] == "tiny"
     assert card.about["fit"]["epochs"] == 3
     assert set(card.calibration) == set(card.operating_curves) == {"abuse", "hate"}
@@ -234,7 +235,7 @@ def test_the_pull_towards_the_parent_is_the_squared_distance() -> None:
 
 def test_the_columns_that_learning_reads_are_those_that_serving_scores() -> None:
     texts = ["You IDIOT", "", "my garden is ripe"]
-    columns = NgramLearner.encode(texts, NGRAMS)
+    columns = NgramLearner.encode(Prepared.of(texts), NGRAMS)
     assert [len(row) for row in columns["words"].to_pylist()] == [2, 0, 4]
     for text, row in zip(texts, columns["ids"].to_pylist(), strict=True):
         assert row == hash_ngrams([normalise(text)], NGRAMS).ids.tolist()

@@ -39,7 +39,7 @@ def said(labels: dict[str, bool], *, hour: int = 1, seq: int = 1, **changes: Any
 
 def merged(*rows: dict[str, Any]) -> list[dict[str, Any]]:
     frame = merge_labels(pd.DataFrame(list(rows)), LABELS, "text-multi")
-    assert list(frame.columns) == ["text", "unit", "created", "language", "truth"]
+    assert list(frame.columns) == ["text", "unit", "created", "language", "truth", "known"]
     assert frame["created"].dtype == "int64"
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
@@ -57,6 +57,7 @@ def test_a_label_becomes_a_row_with_the_raw_text_its_author_and_its_time() -> No
         "created": 1_795_512_600_123_456,
         "language": "en",
         "truth": [1.0, 0.0],
+        "known": '{"words": 3.0}',
     }
     assert pd.Timestamp(row["created"], unit="us", tz="UTC") == CREATED
 

@@ -32,6 +32,7 @@ INVISIBLE = (
 _UNSEEN = re.compile(f"[{INVISIBLE}]")
 _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
 _PLAIN = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z0-9_-]{1,63}")
+_TOP_LABEL = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
 
@@ -99,7 +100,7 @@ def _read_host(written: str) -> Host | None:
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1]):
         return _address4(labels)
-    if len(labels) < 2 or len(name) > _LONGEST_NAME or not _PLAIN.fullmatch(name):
+    if len(name) > _LONGEST_NAME or not _PLAIN.fullmatch(name) or not _TOP_LABEL.fullmatch(labels[-1]):
         return None
     split = _SUFFIXES.extract_str(name)
     if not split.suffix:

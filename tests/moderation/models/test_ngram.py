@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderation.models import ngram
-from moderation.models.base import TextClassifier, TextScores
+from moderation.models.base import Prepared, TextClassifier, TextScores
 from moderation.models.load import load_text_classifier
-from moderation.models.ngram import NgramModule
+from moderation.models.ngram import NgramClassifier, NgramModule, numbers_for
+from moderation.models.seen import no_words
 from moderation.preprocess.ngrams import hash_ngrams
 from moderation.settings import DEPLOYMENTS
-from tests.moderation.models.making import CONFIG, a_model
+from tests.moderation.models.making import CONFIG, a_card, a_model
 from tests.moderation.properties import any_text, few, tricky_text
 
 INSULT = "you are such a stupid bitch, shut the fuck up you worthless piece of trash"
@@ -24,7 +27,7 @@ MIXED = [KIND, INSULT, "", "你好吗 🍅", "x" * 3000, " \n", INSULT.upper(), 
 
 @pytest.fixture(scope="module")
 def shipped() -> TextClassifier:
-    return load_text_classifier(DEPLOYMENTS / "models" / "text-multi")
+    return load_text_classifier(DEPLOYMENTS / "models" / "text-ngram")
 
 
 def same(first: TextScores, second: TextScores) -> bool:
@@ -36,7 +39,7 @@ def same(first: TextScores, second: TextScores) -> bool:
 def test_a_logit_is_the_sum_of_a_bag_s_weights_over_the_root_of_its_size() -> None:
     model = a_model()
     texts = ["ab", "hello world", "你好"]
-    logits, _ = model.logits(texts, texts)
+    logits, _ = model.logits(Prepared.of(texts))
     table, bias = model.module.table.weight.detach().numpy(), model.module.bias.detach().numpy()
     for text, logit in zip(texts, logits, strict=True):
         ids = hash_ngrams([text], CONFIG).ids
@@ -45,7 +48,7 @@ def test_a_logit_is_the_sum_of_a_bag_s_weights_over_the_root_of_its_size() -> No
 
 def test_a_new_module_knows_nothing_yet() -> None:
     module = NgramModule(16, 3)
-    logits = module(torch.tensor([1, 2, 3]), torch.tensor([0, 2, 2]))
+    logits = module(torch.tensor([1, 2, 3]), torch.tensor([0, 2, 2]), torch.zeros(3, 0))
     assert logits.tolist() == [[0.0] * 3] * 3
 
 
@@ -54,8 +57,28 @@ def test_an_empty_bag_has_the_bias_alone() -> None:
     with torch.no_grad():
         module.table.weight.fill_(3.0)
         module.bias.copy_(torch.tensor([0.5, -0.5]))
-    logits = module(torch.tensor([1, 2, 3, 4]), torch.tensor([0, 0, 4]))
+    logits = module(torch.tensor([1, 2, 3, 4]), torch.tensor([0, 0, 4]), torch.zeros(3, 0))
     assert logits.tolist() == [[0.5, -0.5], [6.5, 5.5], [0.5, -0.5]]
+
+
+def test_a_number_that_is_known_adds_its_term_and_one_that_is_not_adds_nothing() -> None:
+    config = replace(CONFIG, inputs=("author_removed_month", "author_age_days"))
+    module = NgramModule(config.buckets, 2, 2)
+    with torch.no_grad():
+        module.inputs.copy_(torch.tensor([[2.0, 0.0], [-1.0, 0.5]]))
+    model = NgramClassifier(a_card(config=asdict(config)), module, no_words())
+    known: list[dict[str, float]] = [{}, {"author_removed_month": 3.0}, {"author_age_days": 1.0, "other": 9.0}]
+    logits, _ = model.logits(Prepared.of(["a"] * 3, known))
+    assert logits[0].tolist() == [0.0, 0.0]
+    assert logits[1] == pytest.approx([2 * np.log(4), 0.0])
+    assert logits[2] == pytest.approx([-np.log(2), 0.5 * np.log(2)])
+    again = NgramClassifier.from_tensors(model.card, model.tensors())
+    assert np.array_equal(again.logits(Prepared.of(["a"] * 3, known))[0], logits)
+
+
+def test_numbers_are_log_scaled_and_never_negative() -> None:
+    assert numbers_for(("a", "b"), [{"a": np.e - 1}, {"b": -5.0}]).tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    assert numbers_for((), [{"a": 1.0}]).shape == (1, 0)
 
 
 @few
@@ -137,7 +160,8 @@ def test_the_model_that_ships_hides_nothing_behind_invisible_characters(shipped:
 def test_the_card_that_ships_is_calibrated_and_measured_for_each_label(shipped: TextClassifier) -> None:
     card = shipped.card
     assert set(card.labels) >= {"abuse", "hate"}
-    assert set(card.calibration) == set(card.operating_curves) == set(card.labels)
+    assert set(card.calibration) == set(card.labels) == {key for key in card.operating_curves if "/" not in key}
+    assert {"abuse/de", "abuse/en", "abuse/pt", "abuse/zh"} <= set(card.operating_curves)
     for slope, _ in card.calibration.values():
         assert slope > 0
     for curve in card.operating_curves.values():

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from moderation.errors import ConfigError
 from moderation.storage import schema
-from moderation.storage.dialect import open_engine, parse
+from moderation.storage.dialect import claim, open_engine, parse
 from moderation.storage.ledger import SETTING, Ledger
 from moderation.storage.tables import metadata
 from tests.moderation.storage.rows import a_label, an_entry, record, say
@@ -202,6 +202,38 @@ def test_many_threads_that_open_the_same_new_ledger_all_can(empty: str) -> None:
     with ThreadPoolExecutor(6) as pool:
         for ledger in pool.map(lambda _: Ledger(empty), range(6)):
             ledger.close()
+
+
+def test_threads_that_open_different_new_ledgers_all_can(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        for ledger in pool.map(lambda number: Ledger(f"sqlite:///{tmp_path / str(number)}.db"), range(12)):
+            assert ledger.newest(["p-1"]) == {}
+            ledger.close()
+
+
+def test_who_opens_a_ledger_while_another_migrates_it_waits_and_finds_it_done(empty: str, engine: Engine) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as connection:
+            claim(connection, "schema")
+            command.upgrade(config(connection), schema.HEAD)
+            waiting = pool.submit(Ledger, empty)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        waiting.result(30).close()
+    assert revision_of(engine) == schema.HEAD
+
+
+def test_a_new_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE other (name)")
+    other.execute("BEGIN IMMEDIATE")  # not in WAL mode yet, so that none can change the mode
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Ledger, f"sqlite:///{tmp_path / 'ledger.db'}")
+        with pytest.raises(TimeoutError):
+            waiting.result(0.5)
+        other.execute("COMMIT")
+        waiting.result(30).close()
+    other.close()
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from moderation.storage import dialect, experiments, retraining
 from moderation.storage.dialect import announce, claim, settled
 from moderation.storage.lake import Dataset, Exported, Lake
 from moderation.storage.ledger import Ledger, Recorded
-from moderation.storage.retraining import Reference
+from moderation.storage.retraining import Reference, Window
 from moderation.storage.tables import decisions, labels, posts
 from tests.moderation.storage import test_experiments, test_lake, test_ledger, test_promotions, test_retraining
 from tests.moderation.storage.rows import a_label, an_entry, at, record, say, versions_of
@@ -301,6 +301,14 @@ def test_a_reference_that_two_set_at_once_is_set(ledger: Ledger, neighbour: Ledg
         waiting = meanwhile(lambda: retraining.put_reference(neighbour, VARIANT, 1, second))
     waiting.result(10)
     assert retraining.get_reference(ledger, VARIANT, 1) == second
+
+
+def test_a_window_that_two_checks_put_at_once_is_one(ledger: Ledger, neighbour: Ledger) -> None:
+    first, second = (Window(at(0), at(60), rows, False, {}) for rows in (300, 400))
+    with held_open(ledger, lambda: retraining.put_window(ledger, VARIANT, 1, first)):
+        waiting = meanwhile(lambda: retraining.put_window(neighbour, VARIANT, 1, second))
+    waiting.result(10)
+    assert retraining.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [second]
 
 
 # The lake.
