@@ -16,7 +16,7 @@ import pyarrow as pa
 from drift.window import logged_posts
 from moderation.errors import NotEnoughDataError
 from moderation.models.load import load_text_classifier
-from moderation.preprocess.features import numbers_of, observe, scored_features
+from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language
 from moderation.registry import Registry
 from moderation.settings import Settings
@@ -74,7 +74,7 @@ def recompute(folder: Path, table: pa.Table) -> pd.DataFrame:
     model = load_text_classifier(folder)
     texts = table["text"].to_pylist()
     logged = [json.loads(line) for line in table["features"].to_pylist()]
-    scored = model.score(texts, [numbers_of(features) for features in logged])
+    scored = model.score(texts, logged)
     return pd.DataFrame(
         [
             observe(text, Language(str(features["language"]), float(features["language_confidence"])))

@@ -12,7 +12,7 @@ from ray import serve as ray_serve
 
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.preprocess.features import Numbers
+from moderation.preprocess.features import Features
 from moderation.registry import Registry
 from moderation.settings import Settings
 from serve.names import ClassifierConfig
@@ -54,12 +54,12 @@ class Classifier:
     def _load(self, variant: str, version: int) -> TextClassifier:
         return load_text_classifier(self._registry.fetch(variant, version))
 
-    async def score(self, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
+    async def score(self, texts: list[str], known: list[Features], deadline: float) -> GroupScores:
         """Score a group.
 
         Args:
             texts: raw, as posted.
-            known: what else is known of each post, by the name of the feature.
+            known: features of each post, by name; whatever is absent is not known.
             deadline: seconds since 1970, after which nobody waits for the answer.
 
         Raises:

@@ -33,7 +33,7 @@ from moderation.posts import (
     ModerateOut,
     PostIn,
 )
-from moderation.preprocess.features import Numbers
+from moderation.preprocess.features import Features
 from moderation.registry import Registry
 from moderation.settings import Settings
 from moderation.storage.features import labels_observed, open_features
@@ -145,7 +145,7 @@ class Gateway:
         return self._handles[key]
 
     async def _score(
-        self, variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float
+        self, variant: str, arm: Arm, texts: list[str], known: list[Features], deadline: float
     ) -> GroupScores:
         handle = self._handle(variant, arm)
         scored: GroupScores = await asyncio.wait_for(

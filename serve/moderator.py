@@ -23,7 +23,7 @@ from moderation.posts import (
     PostIn,
     TextFeature,
 )
-from moderation.preprocess.features import Features, Numbers, numbers_of, observe, scored_features
+from moderation.preprocess.features import Features, observe, scored_features
 from moderation.preprocess.language import Language, detect_language
 from moderation.preprocess.links import check_links, find_links
 from moderation.storage.features import FeatureStore, PostObserved, posts_observed
@@ -38,7 +38,7 @@ logger = logging.getLogger("ray.serve")
 TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
 """What the text of a post is put to."""
 
-Score = Callable[[str, Arm, list[str], list[Numbers], float], Awaitable[GroupScores]]
+Score = Callable[[str, Arm, list[str], list[Features], float], Awaitable[GroupScores]]
 """Variant, arm, texts, what else is known of each post, deadline -> scores."""
 
 
@@ -160,7 +160,7 @@ class Moderator:
 
     async def score_texts(self, service: Service, features: Sequence[TextFeature]) -> list[ModerateResult]:
         """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels."""
-        tasks: dict[str, list[tuple[int, str]]] = {}
+        tasks: dict[str, list[int]] = {}
         languages = [Language(item.language, 1.0) if item.language else detect_language(item.text) for item in features]
         results: dict[int, ModerateResult] = {}
         for index, (item, language) in enumerate(zip(features, languages, strict=True)):
@@ -168,11 +168,12 @@ class Moderator:
             if variant is None:
                 results[index] = ModerateResult(id=item.id, labels=[], language=language.code, model="none")
             else:
-                tasks.setdefault(variant, []).append((index, item.text))
+                tasks.setdefault(variant, []).append(index)
         for variant, members in tasks.items():
-            texts = [text for _, text in members]
-            scored = await self._score(variant, "champion", texts, [{}] * len(texts), self._deadline())
-            for (index, _), scores in zip(members, scored.scores, strict=True):
+            texts = [features[index].text for index in members]
+            known: list[Features] = [{"language": languages[index].code} for index in members]
+            scored = await self._score(variant, "champion", texts, known, self._deadline())
+            for index, scores in zip(members, scored.scores, strict=True):
                 results[index] = ModerateResult(
                     id=features[index].id,
                     labels=[LabelConfidence(label=name, confidence=value) for name, value in scores.items()],
@@ -272,7 +273,7 @@ class Moderator:
         """One handle call. A model that fails costs scores, not posts: the policy says what a failure means."""
         texts = [task.post.text for task in tasks]
         try:
-            known = [numbers_of(task.features) for task in tasks]
+            known = [task.features for task in tasks]
             scored = await self._score(ask.variant, ask.arm, texts, known, self._deadline())
             # Also fails here, not later, where the version's card cannot be had, or the answer is of another length.
             card = await asyncio.to_thread(self._card, ask.variant, scored.version)

@@ -26,7 +26,7 @@ from moderation.metrics import Interval
 from moderation.models.card import Card
 from moderation.policy import threshold_of
 from moderation.posts import PostIn
-from moderation.preprocess.features import Numbers
+from moderation.preprocess.features import Features
 from moderation.running import STATE, Running
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
@@ -459,8 +459,11 @@ def test_a_variant_that_is_not_there_has_no_champion(
     refused(command(*arguments), RegistryError, "variant 'text-none' has no champion")
 
 
+Known = list[Features]
+
+
 def a_decision(folder: Path, text: str, *, abuse: float = 0.01) -> dict[str, Any]:
-    async def score(_variant: str, _arm: str, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: str, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
         return GroupScores(1, [{"abuse": abuse, "hate": 0.02} for _ in texts], [0.0] * len(texts))
 
     def card(_variant: str, _version: int) -> Card:

@@ -70,7 +70,7 @@ RECIPES = {
         languages=_FIVE,
         corpora=_ABUSE,
         model=EncoderConfig(),
-        fit=FitConfig(epochs=2, batch_size=32, learning_rate=4e-4, balance=True),
+        fit=FitConfig(epochs=2, batch_size=32, learning_rate=4e-4, balance=True, interpolation=0.75),
         own=True,
         most=16_000,
         obfuscated=0.15,
@@ -100,6 +100,9 @@ def main(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
     data: Annotated[Path, typer.Option(help="Folder with the corpora as NAME.jsonl.gz.")],
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one by default.")] = None,
+    trained: Annotated[
+        Path | None, typer.Option(help="Folder of trained weights: do only what follows training (calibrate, test).")
+    ] = None,
     without: Annotated[str, typer.Option(help="Leave a corpus out, to measure what is left of its language.")] = "",
 ) -> None:
     """Train, test and store a model that ships."""
@@ -115,21 +118,22 @@ def main(
 
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
-        model, test = _train(name, recipe, data)
+        model, test = _train(name, recipe, data, trained)
     finally:
         ray.shutdown()
-    model.card.about["test"] = figures_of(model.score(list(test["text"])).confidence, test, recipe.labels)
+    known = [{"language": code} for code in test["language"]]
+    model.card.about["test"] = figures_of(model.score(list(test["text"]), known).confidence, test, recipe.labels)
     saved = model.save(out or DEPLOYMENTS / "models" / name)
     for cell, found in saved.about["test"].items():
         print(f"{cell}: {found}")
 
 
-def _train(name: str, recipe: Recipe, data: Path) -> tuple[TextClassifier, pd.DataFrame]:
+def _train(name: str, recipe: Recipe, data: Path, trained: Path | None) -> tuple[TextClassifier, pd.DataFrame]:
     """The model, and the test rows."""
     from ray.data.expressions import col
 
     from train.augment import obfuscated
-    from train.fit import encode, fit
+    from train.fit import encode, finish, fit, learner_of, validation_rows
     from train.rows import from_corpora, weighted
 
     salt = f"{name}/1"
@@ -148,6 +152,7 @@ def _train(name: str, recipe: Recipe, data: Path) -> tuple[TextClassifier, pd.Da
         test = test.union(from_corpora([data / f"{corpus}.jsonl.gz" for corpus in recipe.test], recipe.labels, seed=0))
     if recipe.obfuscated:
         training = obfuscated(training, share=recipe.obfuscated, salt=salt)
+    test_rows = test.to_pandas()
     training = encode(weighted(training.materialize(), balance=recipe.fit.balance), recipe.model).materialize()
     validation = weighted(validation.materialize(), balance=recipe.fit.balance).materialize()
     plan = Plan(
@@ -164,11 +169,14 @@ def _train(name: str, recipe: Recipe, data: Path) -> tuple[TextClassifier, pd.Da
             "command": f"python -m train.champion {name}",
         },
     )
+    if trained is not None:
+        learner = learner_of(recipe.model)(plan, load_text_classifier(trained))
+        return finish(learner, plan, validation_rows(validation, len(recipe.labels)), None), test_rows
     folder, metrics = fit(
         training, validation, plan, storage=REPOSITORY / ".seawall" / "runs", name=f"{name}-{os.getpid()}"
     )
     print(metrics)
-    return load_text_classifier(folder), test.to_pandas()
+    return load_text_classifier(folder), test_rows
 
 
 def _assign(batch: pd.DataFrame, shares: dict[str, float], salt: str) -> pd.DataFrame:

@@ -120,8 +120,11 @@ class EncoderLearner(Learner):
 
     def model(self, card: Card) -> EncoderClassifier:
         """See `Learner.model`."""
-        learned = EncoderClassifier(card, self._module, self._tokenizer, self._seen)
-        return EncoderClassifier.from_tensors(card, learned.tensors())
+        tensors = EncoderClassifier(card, self._module, self._tokenizer, self._seen).tensors()
+        kept = self._plan.fit.interpolation
+        # An adapter adds B A to a weight: scaling B moves the weight along the line from the base to what was trained.
+        tensors |= {name: value * kept for name, value in tensors.items() if ".lora_B." in name}
+        return EncoderClassifier.from_tensors(card, tensors)
 
     def _read(self, shard: Any, device: torch.device) -> _Rows:
         tokens: list[list[int]] = []

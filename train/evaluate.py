@@ -119,7 +119,11 @@ def anchors(path: Path, label: str, rule: Rule, folders: tuple[Path, Path]) -> P
     flags = []
     for folder in folders:
         model = _model(folder)
-        confidence = model.score(texts).confidence[:, model.card.labels.index(label)].astype(np.float64)
+        confidence = (
+            model.score(texts, [{"language": code} for code in languages])
+            .confidence[:, model.card.labels.index(label)]
+            .astype(np.float64)
+        )
         flags.append(flagged(folder, label, rule, confidence, languages))
     truth = np.array([line["labels"][label] for line in lines], dtype=bool)
     return Paired(truth, flags[0], flags[1], [line["id"] for line in lines], np.zeros(len(texts), dtype=bool))

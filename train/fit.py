@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from moderation.models.base import Prepared, TextClassifier, confidence
 from moderation.models.card import Card
 from moderation.models.load import load_text_classifier
 from moderation.models.operating import OperatingCurve
-from moderation.preprocess.features import Numbers
+from moderation.preprocess.features import Features
 from moderation.preprocess.ngrams import NgramConfig
 from moderation.preprocess.text import TEXT_VERSION
 from moderation.registry import Registry
@@ -124,14 +124,14 @@ class ValidationRows:
 
     Attributes:
         texts: raw.
-        known: numeric features of each.
+        known: features of each.
         languages: of each.
         truth: 1, 0 or NaN; (rows, labels).
         weights: (rows, labels).
     """
 
     texts: list[str]
-    known: list[Numbers]
+    known: list[Features]
     languages: list[str]
     truth: Floats
     weights: Floats
@@ -173,12 +173,18 @@ def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClass
         known = ~np.isnan(rows.truth[:, column])
         harmful = rows.truth[known, column] == 1
         if harmful.any() and not harmful.all():
-            calibration[label] = platt(logits[known, column], harmful, rows.weights[known, column])
-            scores = confidence(logits[known, column], calibration[label])
             languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
+            found = fitted(label, logits[known, column], harmful, rows.weights[known, column], languages)
+            calibration |= found
+            scores = np.array(
+                [
+                    confidence(logit, found.get(f"{label}/{code}", found[label]))
+                    for logit, code in zip(logits[known, column], languages, strict=True)
+                ]
+            )
             curves |= measured_curves(label, harmful, scores, languages)
         elif parent is not None:
-            calibration[label] = parent.card.calibration[label]
+            calibration |= {key: pair for key, pair in parent.card.calibration.items() if key.split("/")[0] == label}
             curves |= {key: curve for key, curve in parent.card.operating_curves.items() if key.split("/")[0] == label}
         else:
             raise NotEnoughDataError(
@@ -195,14 +201,32 @@ def platt(logits: Floats, harmful: npt.NDArray[np.bool_], weights: Floats) -> tu
     return float(scaler.coef_[0, 0]), float(scaler.intercept_[0])
 
 
+def fitted(
+    label: str, logits: Floats, harmful: npt.NDArray[np.bool_], weights: Floats, languages: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """The label's calibration on all rows, and one, as `label/language`, for each language with rows enough."""
+    pairs = {label: platt(logits, harmful, weights)}
+    for language, own in _with_rows_enough(harmful, languages):
+        pairs[f"{label}/{language}"] = platt(logits[own], harmful[own], weights[own])
+    return pairs
+
+
 def measured_curves(
     label: str, harmful: npt.NDArray[np.bool_], scores: Floats, languages: Sequence[str]
 ) -> dict[str, OperatingCurve]:
     """The label's curve over all rows, and one, as `label/language`, for each language with rows enough."""
     curves = {label: OperatingCurve.measure(harmful, scores)}
+    for language, own in _with_rows_enough(harmful, languages):
+        curves[f"{label}/{language}"] = OperatingCurve.measure(harmful[own], scores[own])
+    return curves
+
+
+def _with_rows_enough(
+    harmful: npt.NDArray[np.bool_], languages: Sequence[str]
+) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """Languages with `MINIMUM_OF_A_LANGUAGE` rows of each class, and which rows are theirs."""
     codes = np.array(languages)
     for language in sorted(set(languages)):
         own = codes == language
         if min(int(harmful[own].sum()), int((~harmful[own]).sum())) >= MINIMUM_OF_A_LANGUAGE:
-            curves[f"{label}/{language}"] = OperatingCurve.measure(harmful[own], scores[own])
-    return curves
+            yield language, own

@@ -39,6 +39,9 @@ class FitConfig:
     """Focal loss turns to the rows that are still judged wrongly."""
     focal_gamma: float = 2.0
     """How much focal loss discounts a row that is judged rightly; 0 is cross-entropy."""
+    interpolation: float = 1.0
+    """How much of what training changed is kept, in (0, 1]: less of it keeps more of what the base knew of other kinds
+    of text (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). For adapters alone."""
     balance: bool = False
     """Let harmful and harmless rows of each language weigh the same: labelled sets have priors of their own making."""
     workers: int = 1

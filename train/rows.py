@@ -4,7 +4,7 @@ Both give the same columns, so one training loop serves both:
 
     text       raw, as posted                      unit        author or, where unknown, the text's own hash
     created    microseconds since 1970, or 0       language    as logged or told
-    truth      a float a label: 1, 0, or NaN       known       logged numeric features, as a JSON object
+    truth      a float a label: 1, 0, or NaN       known       logged features, as a JSON object
     weight     a float a label: how much the row counts for it
 """
 
@@ -26,7 +26,6 @@ from ray.data import Dataset
 
 from moderation.errors import NotEnoughDataError
 from moderation.models.base import Prepared
-from moderation.preprocess.features import numbers_of
 from moderation.preprocess.text import normalise
 
 MOST_WEIGHT = 6.0
@@ -81,7 +80,7 @@ def merge_labels(group: pd.DataFrame, labels: Sequence[str], variant: str) -> pd
                 "created": last["created_at"].value // 1000,
                 "language": str(features.get("language", "und")),
                 "truth": truth,
-                "known": json.dumps(numbers_of(features), sort_keys=True),
+                "known": json.dumps(features, sort_keys=True, ensure_ascii=False),
             }
         ]
     )
@@ -108,7 +107,7 @@ def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, mos
             key = hashlib.sha256(normalise(line["text"]).encode()).hexdigest()
             truth = [float(line["labels"][label]) if label in line["labels"] else float("nan") for label in labels]
             row = {"text": line["text"], "unit": key, "created": 0, "language": line["language"], "truth": truth}
-            row["known"] = "{}"  # a corpus tells nothing of who wrote it
+            row["known"] = json.dumps({"language": line["language"]})  # a corpus tells nothing of who wrote it
             if key not in rows:
                 fresh.setdefault(key, row)
         kept = sorted(fresh, key=lambda unit: unit_hash(unit, f"{seed}"))

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from moderation.preprocess.text import TEXT_VERSION, clean, fold
 WEIGHTS = "model.safetensors"
 
 Config = TypeVar("Config", bound="DataclassInstance")
+Known: TypeAlias = Mapping[str, float | str]
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,18 +53,23 @@ class Prepared:
     Attributes:
         cleaned: as `preprocess.text.clean` returned them.
         folded: the same texts, as `preprocess.text.fold` returned them.
-        known: numeric features of each, by name; what is absent is not known.
+        known: features of each, by name; what is absent is not known.
     """
 
     cleaned: list[str]
     folded: list[str]
-    known: Sequence[Mapping[str, float]]
+    known: Sequence[Known]
 
     @classmethod
-    def of(cls, texts: Sequence[str], known: Sequence[Mapping[str, float]] | None = None) -> Prepared:
+    def of(cls, texts: Sequence[str], known: Sequence[Known] | None = None) -> Prepared:
         """Preprocess raw texts."""
         cleaned = [clean(text) for text in texts]
         return cls(cleaned, [fold(text) for text in cleaned], [{}] * len(cleaned) if known is None else known)
+
+    @property
+    def languages(self) -> list[str]:
+        """ISO code of each; `*` where it is not known."""
+        return [str(features.get("language", "*")) for features in self.known]
 
 
 class TextClassifier(ABC):
@@ -103,21 +109,27 @@ class TextClassifier(ABC):
     def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Uncalibrated outputs (texts, labels) and unseen-word shares (texts,)."""
 
-    def score(self, texts: Sequence[str], known: Sequence[Mapping[str, float]] | None = None) -> TextScores:
+    def score(self, texts: Sequence[str], known: Sequence[Known] | None = None) -> TextScores:
         """Score raw texts; each row depends on its own text and what is known of it alone.
 
         Args:
             texts: as posted.
-            known: numeric features of each post, by name, for models that read some; None: nothing is known.
+            known: features of each post, by name: its `language`, in which it is calibrated, and numbers, for models
+                that read some; None: nothing is known.
         """
-        logits, unseen = self.logits(Prepared.of(texts, known))
-        return TextScores(self.calibrate(logits), unseen)
+        prepared = Prepared.of(texts, known)
+        logits, unseen = self.logits(prepared)
+        return TextScores(self.calibrate(logits, prepared.languages), unseen)
 
-    def calibrate(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Turn logits (rows, labels) into confidences."""
-        pairs = [self.card.calibration.get(label, (1.0, 0.0)) for label in self.card.labels]
-        columns = [confidence(logits[:, column], pair) for column, pair in enumerate(pairs)]
-        return np.stack(columns, axis=1).astype(np.float32)
+    def calibrate(self, logits: npt.NDArray[np.float32], languages: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Turn logits (rows, labels) into confidences, each row by its language's calibration where there is one."""
+        out = np.zeros(logits.shape, dtype=np.float32)
+        codes = np.array(languages, dtype=str)
+        for column, label in enumerate(self.card.labels):
+            for language in set(languages):
+                rows = codes == language
+                out[rows, column] = confidence(logits[rows, column], self.card.calibration_of(label, language))
+        return out
 
     def save(self, folder: Path) -> Card:
         """Write the folder; the card that is returned carries the checksum of the weights."""

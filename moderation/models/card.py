@@ -29,13 +29,18 @@ class Card:
     config: dict[str, Any]
     """The architecture's own configuration."""
     calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Platt scaling per label (Platt, 1999): confidence = sigmoid(slope * logit + intercept)."""
+    """Platt scaling (Platt, 1999) per label, and per `label/language` where a language had validation rows enough:
+    confidence = sigmoid(slope * logit + intercept)."""
     operating_curves: dict[str, OperatingCurve] = field(default_factory=dict)
     """Per label, measured on validation rows after calibration; `label/language` where a language had rows enough."""
     about: dict[str, Any] = field(default_factory=dict)
     """The model card for people: data, split, metrics, licence, parent version."""
     weights_sha256: str = ""
     """Of the weights file; checked when it is loaded."""
+
+    def calibration_of(self, label: str, language: str = "*") -> tuple[float, float]:
+        """Slope and intercept of a label in a language: the language's own or, without them, those of all rows."""
+        return self.calibration.get(f"{label}/{language}", self.calibration.get(label, (1.0, 0.0)))
 
     def curve(self, label: str, language: str = "*") -> OperatingCurve | None:
         """The operating curve of a label in a language: the language's own or, without one, that of all rows."""

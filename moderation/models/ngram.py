@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from moderation.models.base import Prepared, TextClassifier, check_shapes, config_of
+from moderation.models.base import Known, Prepared, TextClassifier, check_shapes, config_of
 from moderation.models.card import Card
 from moderation.models.seen import Bits, no_words, unseen_word_share
 from moderation.preprocess.ngrams import NgramConfig, hash_ngrams
@@ -111,9 +111,9 @@ class NgramClassifier(TextClassifier):
         return np.concatenate(outputs), np.concatenate(unseen)
 
 
-def numbers_for(inputs: Sequence[str], known: Sequence[Mapping[str, float]]) -> npt.NDArray[np.float32]:
+def numbers_for(inputs: Sequence[str], known: Sequence[Known]) -> npt.NDArray[np.float32]:
     """The numbers that a model reads of each post, shape (posts, inputs): log(1 + value), 0 where it is not known."""
-    rows = [[max(0.0, features.get(name, 0.0)) for name in inputs] for features in known]
+    rows = [[max(0.0, float(features.get(name, 0.0))) for name in inputs] for features in known]
     return np.log1p(np.array(rows, dtype=np.float32).reshape(len(rows), len(inputs)))
 
 

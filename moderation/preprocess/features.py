@@ -12,7 +12,6 @@ from moderation.preprocess.language import Language
 from moderation.preprocess.text import MENTION, URL
 
 Features: TypeAlias = dict[str, float | str]
-Numbers: TypeAlias = dict[str, float]
 
 NUMERIC = ("characters", "words", "uppercase_share", "urls", "mentions", "language_confidence", "unseen_word_share")
 CATEGORICAL = ("language",)
@@ -38,11 +37,6 @@ def observe(text: str, language: Language) -> Features:
         "language": language.code,
         "language_confidence": language.confidence,
     }
-
-
-def numbers_of(features: Features) -> Numbers:
-    """The features that are numbers, for models that read more than the text."""
-    return {name: value for name, value in features.items() if isinstance(value, float)}
 
 
 def scored_features(scores: Mapping[str, float], unseen_word_share: float) -> Features:

@@ -157,34 +157,47 @@ def _digest(name: str) -> bytes:
 
 
 def add(document: dict[str, Any], change: Change) -> None:
-    """Add to a document in place; an empty one is a new one."""
+    """Add to a document in place; an empty one is a new one. `prune` it, once all is added."""
     if change.first:
         document["f"] = min(change.at, document.get("f", change.at))
     if not any(change.counts):
         return
-    for series, (width, buckets) in SERIES.items():
-        count = change.counts if series == "d" else change.counts[0]
-        if count:
-            _add_to(document.setdefault(series, {}), change.at // width, buckets + LATE, count)
+    day = document.setdefault("d", {}).setdefault(str(change.at // SERIES["d"][0]), [0] * len(COUNTED))
+    for index, count in enumerate(change.counts):
+        day[index] += count
+    if change.counts[0]:
+        for name in ("m", "h"):
+            series, bucket = document.setdefault(name, {}), str(change.at // SERIES[name][0])
+            series[bucket] = series.get(bucket, 0) + change.counts[0]
 
 
-def _add_to(series: dict[str, Any], bucket: int, kept: int, count: int | Sequence[int]) -> None:
-    held = series.get(str(bucket))
-    if isinstance(count, int):
-        series[str(bucket)] = count + (held or 0)
-    else:
-        series[str(bucket)] = [one + other for one, other in zip(count, held or [0] * len(count), strict=True)]
-    oldest = max(map(int, series)) - kept
-    for name in [name for name in series if int(name) < oldest]:
-        del series[name]
+def prune(document: dict[str, Any]) -> None:
+    """Drop the buckets that no window reaches, as seen from the newest one."""
+    for name, (_, buckets) in SERIES.items():
+        series: dict[str, Any] = document.get(name, {})
+        if len(series) > buckets:
+            oldest = max(map(int, series)) - buckets - LATE
+            for bucket in [bucket for bucket in series if int(bucket) < oldest]:
+                del series[bucket]
 
 
-def measure(document: str | None, at: int, names: Sequence[str]) -> dict[str, float]:
+def windows_at(at: int) -> dict[str, list[str]]:
+    """Per series, the names of the buckets that its window reaches at a time."""
+    return {
+        name: [str(bucket) for bucket in range(at // width - buckets, at // width + 1)]
+        for name, (width, buckets) in SERIES.items()
+    }
+
+
+def measure(
+    document: str | None, at: int, windows: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> dict[str, float]:
     """What is known of an author or a community at a time.
 
     Args:
         document: JSON, or None where nothing is kept: all features are 0.
         at: seconds since 1970.
+        windows: at that time.
         names: `AUTHOR_FEATURES` or `COMMUNITY_FEATURES`.
 
     Returns:
@@ -193,17 +206,15 @@ def measure(document: str | None, at: int, names: Sequence[str]) -> dict[str, fl
     if document is None:
         return dict.fromkeys(names, 0.0)
     held: dict[str, Any] = json.loads(document)
-    days = list(_within(held, "d", at))
+    counts = {name: [series[bucket] for bucket in windows[name] if bucket in series] for name, series in _of(held)}
     values = [
         max(0, at - held.get("f", at)) / 86_400,
-        sum(_within(held, "m", at)),
-        sum(_within(held, "h", at)),
-        *(sum(day[index] for day in days) for index in range(len(COUNTED))),
+        sum(counts["m"]),
+        sum(counts["h"]),
+        *([sum(day) for day in zip(*counts["d"], strict=True)] or [0] * len(COUNTED)),
     ]
     return {name: float(value) for name, value in zip(names, values, strict=True)}
 
 
-def _within(document: Mapping[str, Any], series: str, at: int) -> list[Any]:
-    width, buckets = SERIES[series]
-    last = at // width
-    return [held for bucket, held in document.get(series, {}).items() if last - buckets <= int(bucket) <= last]
+def _of(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, document.get(name, {})) for name in SERIES]

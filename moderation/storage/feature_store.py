@@ -18,6 +18,7 @@ from moderation.storage.feature_profiles import (
     community_key,
     measure,
     seconds,
+    windows_at,
 )
 
 CHANGES_A_CALL = 256
@@ -47,12 +48,13 @@ class FeatureStore(ABC):
             resp. `COMMUNITY_FEATURES`; 0 for all of what is unknown.
         """
         when = seconds(at)
+        windows = windows_at(when)
         keys = [*map(author_key, authors), *map(community_key, communities)]
         distinct = list(dict.fromkeys(keys))
         documents = dict(zip(distinct, self._load(distinct) if distinct else [], strict=True))
         return (
-            [measure(documents[author_key(author)], when, AUTHOR_FEATURES) for author in authors],
-            [measure(documents[community_key(name)], when, COMMUNITY_FEATURES) for name in communities],
+            [measure(documents[author_key(author)], when, windows, AUTHOR_FEATURES) for author in authors],
+            [measure(documents[community_key(name)], when, windows, COMMUNITY_FEATURES) for name in communities],
         )
 
     def observe(self, events: Sequence[PostObserved]) -> int:

@@ -28,7 +28,7 @@ PREFIX = "{seawall}:1:"
 
 _BUILT = f"{PREFIX}built"
 _SERIES = json.dumps({name: (width, buckets + LATE) for name, (width, buckets) in SERIES.items()})
-# The rules of `feature_profiles.add`, where the documents are, so that none is changed by two at a time.
+# The rules of `feature_profiles.add` and `prune`, where the documents are, so that none is changed by two at a time.
 _ADD = """
 local changes, series = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local memory, retention = ARGV[3], ARGV[4]
@@ -42,7 +42,7 @@ local function document_of(key)
   return documents[key]
 end
 
-local function add(held, at, counts, width, kept, days)
+local function add(held, at, counts, width, days)
   local bucket = string.format('%d', math.floor(at / width))
   if days then
     local day = held[bucket] or {0, 0, 0, 0, 0}
@@ -51,6 +51,9 @@ local function add(held, at, counts, width, kept, days)
   else
     held[bucket] = (held[bucket] or 0) + counts[1]
   end
+end
+
+local function prune(held, kept)
   local newest
   for name in pairs(held) do
     local number = tonumber(name)
@@ -72,7 +75,7 @@ for _, change in ipairs(changes) do
         for name, shape in pairs(series) do
           if name == 'd' or counts[1] > 0 then
             document[name] = document[name] or {}
-            add(document[name], at, counts, shape[1], shape[2], name == 'd')
+            add(document[name], at, counts, shape[1], name == 'd')
           end
         end
       end
@@ -80,6 +83,9 @@ for _, change in ipairs(changes) do
   end
 end
 for key, document in pairs(documents) do
+  for name, shape in pairs(series) do
+    if document[name] then prune(document[name], shape[2]) end
+  end
   redis.call('SET', key, cjson.encode(document), 'EX', retention)
 end
 return fresh

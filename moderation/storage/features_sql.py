@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from moderation.errors import FeaturesUnavailableError
 from moderation.storage.dialect import open_engine, parse, reader
-from moderation.storage.feature_profiles import MEMORY, RETENTION, Change, add
+from moderation.storage.feature_profiles import MEMORY, RETENTION, Change, add, prune
 from moderation.storage.feature_store import FeatureStore
 
 SETTING = "SEAWALL_FEATURES_URL"
@@ -146,6 +146,8 @@ def _store(connection: Connection, changes: Sequence[Change], until: int) -> Non
     for change in changes:
         for key in change.keys:
             add(held[key], change)
+    for document in held.values():
+        prune(document)
     statement = insert(_documents)
     replaced = {"document": statement.excluded.document, "keep_until": statement.excluded.keep_until}
     connection.execute(

@@ -137,9 +137,11 @@ def truth_and_scores(rows: Sequence[Row], label: str, scores: Floats) -> tuple[B
     return np.array([row.labels[label] for row in rows if label in row.labels], dtype=bool), scores[known]
 
 
-def score(model: TextClassifier, texts: Sequence[str], label: str) -> Floats:
-    """Confidences on one label."""
-    return model.score(texts).confidence[:, model.card.labels.index(label)].astype(np.float64)
+def score(model: TextClassifier, texts: Sequence[str], label: str, language: str | Sequence[str]) -> Floats:
+    """Confidences on one label, of texts in one language, or in one each."""
+    languages = [language] * len(texts) if isinstance(language, str) else language
+    known = [{"language": code} for code in languages]
+    return model.score(texts, known).confidence[:, model.card.labels.index(label)].astype(np.float64)
 
 
 def best_threshold(truth: Bools, scores: Floats) -> float:
@@ -224,7 +226,7 @@ def main(
             known = [row.labels[label] for row in test if label in row.labels]
             if not any(known) or all(known):
                 continue
-            truth, scores = truth_and_scores(test, label, score(loaded, texts, label))
+            truth, scores = truth_and_scores(test, label, score(loaded, texts, label, language))
             result["inside"][f"{label}/{language}"] = cell(truth, scores, threshold(label, language))
             truth, scores = truth_and_scores(test, label, tfidf(training, label, texts, language))
             result["baselines"][f"tf-idf {label}/{language}"] = {
@@ -243,7 +245,7 @@ def outside(model: TextClassifier, data: Path, threshold: float | None) -> dict[
     """en-surge-dev, and what the baselines make of it."""
     rows = corpus(data / "en-surge-dev.jsonl.gz", "text-multi")
     texts = [row.text for row in rows]
-    truth, scores = truth_and_scores(rows, "abuse", score(model, texts, "abuse"))
+    truth, scores = truth_and_scores(rows, "abuse", score(model, texts, "abuse", "en"))
     found = cell(truth, scores, threshold) | {"macro_f1_cross_validated": cross_validated(truth, scores)}
     training = [row for row in corpus(data / "en-davidson.jsonl.gz", "text-multi") if row.part == "training"]
     baseline = tfidf(training, "abuse", texts, "en")
@@ -283,10 +285,10 @@ def obfuscated(
         if language not in ("en", "de", "pt") or bound is None or (chosen and language not in chosen):
             continue
         texts = [row.text for row in rows if row.labels.get("abuse")][:300]
-        plain = score(model, texts, "abuse") >= bound
+        plain = score(model, texts, "abuse", language) >= bound
         found[language] = {"rows": len(texts), "plain": round(float(plain.mean()), 4)}
         for trick in ("leet", "homoglyphs", "spacing"):
-            caught = score(model, [disguised(text, trick) for text in texts], "abuse") >= bound
+            caught = score(model, [disguised(text, trick) for text in texts], "abuse", language) >= bound
             lost = plain.astype(float) - caught
             found[language][trick] = {"recall": round(float(caught.mean()), 4)} | {
                 "lost": bounds(lambda drawn, values=lost: float(values[drawn].mean()), len(texts))
@@ -297,7 +299,7 @@ def obfuscated(
 def contrast(model: TextClassifier, threshold: Callable[[str, str], float | None]) -> dict[str, Any]:
     """Our own texts: which share of each kind is flagged, and how well the two classes are told apart."""
     lines = [json.loads(line) for line in (HERE / "counter_speech.jsonl").read_text(encoding="utf-8").splitlines()]
-    scores = score(model, [line["text"] for line in lines], "abuse")
+    scores = score(model, [line["text"] for line in lines], "abuse", [line["language"] for line in lines])
     truth = np.array([line["labels"]["abuse"] for line in lines], dtype=bool)
     lowest = [threshold("abuse", line["language"]) for line in lines]
     flagged = np.array([bound is not None and value >= bound for value, bound in zip(scores, lowest, strict=True)])

@@ -315,8 +315,8 @@ def test_the_threshold_of_another_curve_is_another_one() -> None:
 
 def test_the_policy_that_ships_has_a_rule_for_what_is_scored() -> None:
     policy = Policy.load(DEPLOYMENTS / "policies" / "default.yaml")
-    assert policy.objective("abuse") == Objective("precision", 0.4)
-    assert policy.rules("US")["abuse"].remove_objective == "precision>=0.9"
+    assert policy.objective("abuse") == Objective("precision", 0.3)
+    assert policy.objective("abuse", "DE") == Objective("precision", 0.2)
     assert policy.rules("DE")["abuse"].remove_objective == "precision>=0.8"
     assert policy.objective("hate", "DE") == policy.objective("hate")
 

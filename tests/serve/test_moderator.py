@@ -21,7 +21,7 @@ from moderation.models.card import Card
 from moderation.models.operating import OperatingCurve
 from moderation.policy import threshold_of
 from moderation.posts import PostIn, TextFeature
-from moderation.preprocess.features import Numbers
+from moderation.preprocess.features import Features
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, FeatureStore, open_features
 from moderation.storage.ledger import Ledger
@@ -35,6 +35,7 @@ from tests.serve.house import TOPOLOGY, VARIANT, a_post, run, shipped_card
 
 CARD = shipped_card()
 Call = tuple[str, Arm, list[str]]
+Known = list[Features]
 
 
 def scoring(
@@ -42,7 +43,7 @@ def scoring(
 ) -> Score:
     """A model that gives every text the same scores and notes what it was asked."""
 
-    async def score(variant: str, arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
         if calls is not None:
             calls.append((variant, arm, list(texts)))
         await asyncio.sleep(0.001)
@@ -53,9 +54,7 @@ def scoring(
 
 
 def failing(error: BaseException) -> Score:
-    async def score(
-        _variant: str, _arm: Arm, _texts: list[str], _known: list[Numbers], _deadline: float
-    ) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, _texts: list[str], _known: Known, _deadline: float) -> GroupScores:
         raise error
 
     return score
@@ -319,7 +318,7 @@ def test_a_score_call_that_is_cancelled_has_failed_and_nobody_waits_for_ever(led
 
 
 def test_a_model_that_answers_for_too_few_texts_has_failed(ledger: Ledger) -> None:
-    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
         return GroupScores(1, [{"abuse": 0.1, "hate": 0.1}] * (len(texts) - 1), [0.0] * (len(texts) - 1))
 
     items = [("p-1", a_post("one")), ("p-2", a_post("two"))]
@@ -357,7 +356,7 @@ def test_a_version_whose_card_cannot_be_had_has_failed(ledger: Ledger) -> None:
 
 
 def test_a_label_that_the_model_does_not_give_has_failed_alone(ledger: Ledger) -> None:
-    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
         return GroupScores(1, [{"abuse": 0.1} for _ in texts], [0.0] * len(texts))
 
     decision = decide(moderator(ledger, score), a_post())
@@ -369,7 +368,7 @@ def test_a_label_that_the_model_does_not_give_has_failed_alone(ledger: Ledger) -
 
 @pytest.mark.parametrize("broken", [1.5, -0.1, float("nan")])
 def test_one_broken_post_is_answered_alone_and_its_group_goes_on(ledger: Ledger, broken: float) -> None:
-    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
         values = [broken if text == "breaks" else 0.1 for text in texts]
         return GroupScores(1, [{"abuse": value, "hate": 0.1} for value in values], [0.0] * len(texts))
 
@@ -465,7 +464,7 @@ def rumours_card(variant: str, _version: int) -> Card:
 def knowing_rumours(calls: list[Call], *, broken: bool = False) -> Score:
     toxicity = scoring(calls)
 
-    async def score(variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], known: Known, deadline: float) -> GroupScores:
         if variant != "rumours":
             return await toxicity(variant, arm, texts, known, deadline)
         calls.append((variant, arm, list(texts)))
@@ -565,7 +564,7 @@ def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledg
 def test_a_challenger_that_fails_costs_its_own_arm_alone(ledger: Ledger) -> None:
     good = scoring()
 
-    async def score(variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], known: Known, deadline: float) -> GroupScores:
         if arm == "challenger":
             raise RuntimeError("the challenger crashed")
         return await good(variant, arm, texts, known, deadline)
@@ -655,7 +654,7 @@ def test_a_link_that_only_resembles_a_blocked_one_is_let_through(ledger: Ledger,
 def test_a_model_is_told_the_deadline_of_the_topology(ledger: Ledger, tmp_path: Path) -> None:
     told: list[float] = []
 
-    async def score(_variant: str, _arm: Arm, texts: list[str], _known: list[Numbers], deadline: float) -> GroupScores:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: Known, deadline: float) -> GroupScores:
         told.append(deadline - time.time())
         return GroupScores(1, [{"abuse": 0.1, "hate": 0.1}] * len(texts), [0.0] * len(texts))
 
@@ -679,10 +678,10 @@ async def settled(asked: Moderator, post_id: str, post: PostIn) -> dict[str, Any
     return decision
 
 
-def noting(told: list[Numbers]) -> Score:
+def noting(told: list[Features]) -> Score:
     good = scoring()
 
-    async def score(variant: str, arm: Arm, texts: list[str], known: list[Numbers], deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], known: Known, deadline: float) -> GroupScores:
         told.extend(known)
         return await good(variant, arm, texts, known, deadline)
 
@@ -690,7 +689,7 @@ def noting(told: list[Numbers]) -> Score:
 
 
 def test_a_model_is_told_what_is_known_of_the_author_and_that_is_logged(ledger: Ledger, features: FeatureStore) -> None:
-    told: list[Numbers] = []
+    told: list[Features] = []
     asked = moderator(ledger, noting(told), known=features)
     at = datetime.now(UTC)
     for number in range(3):
@@ -706,7 +705,7 @@ def test_a_model_is_told_what_is_known_of_the_author_and_that_is_logged(ledger: 
 
 
 def test_a_repeated_post_is_counted_once(ledger: Ledger, features: FeatureStore) -> None:
-    told: list[Numbers] = []
+    told: list[Features] = []
     asked = moderator(ledger, noting(told), known=features)
     at = datetime.now(UTC)
     for _ in range(3):
@@ -718,7 +717,7 @@ def test_a_repeated_post_is_counted_once(ledger: Ledger, features: FeatureStore)
 def test_where_nothing_can_be_known_nothing_is_logged_and_the_post_is_judged(
     ledger: Ledger, features: FeatureStore, tmp_path: Path
 ) -> None:
-    told: list[Numbers] = []
+    told: list[Features] = []
     asked = moderator(ledger, noting(told), known=features)
     features.close()
     (tmp_path / "features.db").write_bytes(b"no database " * 100)
@@ -732,7 +731,7 @@ def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: 
     routes = [{"service": "text", "regions": ["*"], "languages": ["en", "de"], "variant": VARIANT}]
     calls: list[Call] = []
 
-    async def score(variant: str, arm: Arm, texts: list[str], _known: list[Numbers], _deadline: float) -> GroupScores:
+    async def score(variant: str, arm: Arm, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
         calls.append((variant, arm, list(texts)))
         return GroupScores(7, [{"abuse": len(words) / 100, "hate": 0.5} for words in texts], [0.0] * len(texts))
 

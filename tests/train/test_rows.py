@@ -57,7 +57,7 @@ def test_a_label_becomes_a_row_with_the_raw_text_its_author_and_its_time() -> No
         "created": 1_795_512_600_123_456,
         "language": "en",
         "truth": [1.0, 0.0],
-        "known": '{"words": 3.0}',
+        "known": '{"language": "en", "words": 3.0}',
     }
     assert pd.Timestamp(row["created"], unit="us", tz="UTC") == CREATED
 

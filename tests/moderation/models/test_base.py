@@ -166,20 +166,31 @@ def test_a_card_without_a_part_of_its_configuration_is_a_model_error(folder: Pat
 def test_calibration_is_platt_s_and_each_label_has_its_own() -> None:
     logits = np.array([[0.0, 0.0], [2.0, 2.0], [-1.0, 3.0]], dtype=np.float32)
     expected = 1 / (1 + np.exp(-(logits * [1.25, 0.75] + [-0.5, 0.0])))
-    confidence = a_model().calibrate(logits)
+    confidence = a_model().calibrate(logits, ["en", "de", "*"])
     assert confidence.dtype == np.float32
     assert confidence == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_language_with_a_calibration_of_its_own_is_calibrated_by_it() -> None:
+    model = a_model(calibration={"abuse": (1.0, 0.0), "abuse/de": (2.0, 1.0), "hate": (1.0, 0.0)})
+    confidence = model.calibrate(np.ones((3, 2), dtype=np.float32), ["en", "de", "*"])
+    plain, german = 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-3.0))
+    assert confidence[:, 0].tolist() == pytest.approx([plain, german, plain], abs=1e-6)
+    assert confidence[:, 1].tolist() == pytest.approx([plain] * 3, abs=1e-6)
+    known = [{"language": "en"}, {"language": "de"}, {}]
+    scored = model.score(["same text"] * 3, known).confidence[:, 0]
+    assert scored[0] == scored[2] != scored[1]
+
+
 def test_without_calibration_a_logit_is_taken_as_it_is() -> None:
     logits = np.array([[1.5, 1.5]], dtype=np.float32)
-    half = a_model(calibration={"hate": (2.0, 1.0)}).calibrate(logits)
+    half = a_model(calibration={"hate": (2.0, 1.0)}).calibrate(logits, ["en"])
     assert half[0].tolist() == pytest.approx([1 / (1 + np.exp(-1.5)), 1 / (1 + np.exp(-4.0))], abs=1e-6)
 
 
 def test_confidence_stays_within_bounds_and_keeps_the_order_of_logits() -> None:
     logits = np.array([[-1e30, 0], [-100, 0], [-5, 0], [0, 0], [5, 0], [100, 0], [1e30, 0]], dtype=np.float32)
-    confidence = a_model().calibrate(logits)[:, 0]
+    confidence = a_model().calibrate(logits, ["en"] * 7)[:, 0]
     assert confidence.min() >= 0
     assert confidence.max() <= 1
     assert np.all(np.diff(confidence) >= 0)

@@ -341,7 +341,7 @@ def record_and_tell(ledger: Ledger, store: FeatureStore, group: Sequence[Entry])
 
 def everything(store: FeatureStore) -> list[Any]:
     authors = [f"u-{number}" for number in range(5)]
-    return [store.read(authors, ["gardening"], at(minutes)) for minutes in (0, 60, 1000, 4300, 40_000)]
+    return [store.read(authors, ["gardening"], at(minutes)) for minutes in (4300, 4340, 5500, 20_000, 90_000)]
 
 
 def test_only_what_was_recorded_now_is_to_be_counted(ledger: Ledger) -> None:
@@ -391,7 +391,7 @@ def test_a_store_is_rebuilt_as_it_was(ledger: Ledger, store: FeatureStore) -> No
     store.observe_labels(labels_observed(ledger, [f"l-{number}" for number in range(100)]))
     store.observe_labels(labels_observed(ledger, [f"r-{number}" for number in range(100)]))
     before = everything(store)
-    assert before[3][0][1]["author_harmful_month"] == 15
+    assert before[0][0][1]["author_harmful_month"] == 15
     store.clear()
     assert everything(store) != before
     for _ in range(2):
