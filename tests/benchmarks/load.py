@@ -47,8 +47,8 @@ class Exchange:
     status: int = 0
     """Of HTTP; 0: never answered."""
     body: bytes = b""
-    again: bool = False
-    """True: its kept connection was closed under it, unanswered, and it was sent anew."""
+    again: int = 0
+    """How often its kept connection was closed under it, unanswered, and it was sent anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,8 +384,8 @@ class _Pool:
             self._idle.remove(connection)
         self._open -= 1
         if exchange is not None and id(exchange) in self._unanswered:
-            if untouched and not exchange.again:
-                exchange.again = True
+            if untouched and exchange.again < self._most:  # every kept connection may be such a one
+                exchange.again += 1
                 self._waiting.appendleft(exchange)
             else:
                 self._settle(exchange, None)
