@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,20 @@ def errors_told() -> Iterator[None]:
         err.print(f"[bold red]error:[/] {type(error).__name__}:", end=" ")
         err.print(str(error), markup=False)
         raise SystemExit(1) from error
+
+
+@contextmanager
+def libraries_on_stderr() -> Iterator[None]:
+    """Send whatever is written to standard output meanwhile, also by other processes' loggers, to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def print_json(document: Any) -> None:

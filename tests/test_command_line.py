@@ -384,7 +384,7 @@ def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: Ho
     refused(command("promote", VARIANT), ConflictError, "experiment 'try-2' says of version 2: not enough labels")
     judged_traffic(house.ledger, "try-2", champion_recall=0.2, challenger_recall=0.9, authors=20)
     shown = command("experiment", "report", "try-2").out
-    assert shown.splitlines()[-1] == "under precision>=0.9, the challenger is: better"
+    assert shown.splitlines()[-1] == "under precision>=0.8, the challenger is: better"
     assert re.search(r"champion\W+1\W+20\W+20\W+20\W+0\.667 \(", shown)
     assert json.loads(command("experiment", "report", "try-2", "--json").out)["verdict"] == "better"
     refused(command("experiment", "report", "try-2", "--label", "nudity"), ConfigError, "no rule for 'nudity'")

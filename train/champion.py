@@ -70,7 +70,7 @@ RECIPES = {
         languages=_FIVE,
         corpora=_ABUSE,
         model=EncoderConfig(),
-        fit=FitConfig(epochs=2, batch_size=32, learning_rate=4e-4, balance=True, interpolation=0.75),
+        fit=FitConfig(epochs=2, batch_size=32, learning_rate=4e-4, balance=True, interpolation=0.75, language_rows=100),
         own=True,
         most=16_000,
         obfuscated=0.15,
@@ -82,8 +82,6 @@ RECIPES = {
         corpora=_ABUSE,
         model=NgramConfig(),
         fit=FitConfig(),
-        own=True,
-        obfuscated=0.15,
     ),
     "misinformation": Recipe(
         labels=("misinformation",),

@@ -14,6 +14,7 @@ from moderation.console import (
     LabelOption,
     TopologyOption,
     VariantArgument,
+    libraries_on_stderr,
     moment,
     out,
     print_json,
@@ -35,9 +36,12 @@ def retrain(
 ) -> None:
     """Retrain from the champion on the lake's labels; the gate decides whether the result may challenge it."""
     settings = Settings.from_environment()
-    with progress("retraining") as say:
+    # What is printed to standard output is the result alone: Ray's loggers write there, and may until they are gone.
+    with libraries_on_stderr(), progress("retraining") as say:
         say("joining the Ray cluster")
         _join(settings)
+        import ray  # not before: it reads its environment when it is imported
+
         from train.retrain import RetrainConfig
         from train.retrain import retrain as run
 
@@ -52,6 +56,8 @@ def retrain(
             config=RetrainConfig(),
             progress=say,
         )
+        say("leaving the Ray cluster")
+        ray.shutdown()
     if as_json:
         gate = outcome.verdict.as_dict()
         print_json(

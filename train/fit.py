@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import ray.train
 import torch
@@ -20,6 +19,7 @@ from ray.train.torch import TorchTrainer
 from sklearn.linear_model import LogisticRegression
 
 from moderation.errors import NotEnoughDataError
+from moderation.metrics import Bools, Floats
 from moderation.models.base import Prepared, TextClassifier, confidence
 from moderation.models.card import Card
 from moderation.models.load import load_text_classifier
@@ -31,11 +31,6 @@ from moderation.registry import Registry
 from moderation.settings import Settings
 from train.learner import Learner, ModelConfig, Plan
 from train.rows import matrix_of, prepared_of
-
-Floats = npt.NDArray[np.float64]
-
-MINIMUM_OF_A_LANGUAGE = 40
-"""Harmful, and harmless, validation rows from which a language gets an operating curve of its own."""
 
 
 def learner_of(model: ModelConfig) -> type[Learner]:
@@ -174,7 +169,8 @@ def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClass
         harmful = rows.truth[known, column] == 1
         if harmful.any() and not harmful.all():
             languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
-            found = fitted(label, logits[known, column], harmful, rows.weights[known, column], languages)
+            own = languages_of_their_own(harmful, languages, plan.fit.language_rows)
+            found = fitted(label, logits[known, column], harmful, rows.weights[known, column], own)
             calibration |= found
             scores = np.array(
                 [
@@ -182,7 +178,7 @@ def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClass
                     for logit, code in zip(logits[known, column], languages, strict=True)
                 ]
             )
-            curves |= measured_curves(label, harmful, scores, languages)
+            curves |= measured_curves(label, harmful, scores, own)
         elif parent is not None:
             calibration |= {key: pair for key, pair in parent.card.calibration.items() if key.split("/")[0] == label}
             curves |= {key: curve for key, curve in parent.card.operating_curves.items() if key.split("/")[0] == label}
@@ -195,38 +191,36 @@ def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClass
     return stored
 
 
-def platt(logits: Floats, harmful: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
+def platt(logits: Floats, harmful: Bools, weights: Floats) -> tuple[float, float]:
     """Slope and intercept of Platt scaling (Platt 1999) on weighted rows; arrays of shape (rows,)."""
     scaler = LogisticRegression().fit(logits[:, None], harmful, sample_weight=weights)
     return float(scaler.coef_[0, 0]), float(scaler.intercept_[0])
 
 
 def fitted(
-    label: str, logits: Floats, harmful: npt.NDArray[np.bool_], weights: Floats, languages: Sequence[str]
+    label: str, logits: Floats, harmful: Bools, weights: Floats, own: Mapping[str, Bools]
 ) -> dict[str, tuple[float, float]]:
-    """The label's calibration on all rows, and one, as `label/language`, for each language with rows enough."""
+    """The label's calibration on all rows, and one, as `label/language`, for each of `languages_of_their_own`."""
     pairs = {label: platt(logits, harmful, weights)}
-    for language, own in _with_rows_enough(harmful, languages):
-        pairs[f"{label}/{language}"] = platt(logits[own], harmful[own], weights[own])
+    for language, rows in own.items():
+        pairs[f"{label}/{language}"] = platt(logits[rows], harmful[rows], weights[rows])
     return pairs
 
 
-def measured_curves(
-    label: str, harmful: npt.NDArray[np.bool_], scores: Floats, languages: Sequence[str]
-) -> dict[str, OperatingCurve]:
-    """The label's curve over all rows, and one, as `label/language`, for each language with rows enough."""
+def measured_curves(label: str, harmful: Bools, scores: Floats, own: Mapping[str, Bools]) -> dict[str, OperatingCurve]:
+    """The label's curve over all rows, and one, as `label/language`, for each of `languages_of_their_own`."""
     curves = {label: OperatingCurve.measure(harmful, scores)}
-    for language, own in _with_rows_enough(harmful, languages):
-        curves[f"{label}/{language}"] = OperatingCurve.measure(harmful[own], scores[own])
+    for language, rows in own.items():
+        curves[f"{label}/{language}"] = OperatingCurve.measure(harmful[rows], scores[rows])
     return curves
 
 
-def _with_rows_enough(
-    harmful: npt.NDArray[np.bool_], languages: Sequence[str]
-) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Languages with `MINIMUM_OF_A_LANGUAGE` rows of each class, and which rows are theirs."""
-    codes = np.array(languages)
-    for language in sorted(set(languages)):
-        own = codes == language
-        if min(int(harmful[own].sum()), int((~harmful[own]).sum())) >= MINIMUM_OF_A_LANGUAGE:
-            yield language, own
+def languages_of_their_own(harmful: Bools, languages: Sequence[str], minimum: int) -> dict[str, Bools]:
+    """Languages with `minimum` rows of each class, and which rows are theirs."""
+    codes = np.array(languages, dtype=str)
+    rows = {language: codes == language for language in sorted(set(languages))}
+    return {
+        language: own
+        for language, own in rows.items()
+        if min(int(harmful[own].sum()), int((~harmful[own]).sum())) >= minimum
+    }

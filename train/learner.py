@@ -42,6 +42,9 @@ class FitConfig:
     interpolation: float = 1.0
     """How much of what training changed is kept, in (0, 1]: less of it keeps more of what the base knew of other kinds
     of text (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). For adapters alone."""
+    language_rows: int = 1000
+    """Harmful, and harmless, validation rows from which a language is calibrated, and gets thresholds, of its own. Few
+    harmless rows cannot show a low rate of false positives, so a strict objective then costs recall."""
     balance: bool = False
     """Let harmful and harmless rows of each language weigh the same: labelled sets have priors of their own making."""
     workers: int = 1

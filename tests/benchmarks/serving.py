@@ -84,6 +84,8 @@ _STAGE_POSTS = 256
 _DISTINCT_TEXTS = 5000
 _MOST_POSTS = 20_000
 """Of a run."""
+_SLOWEST = 4
+"""Posts a second; a run that stays below is given up, and what was not answered has failed."""
 _AFTER_REPLY_S = 0.2
 """What the service does after its last reply is its work, too, and must not fall into the offline run that follows."""
 _HALF_KNEE_STEPS = 5
@@ -192,12 +194,13 @@ class Offline:
         """Detect languages and score, group by group."""
         begun = time.perf_counter()
         for group in _groups(posts, self.topology.gateway.group_size):
-            texts: dict[str, list[str]] = defaultdict(list)
+            asked: dict[str, list[tuple[str, Features]]] = defaultdict(list)
             for post in group:
-                for name in self.variants_for(post.region, detect_language(post.text).code):
-                    texts[name].append(post.text)
-            for name, members in texts.items():
-                self.models[name].score(members)
+                language = detect_language(post.text).code
+                for name in self.variants_for(post.region, language):
+                    asked[name].append((post.text, {"language": language}))
+            for name, members in asked.items():
+                self.models[name].score([text for text, _ in members], [known for _, known in members])
         return len(posts) / (time.perf_counter() - begun)
 
 
@@ -343,7 +346,7 @@ class Stages:
         making = self._taken[stage] - before
         with self._timed(f"{name}: forward"):
             logits, unseen = model.logits(prepared)
-            confidence = model.calibrate(logits)
+            confidence = model.calibrate(logits, prepared.languages)
         self._taken[f"{name}: forward"] -= making
         rows = [dict(zip(model.card.labels, row, strict=True)) for row in confidence.astype(float).tolist()]
         return rows, unseen.astype(float).tolist()
@@ -510,7 +513,8 @@ class Benchmark:
             count *= 4
 
     def _closed(self, scenario: Scenario, count: int) -> tuple[Run, dict[str, int]]:
-        run = closed_loop(self._port, self._traffic.requests(count, scenario.batch), scenario.in_flight)
+        exchanges = self._traffic.requests(count, scenario.batch)
+        run = closed_loop(self._port, exchanges, scenario.in_flight, within_s=60 + count / _SLOWEST)
         outcomes = run.outcomes()
         if outcomes["scored"] == 0:
             raise RuntimeError(f"{scenario.name}: none of {count} posts was scored: {outcomes}")

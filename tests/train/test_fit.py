@@ -21,7 +21,7 @@ from moderation.models.seen import no_words, remember_words
 from moderation.preprocess.ngrams import NgramConfig, hash_ngrams
 from moderation.preprocess.text import TEXT_VERSION, normalise
 from moderation.settings import DEPLOYMENTS
-from train.fit import MINIMUM_OF_A_LANGUAGE, ValidationRows, _parent, finish, learner_of, measured_curves, platt
+from train.fit import ValidationRows, _parent, finish, languages_of_their_own, learner_of, measured_curves, platt
 from train.learner import FitConfig, Plan, anchored, loss_of
 from train.ngram import NgramLearner
 
@@ -174,15 +174,16 @@ def test_confidences_stay_within_bounds_however_large_the_logits(scale: float) -
 @pytest.mark.parametrize(
     ("harmful", "harmless", "own"),
     [
-        (MINIMUM_OF_A_LANGUAGE, MINIMUM_OF_A_LANGUAGE, True),
-        (MINIMUM_OF_A_LANGUAGE - 1, 500, False),
-        (500, MINIMUM_OF_A_LANGUAGE - 1, False),
+        (40, 40, True),
+        (39, 500, False),
+        (500, 39, False),
     ],
 )
 def test_a_language_with_rows_enough_gets_a_curve_of_its_own(harmful: int, harmless: int, own: bool) -> None:
     truth = np.array([True] * harmful + [False] * harmless + [True, False])
     scores = np.linspace(0.9, 0.1, len(truth))
-    curves = measured_curves("abuse", truth, scores, ["de"] * (harmful + harmless) + ["en"] * 2)
+    languages = ["de"] * (harmful + harmless) + ["en"] * 2
+    curves = measured_curves("abuse", truth, scores, languages_of_their_own(truth, languages, 40))
     assert set(curves) == ({"abuse", "abuse/de"} if own else {"abuse"})
     assert (curves["abuse"].positives, curves["abuse"].negatives) == (harmful + 1, harmless + 1)
     if own:

@@ -360,7 +360,7 @@ def test_an_honest_link_is_unlisted(text: str) -> None:
     ("text", "verdict", "reason"),
     [
         ("https://bit.ly/abc", "shortener", "bit.ly shortens links: where it leads is unknown"),
-        ("t.co/abc", "shortener", "t.co shortens links: where it leads is unknown"),
+        ("is.gd/abc", "shortener", "is.gd shortens links: where it leads is unknown"),
         ("https://clck.ru/abc", "shortener", "clck.ru shortens links: where it leads is unknown"),
         ("https://dwz.cn/abc", "shortener", "dwz.cn shortens links: where it leads is unknown"),
         ("https://abc.page.link/x", "shortener", "page.link shortens links: where it leads is unknown"),
