@@ -53,7 +53,7 @@ console = Console(soft_wrap=True)
 class ReviewConfig:
     """What people do."""
 
-    audit: float = 0.3
+    audit: float = 0.5
     """Probability with which a post that is not flagged is drawn for labelling."""
     reported: float = 0.4
     """Share of the harmful posts let through that a user reports."""

@@ -30,15 +30,16 @@ def test_a_slang_is_noticed_learned_tried_and_promoted_and_can_be_taken_back(lig
     assert not days[1]["events"]
     assert max(day["recall_slang"] for day in days[2:4]) < 0.2
     assert days[-1]["recall_slang"] > 0.4
-    assert set(days[-1]["versions"]) == {f"{VARIANT}@2"}
+    new = summary["promoted"]["to"]
+    assert set(days[-1]["versions"]) == {f"{VARIANT}@{new}"}
     shared = next(day for day in days if day["challenger_share"] == 0.2)
-    assert 0.1 < shared["versions"][f"{VARIANT}@2"] / shared["posts"] < 0.3
+    assert 0.1 < shared["versions"][f"{VARIANT}@{new}"] / shared["posts"] < 0.3
     assert summary["probe"]["after"]["abuse"] > summary["probe"]["before"]["abuse"]
     plot(scenario, tmp_path / "loop.png")
     assert (tmp_path / "loop.png").stat().st_size > 10_000
 
-    taken_back = light.ask("rollback", VARIANT, "--expect", "2")
-    assert taken_back == {"variant": VARIANT, "from": 2, "to": 1}
+    taken_back = light.ask("rollback", VARIANT, "--expect", str(new))
+    assert taken_back == {"variant": VARIANT, "from": new, "to": 1}
     assert scenario.probe() == summary["probe"]["before"]
 
 
