@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -82,10 +84,18 @@ class RedisServer:
         command = [str(program), *where, "--save", "", "--appendonly", "no", "--daemonize", "no"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         give_up = time.monotonic() + 20
-        while not self._socket.exists():
+        while not self._answers():  # its socket stands a moment before anybody listens there
             assert self._process.poll() is None, f"redis-server ended with {self._process.returncode}"
-            assert time.monotonic() < give_up, "redis-server made no socket within 20 s"
+            assert time.monotonic() < give_up, "redis-server did not answer within 20 s"
             time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.settimeout(1)
+            connection.connect(str(self._socket))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        return False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
