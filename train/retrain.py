@@ -37,7 +37,7 @@ Progress = Callable[[str], None]
 class RetrainConfig:
     """How a variant is retrained."""
 
-    ngram: FitConfig = field(default_factory=lambda: FitConfig(epochs=8, learning_rate=0.02, anchor_strength=1e-3))
+    ngram: FitConfig = field(default_factory=lambda: FitConfig(epochs=8, learning_rate=0.02, anchor_strength=6e-4))
     """Training an n-gram champion further."""
     encoder: FitConfig = field(
         default_factory=lambda: FitConfig(epochs=4, batch_size=32, learning_rate=3e-4, anchor_strength=1e-3)
