@@ -218,7 +218,7 @@ def figures_of(confidence: Any, test: pd.DataFrame, labels: tuple[str, ...]) -> 
                 continue
             scores = confidence[chosen, column].astype(np.float64)
             units = test["unit"].to_numpy()[chosen].tolist()
-            auc = cluster_bootstrap(lambda rows: roc_auc(harmful[rows], scores[rows]), units, resamples=200)  # noqa: B023
+            auc = cluster_bootstrap(lambda rows: roc_auc(harmful[rows], scores[rows]), units, resamples=200)  # noqa: B023  # used at once
             figures[f"{label}/{language}"] = {
                 "rows": len(harmful),
                 "harmful": int(harmful.sum()),

@@ -330,7 +330,7 @@ def entries(count: int, first: int = 0) -> list[Entry]:
     for number in range(first, first + count):
         minutes = number * 43.0 if number else -200 * 24 * 60
         entry = an_entry(f"p-{number}", f"text {number}", minutes=minutes, author=f"u-{number % 4}")
-        entry.decision.decision = ("allow", "review", "remove")[number % 3]  # type: ignore[assignment]
+        entry.decision.decision = ("allow", "review", "remove")[number % 3]  # type: ignore[assignment]  # a tuple's item is a str
         made.append(entry)
     return made
 

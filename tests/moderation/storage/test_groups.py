@@ -93,7 +93,7 @@ def test_an_empty_group_asks_nothing(ledger: Ledger, seen: list[str]) -> None:
 
 
 def test_a_group_with_a_post_that_the_database_refuses_is_not_recorded_at_all(ledger: Ledger) -> None:
-    broken = replace(an_entry("p-broken"), received_at=None)  # type: ignore[arg-type]
+    broken = replace(an_entry("p-broken"), received_at=None)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(DBAPIError):
         ledger.record([*a_group(3), broken, *a_group(3, "q")])
     assert stored(ledger) == (0, 0)

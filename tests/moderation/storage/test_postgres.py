@@ -232,7 +232,7 @@ def test_a_claim_of_many_keeps_away_whoever_claims_one_and_the_other_way_round(
     for first, second in ((many, ["p-0"]), (["p-0"], many), (many, ["elsewhere"]), ([], ["p-0"])):
         with ledger.write() as connection:
             claim(connection, "post", first)
-            waiting = meanwhile(lambda second=second: claimed(neighbour, "post", second))  # type: ignore[misc]
+            waiting = meanwhile(lambda second=second: claimed(neighbour, "post", second))  # type: ignore[misc]  # untyped
             claimed(neighbour, "label", second)  # of another kind
         waiting.result(10)
 
@@ -289,8 +289,8 @@ def test_a_ramp_that_another_overtakes_takes_no_units_back(ledger: Ledger, neigh
 
 def test_of_two_experiments_that_begin_at_once_one_does(ledger: Ledger, neighbour: Ledger) -> None:
     versions = {"variant": VARIANT, "champion_version": 1, "challenger_version": 2, "share": 0.1}
-    with held_open(ledger, lambda: experiments.create(ledger, "e-1", **versions)):  # type: ignore[arg-type]
-        second = meanwhile(lambda: experiments.create(neighbour, "e-2", **versions))  # type: ignore[arg-type]
+    with held_open(ledger, lambda: experiments.create(ledger, "e-1", **versions)):  # type: ignore[arg-type]  # mixed
+        second = meanwhile(lambda: experiments.create(neighbour, "e-2", **versions))  # type: ignore[arg-type]  # mixed
     with pytest.raises(ConflictError, match="has a running experiment already: 'e-1'"):
         second.result(10)
 
