@@ -40,12 +40,13 @@ from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found
 from moderation.topology import Topology
 from serve.classifier import GroupScores
+from serve.context import Context
 from serve.experiments.split import Arm
 from serve.grouping import QueueFullError
 from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
 from serve.problems import Problem
-from serve.wire import Body, batch_line, body_schema, check_media_type, json_reply, parsed, read_bounded, read_lines
+from serve.wire import Body, batch_line, body_schema, json_reply, parsed, read_json, read_lines
 
 logger = logging.getLogger("ray.serve")
 _POST_ID = TypeAdapter(Identifier)
@@ -127,6 +128,7 @@ class Gateway:
         self._card = lru_cache(maxsize=256)(self._registry.card)
         self._known = open_features(settings.features_url)
         self._moderator = Moderator(self._topology, self._ledger, self._score, self._read_card, self._known)
+        self.context = Context(self._topology, self._ledger, self._moderator, self._known)
 
     def reconfigure(self, config: GatewayConfig) -> None:
         """Take over which experiments run."""
@@ -319,8 +321,7 @@ class Gateway:
         return int(await asyncio.wait_for(handle.version.remote(), _READY_WITHIN_S))
 
     async def _read(self, request: Request, model: type[Body]) -> Body:
-        check_media_type(request, "application/json")
-        return parsed(model, await read_bounded(request, self._bounds.max_body_bytes))
+        return await read_json(request, model, self._bounds.max_body_bytes)
 
     def _check_text(self, text: str, where: str) -> None:
         bound = self._bounds.max_text_characters

@@ -66,6 +66,12 @@ def parsed(model: type[Body], raw: bytes) -> Body:
         raise invalid(error) from error
 
 
+async def read_json(request: Request, model: type[Body], bound: int) -> Body:
+    """A JSON body within a bound, in bytes, as a model."""
+    check_media_type(request, "application/json")
+    return parsed(model, await read_bounded(request, bound))
+
+
 def batch_line(line: int, post_id: str | None, outcome: Problem | tuple[bool, str]) -> str:
     """One line of a batch's answer, with its newline: a problem, or whether it was replayed and the decision's JSON."""
     head: dict[str, Any] = {"line": line, "post_id": post_id}

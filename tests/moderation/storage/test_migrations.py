@@ -24,9 +24,10 @@ from moderation.errors import ConfigError
 from moderation.storage import schema
 from moderation.storage.dialect import claim, open_engine, parse
 from moderation.storage.ledger import SETTING, Ledger
-from moderation.storage.tables import metadata
+from moderation.storage.people_tables import actions
 from tests.moderation.storage.rows import a_label, an_entry, record, say
 
+metadata = actions.metadata
 FOLDER = Path(schema.__file__).parent / "migrations"
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 

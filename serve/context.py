@@ -1,0 +1,35 @@
+"""What the routes of the gateway work with, for routes that live in modules of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray import serve as ray_serve
+
+from moderation.storage.feature_store import FeatureStore
+from moderation.storage.ledger import Ledger
+from moderation.topology import Topology
+from serve.moderator import Moderator
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the gateway's replica holds.
+
+    Attributes:
+        topology: variants, routes, bounds, policy.
+        ledger: blocking; asynchronous routes put its calls on a thread.
+        moderator: decides on posts and scores texts.
+        known: what is known of authors and communities; blocking.
+    """
+
+    topology: Topology
+    ledger: Ledger
+    moderator: Moderator
+    known: FeatureStore
+
+
+def current() -> Context:
+    """The context of the replica that runs the calling route; `Depends(current)` in FastAPI."""
+    context: Context = ray_serve.get_replica_context().servable_object.context
+    return context
