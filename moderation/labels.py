@@ -46,4 +46,7 @@ LABELS: tuple[Label, ...] = (
     Label("misinformation", "medium", "reactive", _DAY, frozenset({"text", "image", "video"}), removable=False),
 )
 
+SEVERITY_WEIGHT: dict[Severity, float] = {"low": 1.0, "medium": 3.0, "high": 10.0}
+"""Harm of one impression, relative to one of low severity; orders the review queue."""
+
 BY_NAME: dict[str, Label] = {label.name: label for label in LABELS}

@@ -152,3 +152,23 @@ def _statistic(
 
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator > 0 else float("nan")
+
+
+def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+    """How far two raters agree beyond chance (Cohen, 1960): 1 always, 0 as chance would have it, below 0 less.
+
+    Args:
+        pairs: what each of two raters said, an item a pair.
+
+    Returns:
+        None where it is undefined: no pairs, or both always said the same one thing.
+    """
+    if not pairs:
+        return None
+    values = {value for pair in pairs for value in pair}
+    count = len(pairs)
+    observed = sum(one == other for one, other in pairs) / count
+    chance = sum(
+        sum(one == value for one, _ in pairs) * sum(other == value for _, other in pairs) for value in values
+    ) / (count * count)
+    return None if chance == 1 else (observed - chance) / (1 - chance)

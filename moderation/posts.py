@@ -16,18 +16,25 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, patt
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
+    """Base of what crosses the wire: unknown fields are refused."""
+
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
-def _utc(value: datetime) -> datetime:
+def to_utc(value: datetime) -> datetime:
+    """An aware time in UTC.
+
+    Raises:
+        ValueError: it is outside the years that UTC can tell.
+    """
     try:
         return value.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{value.isoformat()} is outside the years that UTC can tell") from error
 
 
-class PostIn(_Wire):
+class PostIn(Wire):
     """The body of `PUT /v1/posts/{post_id}`."""
 
     author_id: Identifier
@@ -61,7 +68,7 @@ class PostIn(_Wire):
     @field_validator("created_at")
     @classmethod
     def _in_utc(cls, value: datetime) -> datetime:
-        return _utc(value)
+        return to_utc(value)
 
     def content_hash(self) -> str:
         """SHA-256 of the content: not of the time, nor of what is known of its author, so that a repeat is known."""
@@ -75,7 +82,7 @@ class BatchPost(PostIn):
     post_id: Identifier
 
 
-class LabelDecision(_Wire):
+class LabelDecision(Wire):
     """One label of a decision. `null` is not zero: a score is null unless a model gave it."""
 
     status: Literal["scored", "not_scored", "failed"]
@@ -90,7 +97,7 @@ class LabelDecision(_Wire):
     reason: str | None = Field(default=None, description="Why there is no score")
 
 
-class LanguageDecision(_Wire):
+class LanguageDecision(Wire):
     """What language the post was judged in."""
 
     code: str
@@ -98,7 +105,7 @@ class LanguageDecision(_Wire):
     in_training: bool = Field(description="False: the model was not trained on this language; trust it less")
 
 
-class LinkDecision(_Wire):
+class LinkDecision(Wire):
     """A link of the post."""
 
     url: str = Field(description="As written")
@@ -110,7 +117,7 @@ class LinkDecision(_Wire):
     reasons: list[str] = Field(default_factory=list, description="The gravest first")
 
 
-class ReviewDecision(_Wire):
+class ReviewDecision(Wire):
     """Whether a person looks at it, and until when."""
 
     queued: bool
@@ -118,15 +125,31 @@ class ReviewDecision(_Wire):
     reasons: list[str] = Field(default_factory=list)
 
 
-class ExperimentArm(_Wire):
+class ExperimentArm(Wire):
     """Which arm of which experiment judged the post."""
 
     name: str
     arm: Literal["champion", "challenger"]
 
 
-class Decision(_Wire):
-    """The answer to a post, as recorded."""
+State = Literal["shown", "held", "removed"]
+Actor = Literal["model", "review", "appeal", "fuse"]
+
+
+class Standing(Wire):
+    """How a post stands now."""
+
+    state: State = Field(description="held: not shown until a person decides")
+    actor: Actor | None = Field(default=None, description="Who acted last; null: nobody has, so it is shown")
+    since: datetime | None = None
+
+
+class Decision(Wire):
+    """The answer to a post.
+
+    As recorded, or, of `GET` and of a repeated `PUT`, as it holds now: what people decided since then shows in
+    `decision`, `review` and `standing`.
+    """
 
     post_id: str
     content_version: int = Field(ge=1)
@@ -142,9 +165,13 @@ class Decision(_Wire):
     models: dict[str, str] = Field(description="Per service that scored, `variant@version`")
     decided_at: datetime
     latency_ms: float = Field(ge=0)
+    exempt: bool = Field(default=False, description="True: restored on appeal, so no model acts on this content again")
+    standing: Standing | None = Field(
+        default=None, description="null: nobody has acted on the decision since it was made"
+    )
 
 
-class TextFeature(_Wire):
+class TextFeature(Wire):
     """One text to score."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -152,7 +179,7 @@ class TextFeature(_Wire):
     language: LanguageCode | None = None
 
 
-class ModerateIn(_Wire):
+class ModerateIn(Wire):
     """The body of `POST /v1/text/moderate` and of the services like it."""
 
     features: list[TextFeature] = Field(min_length=1)
@@ -163,14 +190,14 @@ class ModerateIn(_Wire):
     )
 
 
-class LabelConfidence(_Wire):
+class LabelConfidence(Wire):
     """One label and how sure the model is."""
 
     label: str
     confidence: float = Field(ge=0, le=1)
 
 
-class ModerateResult(_Wire):
+class ModerateResult(Wire):
     """One text, scored."""
 
     id: str
@@ -179,13 +206,13 @@ class ModerateResult(_Wire):
     model: str = Field(description="`variant@version`")
 
 
-class ModerateOut(_Wire):
+class ModerateOut(Wire):
     """The answer of `POST /v1/text/moderate`, in the order of the request."""
 
     results: list[ModerateResult]
 
 
-class LabelIn(_Wire):
+class LabelIn(Wire):
     """One line of `POST /v1/labels`: what a person, or the platform, says of a post."""
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(description="Idempotency key")
@@ -201,7 +228,7 @@ class LabelIn(_Wire):
     @field_validator("labelled_at")
     @classmethod
     def _in_utc(cls, value: datetime) -> datetime:
-        return _utc(value)
+        return to_utc(value)
 
     @field_validator("labels")
     @classmethod
@@ -212,7 +239,7 @@ class LabelIn(_Wire):
         return labels
 
 
-class BatchLine(_Wire):
+class BatchLine(Wire):
     """A line of the answer of `POST /v1/posts:batch`, in the order of the request."""
 
     line: int = Field(ge=1, description="Of the request")
@@ -223,14 +250,14 @@ class BatchLine(_Wire):
     problem: dict[str, Any] | None = Field(default=None, description="RFC 9457, where the status is not 200")
 
 
-class LabelLineError(_Wire):
+class LabelLineError(Wire):
     """A line of labels that was not taken."""
 
     line: int = Field(ge=1)
     detail: str
 
 
-class LabelsOut(_Wire):
+class LabelsOut(Wire):
     """What became of the lines of `POST /v1/labels`."""
 
     accepted: int

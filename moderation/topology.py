@@ -15,6 +15,7 @@ from moderation.policy import Policy, read_yaml, validated
 from moderation.preprocess.links import Blocklist, KnownDomains, LinkRules
 from moderation.preprocess.links.blocklist import read_domains
 from moderation.preprocess.links.check import EXECUTABLES, read_video_hosts
+from moderation.review import ReviewRules
 from moderation.settings import DEPLOYMENTS
 
 List = TypeVar("List")
@@ -136,6 +137,7 @@ class _TopologyFile(_Strict):
     variants: dict[str, Variant] = Field(min_length=1)
     routes: tuple[Route, ...] = Field(min_length=1)
     gateway: Gateway = Gateway()
+    review: ReviewRules = ReviewRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class Topology:
     variants: dict[str, Variant]
     routes: tuple[Route, ...]
     gateway: Gateway
+    review: ReviewRules
     policy: Policy
     blocklist: Blocklist
     links: Links
@@ -177,6 +180,7 @@ class Topology:
             variants=parsed.variants,
             routes=parsed.routes,
             gateway=parsed.gateway,
+            review=parsed.review,
             policy=Policy.load(path.parent / parsed.policy),
             blocklist=_list(Blocklist.load, path.parent / parsed.blocklist, f"{path.name}: blocklist"),
             links=parsed.links,

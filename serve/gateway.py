@@ -46,6 +46,7 @@ from serve.grouping import QueueFullError
 from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
 from serve.problems import Problem
+from serve.review.routes import router as people
 from serve.wire import Body, batch_line, body_schema, json_reply, parsed, read_json, read_lines
 
 logger = logging.getLogger("ray.serve")
@@ -57,6 +58,9 @@ api = FastAPI(
     version="0.1.0",
     description="Harmful content removal that keeps learning. Errors are RFC 9457 problems.",
 )
+
+
+api.include_router(people)
 
 
 @api.exception_handler(Problem)

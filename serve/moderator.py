@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from moderation.errors import FeaturesUnavailableError
@@ -21,11 +22,13 @@ from moderation.posts import (
     LinkDecision,
     ModerateResult,
     PostIn,
+    ReviewDecision,
     TextFeature,
 )
 from moderation.preprocess.features import Features, observe, scored_features
 from moderation.preprocess.language import Language, detect_language
 from moderation.preprocess.links import check_links, find_links
+from moderation.review import item_for
 from moderation.storage.features import FeatureStore, PostObserved, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Recorded, Scoring, conflict_with, now
 from moderation.topology import Topology
@@ -121,6 +124,7 @@ class Moderator:
         self._score = score
         self._card = card
         self._known = known
+        self._draw = random.SystemRandom().random
         self._counting: set[asyncio.Task[None]] = set()
         self._in_flight: dict[tuple[str, str], asyncio.Future[Answer]] = {}
         self.splits: Mapping[str, Split] = {}
@@ -183,7 +187,7 @@ class Moderator:
         return [results[index] for index in range(len(features))]
 
     async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
-        recorded = await asyncio.to_thread(self._ledger.newest, [task.post_id for task in group])
+        recorded, exempt = await asyncio.to_thread(self._recorded, group)
         answers: dict[int, Answer | Exception] = {}
         fresh: list[int] = []
         for index, task in enumerate(group):
@@ -197,7 +201,7 @@ class Moderator:
             entries: dict[int, Entry] = {}
             for index, result in zip(fresh, judged, strict=True):
                 try:
-                    entries[index] = self._entry(group[index], result)
+                    entries[index] = self._entry(group[index], result, exempt=group[index].content_hash in exempt)
                 except Exception as error:  # one broken post must not take its group with it
                     logger.exception("post %r cannot be decided", group[index].post_id)
                     answers[index] = error
@@ -207,6 +211,11 @@ class Moderator:
                 replayed = isinstance(outcome, Recorded) and not outcome.fresh
                 answers[index] = Answer(outcome.body, replayed) if isinstance(outcome, Recorded) else outcome
         return [answers[index] for index in range(len(group))]
+
+    def _recorded(self, group: Sequence[_Task]) -> tuple[dict[str, Recorded], set[str]]:
+        """What is recorded of a group's posts, and which of their contents were restored on appeal."""
+        recorded = self._ledger.newest([task.post_id for task in group])
+        return recorded, self._ledger.exempt([task.content_hash for task in group])
 
     async def _judge(self, tasks: Sequence[_Task]) -> list[list[_Judged]]:
         calls: dict[_Ask, list[int]] = {}
@@ -286,7 +295,7 @@ class Moderator:
             return [_Judged(ask, None, {}, 0.0, error=f"{ask.variant}: {type(error).__name__}")] * len(texts)
         return [_Judged(ask, scored.version, row, unseen, card) for _, row, unseen in answers]
 
-    def _entry(self, task: _Task, judged: Sequence[_Judged]) -> Entry:
+    def _entry(self, task: _Task, judged: Sequence[_Judged], *, exempt: bool) -> Entry:
         links, unexamined = self._check_links(task.post.text)
         decided_at = now()
         verdict = self._topology.policy.decide(
@@ -297,6 +306,8 @@ class Moderator:
             unexamined_links=unexamined,
             review_shorteners=self._topology.links.review_shorteners,
         )
+        if exempt:
+            verdict = replace(verdict, decision="allow", mode="reactive", review=ReviewDecision(queued=False))
         tried = [found.ask for found in judged if found.ask.experiment]
         decision = Decision(
             post_id=task.post_id,
@@ -324,6 +335,14 @@ class Moderator:
             },
             decided_at=decided_at,
             latency_ms=round((time.perf_counter() - task.started) * 1000, 1),
+            exempt=exempt,
+        )
+        item = item_for(
+            decision,
+            community=task.post.community,
+            rules=self._topology.policy.rules(task.post.region),
+            review=self._topology.review,
+            draw=self._draw,
         )
         return Entry(
             post=task.post,
@@ -332,6 +351,7 @@ class Moderator:
             features=task.features,
             scorings=tuple(found.scoring() for found in judged),
             received_at=task.received_at,
+            item=item,
         )
 
     def _scored(self, task: _Task, judged: Sequence[_Judged]) -> dict[str, Scored]:

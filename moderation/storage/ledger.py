@@ -24,9 +24,10 @@ from sqlalchemy.exc import IntegrityError
 
 from moderation.errors import ConflictError, NotFoundError
 from moderation.labels import Service
-from moderation.posts import Decision, LabelIn, LabelLineError, LabelsOut, PostIn
+from moderation.posts import Actor, Decision, LabelIn, LabelLineError, LabelsOut, PostIn
 from moderation.preprocess.features import Features
-from moderation.storage import dialect
+from moderation.review import ReviewItem
+from moderation.storage import dialect, standing
 from moderation.storage.dialect import announce, claim
 from moderation.storage.schema import bring_to_head
 from moderation.storage.tables import decisions, labels, locks, posts, scorings
@@ -57,7 +58,12 @@ class Scoring:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A post with its decision, ready to be recorded. `decision.content_version` is set by the ledger."""
+    """A post with its decision, ready to be recorded. `decision.content_version` is set by the ledger.
+
+    Attributes:
+        item: what a person is asked about it, if anything.
+        actor: who acts by the decision.
+    """
 
     post: PostIn
     content_hash: str
@@ -65,6 +71,8 @@ class Entry:
     features: Features
     scorings: tuple[Scoring, ...]
     received_at: datetime
+    item: ReviewItem | None = None
+    actor: Actor = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +120,14 @@ class Ledger:
             raise
 
     def newest(self, post_ids: Sequence[str]) -> dict[str, Recorded]:
-        """The newest recorded decision of each post that has one."""
+        """The newest recorded decision of each post that has one, as it holds now."""
         with self.read() as connection:
-            return _newest(connection, post_ids)
+            return as_they_hold(connection, _newest(connection, post_ids))
+
+    def exempt(self, content_hashes: Sequence[str]) -> set[str]:
+        """Which of these contents were restored on appeal."""
+        with self.read() as connection:
+            return standing.exempt(connection, content_hashes)
 
     def history(self, post_id: str) -> list[Recorded]:
         """All recorded decisions of a post, the first first; empty for an unknown post."""
@@ -134,8 +147,9 @@ class Ledger:
         post_ids = [entry.decision.post_id for entry in entries]
         with self.write() as connection:
             claim(connection, "post", post_ids)
-            known = _newest(connection, post_ids)
+            known = as_they_hold(connection, _newest(connection, post_ids))
             results: list[Recorded | ConflictError] = []
+            new: dict[str, tuple[Entry, Decision]] = {}
             new_posts: list[dict[str, Any]] = []
             new_decisions: list[dict[str, Any]] = []
             new_scorings: list[dict[str, Any]] = []
@@ -151,6 +165,7 @@ class Ledger:
                 recorded = Recorded(
                     decision.model_dump_json(), entry.content_hash, entry.post.created_at, version, True
                 )
+                new[post_id] = (entry, decision)
                 known[post_id] = recorded
                 results.append(recorded)
                 new_posts.append(_post_row(entry, version))
@@ -162,6 +177,7 @@ class Ledger:
                 connection.execute(insert(decisions), new_decisions)
             if new_scorings:
                 connection.execute(insert(scorings), new_scorings)
+            _follow(connection, new)
         return results
 
     def add_labels(self, lines: Mapping[int, LabelIn]) -> LabelsOut:
@@ -197,13 +213,8 @@ class Ledger:
                     out.errors.append(LabelLineError(line=number, detail=problem))
                 else:
                     digests[line.id] = digest
-                    rows.append(
-                        line.model_dump()
-                        | {"content_version": line.content_version or newest, "digest": digest, "received_at": now()}
-                    )
-            if rows:
-                announce(connection, labels.c.label_seq)
-                connection.execute(insert(labels), rows)
+                    rows.append(line.model_dump() | {"content_version": line.content_version or newest})
+            insert_labels(connection, rows, digests)
             out.accepted = len(rows)
         return out
 
@@ -283,13 +294,98 @@ def found(recorded: Mapping[str, Recorded], post_id: str) -> Recorded:
     return recorded[post_id]
 
 
+def insert_labels(
+    connection: Connection, rows: Sequence[Mapping[str, Any]], digests: Mapping[str, str] | None = None
+) -> None:
+    """Add labels whose ids are new.
+
+    Args:
+        connection: in a transaction that writes.
+        rows: as of `LabelIn`, each with its content version.
+        digests: of their contents, by id; None: they are computed.
+    """
+    if not rows:
+        return
+    announce(connection, labels.c.label_seq)
+    received = now()
+    known = digests if digests is not None else {row["id"]: _digest(LabelIn.model_validate(row)) for row in rows}
+    values = [dict(row) | {"digest": known[row["id"]], "received_at": received} for row in rows]
+    connection.execute(insert(labels), values)
+
+
+def newest_content(connection: Connection, post_id: str) -> Any:
+    """The row of a post's newest content, with the decision's `body`.
+
+    Raises:
+        NotFoundError: the post is unknown.
+    """
+    row = connection.execute(_content().where(posts.c.post_id == post_id).order_by(_LAST_FIRST).limit(1)).first()
+    if row is None:
+        raise NotFoundError(f"post {post_id!r} is not recorded")
+    return row
+
+
+def content_of(connection: Connection, post_id: str, content_version: int) -> Any:
+    """The row of one content version, with the decision's `body`; it must be recorded."""
+    which = (posts.c.post_id == post_id) & (posts.c.content_version == content_version)
+    return connection.execute(_content().where(which)).one()
+
+
+def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[str, Recorded]:
+    """Recorded decisions with what people made of them since."""
+    if not recorded:
+        return recorded
+    acted = standing.of(connection, list(recorded))
+    waiting = standing.open_reviews(connection, list(recorded))
+    result = dict(recorded)
+    for post_id, found in recorded.items():
+        stands, review = acted.get(post_id), waiting.get(post_id)
+        if (stands and stands.actor in ("review", "appeal")) or (review and review.kind != "flagged"):
+            result[post_id] = replace(found, body=standing.effective(found.body, stands, review))
+    return result
+
+
+def _follow(connection: Connection, new: Mapping[str, tuple[Entry, Decision]]) -> None:
+    """What fresh decisions do with their posts, and what people are asked about them."""
+    edited = [post_id for post_id, (_, decision) in new.items() if decision.content_version > 1]
+    before = standing.of(connection, edited) if edited else {}
+    if edited:
+        standing.drop_open(connection, edited)
+    acts = (
+        standing.follows(
+            decision, author_id=entry.post.author_id, actor=entry.actor, before=before.get(decision.post_id)
+        )
+        for entry, decision in new.values()
+    )
+    standing.act(connection, [done for done in acts if done is not None])
+    for entry, decision in new.values():
+        if entry.item is not None:
+            standing.queue(
+                connection,
+                decision.post_id,
+                decision.content_version,
+                entry.item,
+                language=decision.language.code,
+                region=entry.post.region,
+                community=entry.post.community,
+                created_at=decision.decided_at,
+            )
+
+
+_SAME_CONTENT = tuple_(posts.c.post_id, posts.c.content_version) == tuple_(
+    decisions.c.post_id, decisions.c.content_version
+)
+_LAST_FIRST = posts.c.content_version.desc()
+
+
 def _recorded() -> Any:
     return select(
         posts.c.post_id, decisions.c.body, posts.c.content_hash, posts.c.created_at, posts.c.content_version
-    ).join(
-        decisions,
-        tuple_(posts.c.post_id, posts.c.content_version) == tuple_(decisions.c.post_id, decisions.c.content_version),
-    )
+    ).join(decisions, _SAME_CONTENT)
+
+
+def _content() -> Any:
+    return select(posts, decisions.c.body).join(decisions, _SAME_CONTENT)
 
 
 def _newest(connection: Connection, post_ids: Sequence[str]) -> dict[str, Recorded]:

@@ -1,0 +1,101 @@
+"""Appeals: an author objects to a removal, and somebody else looks again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.engine import Connection
+
+from moderation.errors import ConflictError
+from moderation.labels import BY_NAME
+from moderation.people import AppealIn, AppealOut
+from moderation.policy import LINK_DEADLINE, Policy
+from moderation.posts import Decision
+from moderation.review import ReviewItem, ReviewRules, rank, severity_of
+from moderation.storage import standing
+from moderation.storage.dialect import claim
+from moderation.storage.ledger import Ledger, newest_content, now
+from moderation.storage.people_tables import actions, appeals, reviews
+
+
+def add(
+    ledger: Ledger, post_id: str, appeal: AppealIn, *, policy: Policy, rules: ReviewRules
+) -> tuple[AppealOut, bool]:
+    """Record an appeal against the removal of a post's newest content; there is one a content version.
+
+    Returns:
+        What is recorded, and whether it is new.
+
+    Raises:
+        NotFoundError: the post is unknown.
+        ConflictError: the post is not removed, or somebody else wrote it.
+    """
+    with ledger.write() as connection:
+        claim(connection, "post", [post_id])
+        post = newest_content(connection, post_id)
+        if post.author_id != appeal.author_id:
+            raise ConflictError(f"post {post_id!r} is not by {appeal.author_id!r}; its author may appeal")
+        mine = (appeals.c.post_id == post_id) & (appeals.c.content_version == post.content_version)
+        row = connection.execute(select(appeals).where(mine)).first()
+        fresh = row is None
+        if row is None:
+            _check_removed(connection, post_id)
+            review_id = _queue(connection, post, policy, rules)
+            values = {"post_id": post_id, "content_version": post.content_version, "reason": appeal.reason}
+            values |= {"review_id": review_id, "status": "open", "created_at": now()}
+            connection.execute(insert(appeals).values(**values))
+            row = connection.execute(select(appeals).where(mine)).one()
+    return _out(row), fresh
+
+
+def of_post(ledger: Ledger, post_id: str) -> list[AppealOut]:
+    """A post's appeals, the first first.
+
+    Raises:
+        NotFoundError: the post is unknown.
+    """
+    with ledger.read() as connection:
+        newest_content(connection, post_id)
+        rows = connection.execute(select(appeals).where(appeals.c.post_id == post_id).order_by(appeals.c.appeal_id))
+        return [_out(row) for row in rows]
+
+
+def _check_removed(connection: Connection, post_id: str) -> None:
+    stands = standing.of(connection, [post_id]).get(post_id)
+    if stands is None or stands.state != "removed":
+        raise ConflictError(f"post {post_id!r} is {'shown' if stands is None else stands.state}, not removed")
+
+
+def _queue(connection: Connection, post: Any, policy: Policy, rules: ReviewRules) -> int:
+    """Queue the appeal, in the place of whatever else is asked about the content."""
+    same = (reviews.c.post_id == post.post_id) & (reviews.c.content_version == post.content_version)
+    waiting = same & (reviews.c.status == "open") & (reviews.c.kind != "golden")
+    connection.execute(update(reviews).where(waiting).values(status="dropped"))
+    decision = Decision.model_validate_json(post.body)
+    ranked = rank(decision.labels, policy.rules(post.region))
+    newest = select(actions.c.labels).where(actions.c.post_id == post.post_id).order_by(actions.c.action_id.desc())
+    removed_for = [name for name in connection.execute(newest.limit(1)).scalar_one() if name in BY_NAME]
+    labels = tuple(dict.fromkeys([*removed_for, *ranked]))
+    item = ReviewItem(
+        kind="appeal",
+        labels=labels,
+        # What is lost while the author waits is what would be seen if they are right.
+        p_harm=1 - ranked.get(labels[0], 0.5) if labels else 0.5,
+        severity=severity_of(labels),
+        impressions=rules.expected_in(post.community),
+        within=LINK_DEADLINE,
+    )
+    about = {"language": decision.language.code, "region": post.region, "community": post.community}
+    return standing.queue(connection, post.post_id, post.content_version, item, **about, created_at=now())
+
+
+def _out(row: Any) -> AppealOut:
+    return AppealOut(
+        appeal_id=row.appeal_id,
+        post_id=row.post_id,
+        content_version=row.content_version,
+        status=row.status,
+        created_at=row.created_at,
+        decided_at=row.decided_at,
+    )

@@ -1,0 +1,194 @@
+"""How posts stand: what was done with them, in order, by models and by people.
+
+Each function works within its caller's transaction, which holds the claim on the posts it is called for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from moderation.posts import Actor, Decision, ReviewDecision, Standing, State
+from moderation.review import Kind, ReviewItem
+from moderation.storage.dialect import announce
+from moderation.storage.people_tables import actions, exemptions, reviews, strikes
+
+Action = Literal["hold", "remove", "allow", "restore"]
+
+_STATES: dict[Action, State] = {"hold": "held", "remove": "removed", "allow": "shown", "restore": "shown"}
+_DECISIONS: dict[State, Literal["allow", "review", "remove"]] = {
+    "shown": "allow",
+    "held": "review",
+    "removed": "remove",
+}
+_SHOWN = Standing(state="shown")
+SHOWN_AS_QUEUED = ("flagged", "reported", "appeal")
+"""Kinds of review that the platform is told of; the others measure, and change nothing for the post."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that is done with a post.
+
+    Attributes:
+        post_id: which.
+        content_version: of the content that was judged.
+        action: what.
+        actor: who.
+        labels: the reasons.
+        at: when.
+        author_id: gets a strike for a removal, and loses it with a restoration.
+        review_id: behind it, if any.
+    """
+
+    post_id: str
+    content_version: int
+    action: Action
+    actor: Actor
+    labels: tuple[str, ...]
+    at: datetime
+    author_id: str
+    review_id: int | None = None
+
+
+def of(connection: Connection, post_ids: Sequence[str]) -> dict[str, Standing]:
+    """How posts stand. Posts that nobody acted on are left out: they are shown."""
+    newest = select(func.max(actions.c.action_id)).where(actions.c.post_id.in_(post_ids)).group_by(actions.c.post_id)
+    rows = connection.execute(
+        select(actions.c.post_id, actions.c.action, actions.c.actor, actions.c.acted_at).where(
+            actions.c.action_id.in_(newest)
+        )
+    )
+    return {row.post_id: Standing(state=_STATES[row.action], actor=row.actor, since=row.acted_at) for row in rows}
+
+
+def act(connection: Connection, acts: Sequence[Act]) -> None:
+    """Record what is done, with the strikes that follow."""
+    if not acts:
+        return
+    announce(connection, actions.c.action_id)
+    connection.execute(insert(actions), [_row(done) for done in acts])
+    for done in acts:
+        key = (strikes.c.post_id == done.post_id) & (strikes.c.content_version == done.content_version)
+        if done.action == "remove":
+            given = {"given_at": done.at, "taken_back_at": None}
+            if not connection.execute(update(strikes).where(key).values(**given)).rowcount:
+                which = {"post_id": done.post_id, "content_version": done.content_version}
+                connection.execute(insert(strikes).values(**which, author_id=done.author_id, **given))
+        elif done.action == "restore":
+            take_back_strike(connection, done.post_id, done.content_version, done.at)
+
+
+def take_back_strike(connection: Connection, post_id: str, content_version: int, at: datetime) -> None:
+    """Take back the strike for a content, if it stands."""
+    mine = (strikes.c.post_id == post_id) & (strikes.c.content_version == content_version)
+    connection.execute(update(strikes).where(mine, strikes.c.taken_back_at.is_(None)).values(taken_back_at=at))
+
+
+def _row(done: Act) -> dict[str, Any]:
+    return {
+        "post_id": done.post_id,
+        "content_version": done.content_version,
+        "action": done.action,
+        "actor": done.actor,
+        "labels": list(done.labels),
+        "review_id": done.review_id,
+        "acted_at": done.at,
+    }
+
+
+def follows(decision: Decision, *, author_id: str, actor: Actor, before: Standing | None) -> Act | None:
+    """What a fresh decision does with its post, if anything.
+
+    Args:
+        decision: as recorded.
+        author_id: of the post.
+        actor: who acts by it.
+        before: how its earlier content stood; None: nobody acted on it.
+    """
+    state = before.state if before else "shown"
+    action: Action
+    if decision.decision == "remove":
+        action = "remove"
+    elif decision.decision == "review" and decision.mode == "proactive":
+        action = "hold"
+    elif state != "shown":
+        # The content that was removed or held is gone; the new one is judged by itself.
+        action = "allow"
+    else:
+        return None
+    labels = tuple(name for name, label in decision.labels.items() if label.flagged)
+    version, at = decision.content_version, decision.decided_at
+    return Act(decision.post_id, version, action, actor, labels, at, author_id)
+
+
+def exempt(connection: Connection, content_hashes: Sequence[str]) -> set[str]:
+    """Which of these contents were restored on appeal."""
+    query = select(exemptions.c.content_hash).where(exemptions.c.content_hash.in_(content_hashes))
+    return {row[0] for row in connection.execute(query)}
+
+
+def queue(connection: Connection, post_id: str, version: int, item: ReviewItem, **columns: Any) -> int:
+    """Queue one item; the number of its review."""
+    row = {
+        "post_id": post_id,
+        "content_version": version,
+        "kind": item.kind,
+        "labels": list(item.labels),
+        "p_harm": item.p_harm,
+        "severity": item.severity,
+        "impressions": item.impressions,
+        "priority": item.priority,
+        "sampling_probability": item.sampling_probability,
+        "deadline": columns["created_at"] + item.within,
+        "status": "open",
+        **columns,
+    }
+    return int(connection.execute(insert(reviews).values(**row).returning(reviews.c.review_id)).scalar_one())
+
+
+def drop_open(connection: Connection, post_ids: Sequence[str]) -> None:
+    """Take what is open of posts out of the queue, as newer content takes its place. An appeal is still answered."""
+    of_posts = reviews.c.post_id.in_(post_ids) & (reviews.c.status == "open") & (reviews.c.kind != "appeal")
+    connection.execute(update(reviews).where(of_posts).values(status="dropped"))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A review that waits: why, and until when at the latest."""
+
+    kind: Kind
+    deadline: datetime
+
+
+def effective(body: str, standing: Standing | None, waiting: Waiting | None) -> str:
+    """A recorded decision as it holds now.
+
+    Args:
+        body: of the decision, as JSON.
+        standing: None: nobody acted.
+        waiting: None: nobody is asked.
+    """
+    decision = Decision.model_validate_json(body)
+    decision.standing = standing or _SHOWN
+    if standing is not None and standing.actor in ("review", "appeal"):
+        decision.decision = _DECISIONS[standing.state]
+    if waiting is None:
+        decision.review = ReviewDecision(queued=False)
+    else:
+        reasons = decision.review.reasons if waiting.kind == "flagged" else [waiting.kind]
+        decision.review = ReviewDecision(queued=True, deadline=waiting.deadline, reasons=reasons)
+    return decision.model_dump_json()
+
+
+def open_reviews(connection: Connection, post_ids: Sequence[str]) -> dict[str, Waiting]:
+    """The reviews of posts that wait, of those that the platform is told of."""
+    query = select(reviews.c.post_id, reviews.c.deadline, reviews.c.kind).where(
+        reviews.c.post_id.in_(post_ids), reviews.c.status == "open", reviews.c.kind.in_(SHOWN_AS_QUEUED)
+    )
+    return {row.post_id: Waiting(row.kind, row.deadline) for row in connection.execute(query)}

@@ -1,0 +1,1 @@
+"""People's side over HTTP: reports, leases, verdicts, appeals."""

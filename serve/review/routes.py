@@ -1,0 +1,220 @@
+"""Routes of reports, reviews, appeals, reporters and reviewers. What they do is in `moderation.storage`."""
+
+# No `from __future__ import annotations` here: FastAPI needs the parameters' types when Ray Serve copies the routes.
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
+
+from moderation.errors import ConflictError, NotFoundError
+from moderation.people import (
+    Agreement,
+    AppealIn,
+    AppealOut,
+    GoldenIn,
+    LeaseIn,
+    LeaseOut,
+    ReporterIn,
+    ReporterOut,
+    ReportIn,
+    ReportOut,
+    ReviewerOut,
+    VerdictIn,
+    VerdictOut,
+)
+from moderation.posts import Identifier, Wire
+from moderation.storage import appeals, reports, reviewers, reviews
+from serve.context import Context, current
+from serve.problems import Problem
+from serve.wire import body_schema, json_reply, read_json
+
+Result = TypeVar("Result")
+House = Annotated[Context, Depends(current)]
+
+router = APIRouter(tags=["people"])
+_IDENTIFIER = TypeAdapter(Identifier)
+_chance = random.SystemRandom()
+_MISSING: dict[int | str, dict[str, Any]] = {
+    404: {"description": "Unknown", "content": {"application/problem+json": {}}}
+}
+_PROBLEMS = _MISSING | {
+    status: {"description": text, "content": {"application/problem+json": {}}}
+    for status, text in (
+        (400, "Not JSON"),
+        (409, "Something else stands"),
+        (413, "Body over the bound"),
+        (415, "Not the media type"),
+        (422, "Invalid content, with JSON pointers"),
+    )
+}
+
+
+async def _on_thread(call: Callable[[], Result]) -> Result:
+    """A blocking call of the ledger, its errors as problems."""
+    try:
+        return await asyncio.to_thread(call)
+    except NotFoundError as error:
+        raise Problem(404, str(error)) from error
+    except ConflictError as error:
+        raise Problem(409, str(error)) from error
+
+
+def _made(out: Wire, *, fresh: bool) -> Response:
+    """201 for what is new; 200, and the header of a repeated request, for what was recorded before."""
+    reply = json_reply(out.model_dump_json(), {} if fresh else {"Seawall-Replayed": "true"})
+    reply.status_code = 201 if fresh else 200
+    return reply
+
+
+def _checked(name: str, value: str) -> str:
+    try:
+        return _IDENTIFIER.validate_python(value)
+    except ValidationError as error:
+        raise Problem(422, f"{name} is {value!r}: {error.errors()[0]['msg']}") from error
+
+
+@router.post(
+    "/v1/posts/{post_id}/reports",
+    status_code=201,
+    response_model=ReportOut,
+    responses=_PROBLEMS,
+    openapi_extra=body_schema(ReportIn),
+    summary="Report a post",
+)
+async def post_report(post_id: str, request: Request, house: House) -> Response:
+    """One a reporter and post: a second one answers with the first, and `Seawall-Replayed: true`."""
+    body = await read_json(request, ReportIn, house.topology.gateway.max_body_bytes)
+    policy, rules = house.topology.policy, house.topology.review
+    out, fresh = await _on_thread(lambda: reports.add(house.ledger, post_id, body, policy=policy, rules=rules))
+    return _made(out, fresh=fresh)
+
+
+@router.put(
+    "/v1/reporters/{reporter_id}",
+    response_model=ReporterOut,
+    responses=_PROBLEMS,
+    openapi_extra=body_schema(ReporterIn),
+    summary="Mute a reporter, or hear them again",
+)
+async def put_reporter(reporter_id: str, request: Request, house: House) -> Response:
+    """What a muted reporter reports is recorded and weighs nothing."""
+    known = _checked("reporter_id", reporter_id)
+    body = await read_json(request, ReporterIn, house.topology.gateway.max_body_bytes)
+    out = await _on_thread(lambda: reports.mute(house.ledger, known, muted=body.muted))
+    return json_reply(out.model_dump_json())
+
+
+@router.get("/v1/reporters/{reporter_id}", response_model=ReporterOut, summary="How reliable a reporter was")
+async def get_reporter(reporter_id: str, house: House) -> Response:
+    """One who never reported is as reliable as anyone of whom nothing is known."""
+    known = _checked("reporter_id", reporter_id)
+    out = await _on_thread(lambda: reports.reporter(house.ledger, known))
+    return json_reply(out.model_dump_json())
+
+
+@router.post(
+    "/v1/reviews:lease",
+    response_model=LeaseOut,
+    responses=_PROBLEMS,
+    openapi_extra=body_schema(LeaseIn),
+    summary="Lease items to a reviewer",
+)
+async def post_lease(request: Request, house: House) -> Response:
+    """The most pressing first, for a bounded time; nobody else gets them meanwhile."""
+    body = await read_json(request, LeaseIn, house.topology.gateway.max_body_bytes)
+    rules = house.topology.review
+    if body.limit > rules.max_lease:
+        detail = f"limit is {body.limit}, the bound is {rules.max_lease}"
+        errors = [{"pointer": "/limit", "detail": detail}]
+        raise Problem(422, f"/limit: {detail}", errors=errors, members={"bound": rules.max_lease})
+    leased = await _on_thread(lambda: reviews.lease(house.ledger, body, rules=rules, chance=_chance))
+    return json_reply(LeaseOut(reviews=leased).model_dump_json())
+
+
+@router.put(
+    "/v1/reviews/{review_id}",
+    response_model=VerdictOut,
+    responses=_PROBLEMS,
+    openapi_extra=body_schema(VerdictIn),
+    summary="Decide a leased item",
+)
+async def put_review(review_id: int, request: Request, house: House) -> Response:
+    """Idempotent: the same verdict again answers the same, with `Seawall-Replayed: true`."""
+    body = await read_json(request, VerdictIn, house.topology.gateway.max_body_bytes)
+    rules = house.topology.review
+    out, fresh = await _on_thread(lambda: reviews.decide(house.ledger, review_id, body, rules=rules, chance=_chance))
+    return json_reply(out.model_dump_json(), {} if fresh else {"Seawall-Replayed": "true"})
+
+
+@router.get("/v1/reviews/agreement", response_model=Agreement, summary="How far two people agree")
+async def get_agreement(
+    house: House, begin: Annotated[str, Query(alias="from")] = "", end: Annotated[str, Query(alias="to")] = ""
+) -> Response:
+    """Of items that a second person judged in [from, to); ISO 8601 with an offset. Absent: since ever, until now."""
+    window = _time("from", begin, datetime(1970, 1, 1, tzinfo=UTC)), _time("to", end, datetime.now(UTC))
+    out = await _on_thread(lambda: reviewers.agreement(house.ledger, *window))
+    return json_reply(out.model_dump_json())
+
+
+@router.get("/v1/reviewers/{reviewer_id}", response_model=ReviewerOut, summary="How good a reviewer is")
+async def get_reviewer(reviewer_id: str, house: House) -> Response:
+    """By golden items, whose right verdict is known."""
+    known = _checked("reviewer_id", reviewer_id)
+    out = await _on_thread(lambda: reviewers.reviewer(house.ledger, known))
+    return json_reply(out.model_dump_json())
+
+
+@router.put(
+    "/v1/golden/{post_id}",
+    response_model=GoldenIn,
+    responses=_PROBLEMS,
+    openapi_extra=body_schema(GoldenIn),
+    summary="Say what the right verdict on a post is",
+)
+async def put_golden(post_id: str, request: Request, house: House) -> Response:
+    """From now on it is mixed into leases, to measure reviewers; its verdicts change nothing for the post."""
+    body = await read_json(request, GoldenIn, house.topology.gateway.max_body_bytes)
+    await _on_thread(lambda: reviewers.put_golden(house.ledger, post_id, body))
+    return json_reply(body.model_dump_json())
+
+
+@router.post(
+    "/v1/posts/{post_id}/appeals",
+    status_code=201,
+    response_model=AppealOut,
+    responses=_PROBLEMS,
+    openapi_extra=body_schema(AppealIn),
+    summary="Appeal against a removal",
+)
+async def post_appeal(post_id: str, request: Request, house: House) -> Response:
+    """One a content version; judged by somebody who has not judged this content before."""
+    body = await read_json(request, AppealIn, house.topology.gateway.max_body_bytes)
+    policy, rules = house.topology.policy, house.topology.review
+    out, fresh = await _on_thread(lambda: appeals.add(house.ledger, post_id, body, policy=policy, rules=rules))
+    return _made(out, fresh=fresh)
+
+
+@router.get(
+    "/v1/posts/{post_id}/appeals", response_model=list[AppealOut], responses=_MISSING, summary="A post's appeals"
+)
+async def get_appeals(post_id: str, house: House) -> Response:
+    """The first first."""
+    found = await _on_thread(lambda: appeals.of_post(house.ledger, post_id))
+    return json_reply("[" + ",".join(out.model_dump_json() for out in found) + "]")
+
+
+def _time(name: str, text: str, otherwise: datetime) -> datetime:
+    if not text:
+        return otherwise
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Problem(422, f"{name} is {text!r}; it must be ISO 8601, as 2026-11-24T00:00:00Z") from error
+    if found.tzinfo is None:
+        raise Problem(422, f"{name} is {text!r}, without an offset from UTC")
+    return found
