@@ -1,0 +1,632 @@
+"""Reports, the review queue, verdicts, appeals: what people say, and what follows, on both databases."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text, update
+
+from moderation.errors import ConflictError, NotFoundError
+from moderation.people import AppealIn, GoldenIn, LeaseIn, ReportIn, VerdictIn
+from moderation.policy import Policy
+from moderation.posts import Decision, ReviewDecision, Standing
+from moderation.review import ReviewItem, ReviewRules
+from moderation.settings import DEPLOYMENTS
+from moderation.storage import appeals, reports, reviewers, reviews
+from moderation.storage.ledger import Entry, Ledger, now
+from moderation.storage.people_tables import actions, exemptions, strikes
+from moderation.storage.people_tables import reviews as review_rows
+from moderation.storage.tables import labels as label_rows
+from tests.moderation.storage.rows import an_entry, at, record
+
+RULES = ReviewRules(second_share=0, golden_share=0)
+NEVER = random.Random(0)
+POLICY = Policy.load(DEPLOYMENTS / "policies" / "default.yaml")
+DAY = timedelta(hours=24)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    else:
+        url = str(request.getfixturevalue("postgres_database"))
+    made = Ledger(url)
+    yield made
+    made.close()
+
+
+def decided(entry: Entry, decision: str, mode: str = "reactive") -> Entry:
+    """The entry with another decision, queued where that is `review`."""
+    queued = decision == "review"
+    review = ReviewDecision(queued=queued, deadline=entry.decision.decided_at + DAY if queued else None)
+    changed = entry.decision.model_copy(update={"decision": decision, "mode": mode, "review": review})
+    return replace(entry, decision=changed)
+
+
+def item(p_harm: float = 0.5, *, kind: Any = "flagged", within: timedelta = DAY, **changes: Any) -> ReviewItem:
+    values: dict[str, Any] = {"labels": ("abuse",), "severity": 3.0, "impressions": 100.0}
+    return ReviewItem(kind, p_harm=p_harm, within=within, **(values | changes))
+
+
+def flagged(ledger: Ledger, post_id: str = "p-1", p_harm: float = 0.5, **changes: Any) -> None:
+    """A post that the policy queued."""
+    entry = decided(an_entry(post_id, flagged={"abuse": True}, author=f"author-of-{post_id}"), "review")
+    entry = replace(entry, decision=entry.decision.model_copy(update={"decided_at": now()}))
+    record(ledger, replace(entry, item=item(p_harm, **changes)))
+
+
+def removed(ledger: Ledger, post_id: str = "p-1", **changes: Any) -> Entry:
+    """A post that the model removed."""
+    entry = decided(an_entry(post_id, flagged={"abuse": True}, **changes), "remove")
+    record(ledger, entry)
+    return entry
+
+
+def lease(ledger: Ledger, reviewer: str = "mod-1", limit: int = 10, **wanted: Any) -> list[int]:
+    request = LeaseIn(reviewer_id=reviewer, limit=limit, **wanted)
+    return [got.review_id for got in reviews.lease(ledger, request, rules=RULES, chance=NEVER)]
+
+
+def verdict(reviewer: str = "mod-1", said: Any = "remove", note: str = "", **labels: bool) -> VerdictIn:
+    return VerdictIn(
+        reviewer_id=reviewer, verdict=said, labels=labels or ({"abuse": True} if said == "remove" else {}), note=note
+    )
+
+
+def decide(ledger: Ledger, review_id: int, said: VerdictIn, rules: ReviewRules = RULES) -> Any:
+    return reviews.decide(ledger, review_id, said, rules=rules, chance=NEVER)[0]
+
+
+def report(ledger: Ledger, reporter: str, post_id: str = "p-1", label: str | None = "abuse") -> Any:
+    body = ReportIn(reporter_id=reporter, reason="it is rude", label=label)
+    return reports.add(ledger, post_id, body, policy=POLICY, rules=RULES)
+
+
+def appeal(ledger: Ledger, post_id: str = "p-1", author: str = "u-1") -> Any:
+    body = AppealIn(author_id=author, reason="I was quoting")
+    return appeals.add(ledger, post_id, body, policy=POLICY, rules=RULES)
+
+
+def newest(ledger: Ledger, post_id: str = "p-1") -> Decision:
+    return Decision.model_validate_json(ledger.newest([post_id])[post_id].body)
+
+
+def rows(ledger: Ledger, query: Any) -> list[Any]:
+    with ledger.read() as connection:
+        return list(connection.execute(query).all())
+
+
+def count(ledger: Ledger, table: Any) -> int:
+    return int(rows(ledger, select(func.count()).select_from(table))[0][0])
+
+
+def acted(ledger: Ledger, post_id: str = "p-1") -> list[tuple[str, str]]:
+    query = select(actions.c.action, actions.c.actor).where(actions.c.post_id == post_id).order_by(actions.c.action_id)
+    return [tuple(row) for row in rows(ledger, query)]
+
+
+# What a decision does.
+
+
+@pytest.mark.parametrize(
+    ("decision", "mode", "expected"),
+    [
+        ("allow", "reactive", []),
+        ("review", "reactive", []),
+        ("review", "proactive", [("hold", "model")]),
+        ("remove", "reactive", [("remove", "model")]),
+        ("remove", "proactive", [("remove", "model")]),
+    ],
+)
+def test_a_decision_is_an_action_where_it_changes_what_is_shown(
+    ledger: Ledger, decision: str, mode: str, expected: list[tuple[str, str]]
+) -> None:
+    record(ledger, decided(an_entry(), decision, mode))
+    assert acted(ledger) == expected
+    assert count(ledger, strikes) == (decision == "remove")
+
+
+def test_a_repeated_decision_acts_once(ledger: Ledger) -> None:
+    entry = removed(ledger)
+    assert not record(ledger, entry).fresh
+    assert acted(ledger) == [("remove", "model")]
+
+
+@pytest.mark.parametrize("first", ["remove", "hold"])
+def test_newer_content_is_judged_by_itself(ledger: Ledger, first: str) -> None:
+    record(ledger, decided(an_entry(), "remove" if first == "remove" else "review", "proactive"))
+    record(ledger, an_entry(text="sorry", minutes=5))
+    assert acted(ledger) == [(first, "model"), ("allow", "model")]
+
+
+def test_newer_content_takes_the_place_of_older_in_the_queue(ledger: Ledger) -> None:
+    flagged(ledger)
+    record(ledger, an_entry(text="sorry", minutes=5, author="author-of-p-1"))
+    assert lease(ledger) == []
+
+
+def test_what_nobody_acted_on_is_answered_as_it_was_recorded(ledger: Ledger) -> None:
+    recorded = record(ledger, decided(an_entry(), "remove"))
+    assert ledger.newest(["p-1"])["p-1"].body == recorded.body
+
+
+# Leases.
+
+
+def test_the_most_harm_comes_first(ledger: Ledger) -> None:
+    for post_id, p_harm in (("p-1", 0.2), ("p-2", 0.9), ("p-3", 0.5)):
+        flagged(ledger, post_id, p_harm)
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    assert [leased.post_id for leased in got] == ["p-2", "p-3", "p-1"]
+    assert got[0].priority == pytest.approx(0.9 * 3 * 100)
+    assert got[0].text == "the tomatoes are ripe"
+
+
+def test_severity_and_impressions_weigh_as_well(ledger: Ledger) -> None:
+    flagged(ledger, "p-1", 0.9)
+    flagged(ledger, "p-2", 0.4, severity=10.0)
+    flagged(ledger, "p-3", 0.1, impressions=100_000.0)
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    assert [leased.post_id for leased in got] == ["p-3", "p-2", "p-1"]
+
+
+def test_a_near_deadline_overtakes(ledger: Ledger) -> None:
+    flagged(ledger, "p-1", 0.9)
+    flagged(ledger, "p-2", 0.1, within=timedelta(minutes=20))
+    flagged(ledger, "p-3", 0.1, within=timedelta(minutes=10))
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1", limit=2), rules=RULES, chance=NEVER)
+    assert [leased.post_id for leased in got] == ["p-3", "p-2"]
+
+
+def test_two_reviewers_never_get_one_item(ledger: Ledger) -> None:
+    for number in range(30):
+        flagged(ledger, f"p-{number}")
+    with ThreadPoolExecutor(6) as pool:
+        got = list(pool.map(lambda number: lease(ledger, f"mod-{number}", 5), range(6)))
+    leased = [review_id for ids in got for review_id in ids]
+    assert len(leased) == len(set(leased)) == 30
+
+
+def test_an_item_is_not_leased_again_meanwhile(ledger: Ledger) -> None:
+    flagged(ledger)
+    assert len(lease(ledger)) == 1
+    assert lease(ledger) == lease(ledger, "mod-2") == []
+
+
+def expire(ledger: Ledger) -> None:
+    with ledger.write() as connection:
+        connection.execute(update(review_rows).values(leased_until=now() - timedelta(seconds=1)))
+
+
+def test_a_lost_lease_returns(ledger: Ledger) -> None:
+    flagged(ledger)
+    (first,) = lease(ledger)
+    expire(ledger)
+    assert lease(ledger, "mod-2") == [first]
+    with pytest.raises(ConflictError, match="leased by 'mod-2'"):
+        decide(ledger, first, verdict("mod-1"))
+
+
+def test_a_verdict_after_the_lease_counts_as_long_as_nobody_else_has_it(ledger: Ledger) -> None:
+    flagged(ledger)
+    (first,) = lease(ledger)
+    expire(ledger)
+    assert decide(ledger, first, verdict()).verdict == "remove"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"labels": ["abuse"]}, 1),
+        ({"labels": ["hate"]}, 0),
+        ({"labels": ["hate", "abuse"]}, 1),
+        ({"languages": ["en"]}, 1),
+        ({"languages": ["de"]}, 0),
+        ({"languages": ["de"], "labels": ["abuse"]}, 0),
+    ],
+)
+def test_a_reviewer_may_choose(ledger: Ledger, wanted: dict[str, Any], expected: int) -> None:
+    flagged(ledger)
+    assert len(lease(ledger, **wanted)) == expected
+
+
+# Verdicts.
+
+
+def test_a_removal_acts_labels_and_strikes(ledger: Ledger) -> None:
+    flagged(ledger)
+    (review_id,) = lease(ledger)
+    out = decide(ledger, review_id, verdict(hate=True, abuse=False))
+    assert out.standing.state == "removed"
+    assert out.standing.actor == "review"
+    assert acted(ledger) == [("remove", "review")]
+    (label,) = rows(ledger, select(label_rows))
+    assert (label.id, label.source, label.labels) == (f"review:{review_id}", "review", {"hate": True, "abuse": False})
+    assert rows(ledger, select(strikes.c.author_id)) == [("author-of-p-1",)]
+    decision = newest(ledger)
+    assert (decision.decision, decision.review.queued) == ("remove", False)
+
+
+def test_an_allow_denies_what_was_in_question(ledger: Ledger) -> None:
+    flagged(ledger)
+    (review_id,) = lease(ledger)
+    assert decide(ledger, review_id, verdict(said="allow")).labels == {"abuse": False}
+    assert acted(ledger) == [("allow", "review")]
+    assert newest(ledger).decision == "allow"
+    assert not newest(ledger).review.queued
+    assert count(ledger, strikes) == 0
+
+
+def test_the_history_tells_what_the_model_decided(ledger: Ledger) -> None:
+    flagged(ledger)
+    decide(ledger, lease(ledger)[0], verdict())
+    (recorded,) = ledger.history("p-1")
+    assert Decision.model_validate_json(recorded.body).decision == "review"
+
+
+def test_the_same_verdict_twice_is_one(ledger: Ledger) -> None:
+    flagged(ledger)
+    (review_id,) = lease(ledger)
+    first, fresh = reviews.decide(ledger, review_id, verdict(), rules=RULES, chance=NEVER)
+    again, repeated = reviews.decide(ledger, review_id, verdict(), rules=RULES, chance=NEVER)
+    assert (first, fresh, repeated) == (again, True, False)
+    assert count(ledger, label_rows) == count(ledger, actions) == 1
+
+
+@pytest.mark.parametrize("other", [verdict(said="allow"), verdict("mod-2"), verdict(note="x"), verdict(hate=True)])
+def test_another_verdict_on_a_decided_item_is_a_conflict(ledger: Ledger, other: VerdictIn) -> None:
+    flagged(ledger)
+    (review_id,) = lease(ledger)
+    decide(ledger, review_id, verdict())
+    with pytest.raises(ConflictError, match="decided already"):
+        decide(ledger, review_id, other)
+    assert count(ledger, label_rows) == 1
+
+
+def test_many_send_the_same_verdict_at_once(ledger: Ledger) -> None:
+    flagged(ledger)
+    (review_id,) = lease(ledger)
+    with ThreadPoolExecutor(6) as pool:
+        outs = list(pool.map(lambda _: decide(ledger, review_id, verdict()), range(12)))
+    assert all(out == outs[0] for out in outs)
+    assert count(ledger, label_rows) == count(ledger, actions) == 1
+
+
+def test_an_item_that_was_never_leased_is_not_decided(ledger: Ledger) -> None:
+    flagged(ledger)
+    with pytest.raises(ConflictError, match="leased by nobody"):
+        decide(ledger, 1, verdict())
+
+
+def test_an_unknown_item(ledger: Ledger) -> None:
+    with pytest.raises(NotFoundError, match="review 7"):
+        decide(ledger, 7, verdict())
+
+
+def test_a_verdict_on_content_that_was_edited_meanwhile_is_a_label_and_no_action(ledger: Ledger) -> None:
+    flagged(ledger)
+    (review_id,) = lease(ledger)
+    record(ledger, an_entry(text="sorry", minutes=5, author="author-of-p-1"))
+    assert decide(ledger, review_id, verdict()).standing.state == "shown"
+    assert acted(ledger) == []
+    (label,) = rows(ledger, select(label_rows))
+    assert label.content_version == 1
+
+
+# Drawn at random.
+
+
+def test_a_drawn_post_s_label_keeps_its_probability(ledger: Ledger) -> None:
+    record(ledger, replace(an_entry(), item=item(0.01, kind="sampled", sampling_probability=0.02)))
+    assert not newest(ledger).review.queued
+    (review_id,) = lease(ledger)
+    decide(ledger, review_id, verdict(said="allow"))
+    (label,) = rows(ledger, select(label_rows))
+    assert (label.source, label.sampling_probability) == ("audit", 0.02)
+    assert acted(ledger) == []
+
+
+def test_a_drawn_post_that_is_harmful_is_removed(ledger: Ledger) -> None:
+    record(ledger, replace(an_entry(), item=item(0.01, kind="sampled", sampling_probability=0.02)))
+    decide(ledger, lease(ledger)[0], verdict())
+    assert acted(ledger) == [("remove", "review")]
+
+
+@pytest.mark.parametrize(("said", "after"), [("remove", []), ("allow", [("restore", "review")])])
+def test_a_drawn_removal(ledger: Ledger, said: str, after: list[tuple[str, str]]) -> None:
+    entry = decided(an_entry(flagged={"abuse": True}), "remove")
+    record(ledger, replace(entry, item=item(0.9, kind="sampled", sampling_probability=0.1)))
+    decide(ledger, lease(ledger)[0], verdict(said=said))
+    assert acted(ledger) == [("remove", "model"), *after]
+    (strike,) = rows(ledger, select(strikes))
+    assert (strike.taken_back_at is None) == (said == "remove")
+
+
+# A second look, a third, golden items.
+
+
+def twice(ledger: Ledger) -> int:
+    """An item decided by mod-1 (remove), with a second look queued."""
+    flagged(ledger)
+    decide(ledger, lease(ledger)[0], verdict(), ReviewRules(second_share=1))
+    assert lease(ledger, "mod-1") == []
+    (second,) = lease(ledger, "mod-2")
+    return second
+
+
+def test_a_second_person_who_agrees_changes_nothing(ledger: Ledger) -> None:
+    decide(ledger, twice(ledger), verdict("mod-2"))
+    assert acted(ledger) == [("remove", "review")]
+    assert lease(ledger, "mod-3") == []
+    found = reviewers.agreement(ledger, at(0), now() + DAY)
+    assert (found.items, found.agreement, found.kappa) == (1, 1.0, None)
+
+
+def test_where_two_differ_a_third_decides(ledger: Ledger) -> None:
+    decide(ledger, twice(ledger), verdict("mod-2", "allow"))
+    assert acted(ledger) == [("remove", "review")]
+    assert lease(ledger, "mod-1") == lease(ledger, "mod-2") == []
+    (third,) = lease(ledger, "mod-3")
+    decide(ledger, third, verdict("mod-3", "allow"), ReviewRules(second_share=1))
+    assert acted(ledger) == [("remove", "review"), ("restore", "review")]
+    assert lease(ledger, "mod-4") == []
+    assert reviewers.agreement(ledger, at(0), now() + DAY).agreement == 0
+
+
+def test_golden_items_measure_a_reviewer_and_change_nothing(ledger: Ledger) -> None:
+    record(ledger, an_entry("p-1"))
+    record(ledger, an_entry("p-2", text="other"))
+    reviewers.put_golden(ledger, "p-1", GoldenIn(verdict="remove", labels={"abuse": True}))
+    reviewers.put_golden(ledger, "p-2", GoldenIn(verdict="allow", labels={"abuse": False}))
+    for number in (3, 4, 5):
+        flagged(ledger, f"p-{number}")
+    rules = ReviewRules(golden_share=1)
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=rules, chance=random.Random(1))
+    assert len(got) == 5
+    for leased in got:
+        decide(ledger, leased.review_id, verdict(), rules)
+    found = reviewers.reviewer(ledger, "mod-1")
+    assert (found.golden_decided, found.golden_right) == (2, 1)
+    assert (found.sensitivity, found.specificity) == (1.0, 0.0)
+    assert acted(ledger, "p-1") == acted(ledger, "p-2") == []
+    assert len(rows(ledger, select(label_rows))) == 3
+    assert not [leased for leased in lease(ledger, "mod-2") if leased in {g.review_id for g in got}]
+
+
+def test_golden_items_come_once_a_reviewer_and_to_each(ledger: Ledger) -> None:
+    record(ledger, an_entry("p-1"))
+    reviewers.put_golden(ledger, "p-1", GoldenIn(verdict="remove", labels={"abuse": True}))
+    rules = ReviewRules(golden_share=1)
+    for reviewer in ("mod-1", "mod-2"):
+        flagged(ledger, f"q-{reviewer}-1")
+        flagged(ledger, f"q-{reviewer}-2")
+        wanted = LeaseIn(reviewer_id=reviewer)
+        posts = [got.post_id for got in reviews.lease(ledger, wanted, rules=rules, chance=random.Random(1))]
+        assert posts.count("p-1") == 1
+        flagged(ledger, f"q-{reviewer}-3")
+        again = [got.post_id for got in reviews.lease(ledger, wanted, rules=rules, chance=random.Random(1))]
+        assert "p-1" not in again
+
+
+def test_a_reviewer_who_decided_nothing_has_no_rates(ledger: Ledger) -> None:
+    found = reviewers.reviewer(ledger, "nobody")
+    assert (found.decided, found.sensitivity, found.specificity) == (0, None, None)
+
+
+# Reports.
+
+
+def test_enough_reporters_put_a_post_before_a_person(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    assert [report(ledger, f"r-{number}")[0].review_queued for number in (1, 2, 3)] == [False, False, True]
+    decision = newest(ledger)
+    assert (decision.decision, decision.review.queued, decision.review.reasons) == ("allow", True, ["reported"])
+    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    assert got.labels[0] == "abuse"
+    assert [shown.reason for shown in got.reports] == ["it is rude"] * 3
+
+
+def test_a_reporter_counts_once(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    first, fresh = report(ledger, "r-1")
+    for _ in range(4):
+        again, repeated = report(ledger, "r-1")
+        assert (again, repeated) == (first, False)
+    assert fresh
+    assert lease(ledger) == []
+
+
+def test_many_report_at_once(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: report(ledger, f"r-{number % 8}"), range(32)))
+    assert len(rows(ledger, text("SELECT 1 FROM reports"))) == 8
+    assert len(lease(ledger)) == 1
+
+
+def test_an_unknown_post_is_not_reported(ledger: Ledger) -> None:
+    with pytest.raises(NotFoundError):
+        report(ledger, "r-1", "nothing")
+
+
+def test_verdicts_make_reporters_more_and_less_reliable(ledger: Ledger) -> None:
+    for post_id, said in (("p-1", "remove"), ("p-2", "remove"), ("p-3", "allow")):
+        record(ledger, an_entry(post_id, text=post_id))
+        for number in (1, 2, 3):
+            report(ledger, f"r-{number}", post_id)
+        decide(ledger, lease(ledger)[0], verdict(said=said))
+    found = reports.reporter(ledger, "r-1")
+    assert (found.upheld, found.dismissed, found.reliability) == (2, 1, 0.6)
+
+
+def test_a_reliable_pair_is_enough_and_unreliable_people_are_not(ledger: Ledger) -> None:
+    for number in range(12):
+        record(ledger, an_entry(f"p-{number}", text=str(number)))
+        for reporter in ("good-1", "good-2", "bad-1", "bad-2", "bad-3"):
+            if reporter.startswith("bad") == (number % 2 == 0):
+                report(ledger, reporter, f"p-{number}")
+        for review_id in lease(ledger, "mod-1"):
+            decide(ledger, review_id, verdict(said="allow" if number % 2 == 0 else "remove"))
+        for review_id in lease(ledger, "mod-2"):
+            decide(ledger, review_id, verdict("mod-2"))
+    record(ledger, an_entry("q-1", text="q1"))
+    record(ledger, an_entry("q-2", text="q2"))
+    assert not any(report(ledger, name, "q-1")[0].review_queued for name in ("bad-1", "bad-2", "bad-3"))
+    good = reports.reporter(ledger, "good-1").reliability
+    bad = reports.reporter(ledger, "bad-1").reliability
+    assert bad < 0.5 <= good
+
+
+def test_a_muted_reporter_weighs_nothing_and_can_be_heard_again(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    for name in ("r-1", "r-2", "r-3"):
+        reports.mute(ledger, name, muted=True)
+        assert not report(ledger, name)[0].review_queued
+    assert reports.mute(ledger, "r-1", muted=False).muted is False
+    record(ledger, an_entry("p-2", text="other"))
+    assert [report(ledger, name, "p-2")[0].review_queued for name in ("r-1", "r-2", "r-4", "r-5")] == [False] * 3 + [
+        True
+    ]
+
+
+def test_reports_after_a_verdict_begin_anew(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    for number in (1, 2, 3):
+        report(ledger, f"r-{number}")
+    decide(ledger, lease(ledger)[0], verdict(said="allow"))
+    assert not report(ledger, "r-4")[0].review_queued
+    assert newest(ledger).standing == Standing(
+        state="shown", actor="review", since=rows(ledger, select(actions.c.acted_at))[0][0]
+    )
+    assert [report(ledger, f"r-{number}")[0].review_queued for number in (5, 6)] == [False, True]
+    assert lease(ledger, "mod-1") == []
+    assert len(lease(ledger, "mod-2")) == 1
+
+
+def test_reports_move_what_waits_already(ledger: Ledger) -> None:
+    flagged(ledger, "p-1", 0.1)
+    flagged(ledger, "p-2", 0.3)
+    before = rows(ledger, select(review_rows.c.priority).where(review_rows.c.post_id == "p-1"))[0][0]
+    report(ledger, "r-1")
+    after = rows(ledger, select(review_rows.c.priority).where(review_rows.c.post_id == "p-1"))[0][0]
+    assert after > before
+    assert len(rows(ledger, select(review_rows))) == 2
+
+
+def test_impressions_move_what_waits(ledger: Ledger) -> None:
+    flagged(ledger, "p-1", 0.1)
+    flagged(ledger, "p-2", 0.3)
+    with ledger.write() as connection:
+        reviews.count_impressions(connection, {"p-1": 900, "unknown": 5})
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    assert [(leased.post_id, round(leased.priority, 3)) for leased in got] == [("p-1", 300.0), ("p-2", 90.0)]
+
+
+def test_a_removed_post_is_not_queued_by_reports(ledger: Ledger) -> None:
+    removed(ledger)
+    assert not any(report(ledger, f"r-{number}")[0].review_queued for number in range(5))
+
+
+# Appeals.
+
+
+def test_an_upheld_appeal_restores_everything(ledger: Ledger) -> None:
+    entry = removed(ledger)
+    out, fresh = appeal(ledger)
+    assert (out.status, fresh) == ("open", True)
+    assert newest(ledger).review.reasons == ["appeal"] or newest(ledger).review.queued
+    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    assert got.appeal == "I was quoting"
+    decide(ledger, got.review_id, verdict(said="allow"))
+    assert acted(ledger) == [("remove", "model"), ("restore", "appeal")]
+    assert appeals.of_post(ledger, "p-1")[0].status == "upheld"
+    (strike,) = rows(ledger, select(strikes))
+    assert strike.taken_back_at is not None
+    (label,) = rows(ledger, select(label_rows))
+    assert (label.source, label.labels["abuse"]) == ("appeal", False)
+    assert ledger.exempt([entry.content_hash, "0" * 64]) == {entry.content_hash}
+    decision = newest(ledger)
+    assert decision.decision == "allow"
+    assert decision.standing is not None
+    assert decision.standing.state == "shown"
+
+
+def test_a_rejected_appeal_changes_nothing(ledger: Ledger) -> None:
+    removed(ledger)
+    appeal(ledger)
+    decide(ledger, lease(ledger)[0], verdict())
+    assert acted(ledger) == [("remove", "model")]
+    assert appeals.of_post(ledger, "p-1")[0].status == "rejected"
+    assert count(ledger, exemptions) == 0
+    assert appeal(ledger)[1] is False
+
+
+def test_who_removed_never_judges_the_appeal(ledger: Ledger) -> None:
+    flagged(ledger)
+    decide(ledger, lease(ledger)[0], verdict())
+    appeal(ledger, author="author-of-p-1")
+    assert lease(ledger, "mod-1") == []
+    assert len(lease(ledger, "mod-2")) == 1
+
+
+def test_neither_do_those_who_looked_again(ledger: Ledger) -> None:
+    decide(ledger, twice(ledger), verdict("mod-2"))
+    appeal(ledger, author="author-of-p-1")
+    assert lease(ledger, "mod-1") == lease(ledger, "mod-2") == []
+    assert len(lease(ledger, "mod-3")) == 1
+
+
+def test_an_appeal_takes_the_place_of_a_second_look(ledger: Ledger) -> None:
+    flagged(ledger)
+    decide(ledger, lease(ledger)[0], verdict(), ReviewRules(second_share=1))
+    appeal(ledger, author="author-of-p-1")
+    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-2"), rules=RULES, chance=NEVER)
+    assert got.appeal is not None
+
+
+@pytest.mark.parametrize("decision", ["allow", "review"])
+def test_only_a_removal_can_be_appealed(ledger: Ledger, decision: str) -> None:
+    record(ledger, decided(an_entry(), decision))
+    with pytest.raises(ConflictError, match="not removed"):
+        appeal(ledger)
+
+
+def test_only_the_author_appeals(ledger: Ledger) -> None:
+    removed(ledger)
+    with pytest.raises(ConflictError, match="not by 'u-2'"):
+        appeal(ledger, author="u-2")
+
+
+def test_an_appeal_on_an_unknown_post(ledger: Ledger) -> None:
+    with pytest.raises(NotFoundError):
+        appeal(ledger, "nothing")
+    with pytest.raises(NotFoundError):
+        appeals.of_post(ledger, "nothing")
+
+
+def test_the_same_appeal_many_times_at_once_is_one(ledger: Ledger) -> None:
+    removed(ledger)
+    with ThreadPoolExecutor(6) as pool:
+        outs = list(pool.map(lambda _: appeal(ledger), range(12)))
+    assert len({out.appeal_id for out, _ in outs}) == 1
+    assert sum(fresh for _, fresh in outs) == 1
+    assert len(lease(ledger)) == 1
+
+
+def test_an_appeal_outlives_an_edit_and_leaves_the_newer_content_alone(ledger: Ledger) -> None:
+    removed(ledger)
+    appeal(ledger)
+    record(ledger, decided(an_entry(text="worse", minutes=5, flagged={"abuse": True}), "remove"))
+    decide(ledger, lease(ledger)[0], verdict(said="allow"))
+    assert acted(ledger) == [("remove", "model"), ("remove", "model")]
+    taken_back = dict(rows(ledger, select(strikes.c.content_version, strikes.c.taken_back_at)))
+    assert taken_back[1] is not None
+    assert taken_back[2] is None
