@@ -8,6 +8,7 @@ import drift.cli
 import serve.cli
 import serve.experiments.cli
 import serve.inspection
+import serve.review.cli
 import train.cli
 from moderation.console import errors_told
 
@@ -22,6 +23,7 @@ app.command(rich_help_panel="Service")(serve.cli.status)
 app.command(rich_help_panel="Service")(serve.cli.moderate)
 app.add_typer(serve.inspection.models, name="models", rich_help_panel="Service")
 app.add_typer(serve.inspection.config, name="config", rich_help_panel="Service")
+app.add_typer(serve.review.cli.app, name="fuse", rich_help_panel="Service")
 app.command(rich_help_panel="Learning")(train.cli.retrain)
 app.add_typer(drift.cli.app, name="drift", rich_help_panel="Learning")
 app.add_typer(serve.experiments.cli.app, name="experiment", rich_help_panel="Rollout")

@@ -196,6 +196,26 @@ class GoldenIn(Wire):
         return {known_label(name): said for name, said in labels.items()}
 
 
+class FuseOut(Wire):
+    """A fuse that has blown: what models would remove for this label in this region is held for people."""
+
+    fuse_id: int
+    label: str
+    region: str
+    evidence: dict[str, Any] = Field(description="What was seen, and what was expected")
+    tripped_at: datetime
+    reset_at: datetime | None = Field(description="null: it is still blown")
+    reset_by: str | None
+
+
+class FuseResetIn(Wire):
+    """The body of `POST /v1/fuses/{fuse_id}:reset`."""
+
+    model_config = _example(by="alice")
+
+    by: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
 class Agreement(Wire):
     """How far two people who judged the same items agree."""
 

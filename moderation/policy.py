@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -88,6 +88,10 @@ class Verdict:
     degraded: bool
     labels: dict[str, LabelDecision]
     review: ReviewDecision
+    removed_for: tuple[str, ...] = ()
+    """Labels that ask for a removal without a person, also where the fuse keeps it back."""
+    diverted: bool = False
+    """Whether the fuse kept a removal back."""
 
 
 class Policy:
@@ -152,6 +156,7 @@ class Policy:
         now: datetime,
         unexamined_links: int = 0,
         review_shorteners: bool = True,
+        blown: Collection[str] = (),
     ) -> Verdict:
         """Decide on one post.
 
@@ -162,18 +167,23 @@ class Policy:
             now: when the decision is made; deadlines run from it.
             unexamined_links: links of the post beyond those; any queue it.
             review_shorteners: whether a link that hides where it leads queues the post.
+            blown: labels whose fuse has blown: what would be removed for them alone is held for a person.
         """
         rules = self.rules(region)
         outcomes = {label: _judge(label, scores.get(label.name), rules.get(label.name)) for label in LABELS}
         queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
         reasons = list(queued.values())
         reasons += _link_reasons(links, unexamined_links, review_shorteners=review_shorteners)
-        removing = any(outcome.remove for outcome in outcomes.values())
-        proactive = any(
+        removed_for = [label for label, outcome in outcomes.items() if outcome.remove]
+        diverted = bool(removed_for) and all(label.name in blown for label in removed_for)
+        if diverted:
+            reasons = [f"the fuse of {label.name} in {region} has blown" for label in removed_for] + reasons
+        removing = bool(removed_for) and not diverted
+        proactive = diverted or any(
             outcome.hold or (outcome.shown.flagged and label.mode == "proactive") for label, outcome in outcomes.items()
         )
         reviewing = bool(reasons) and not removing
-        deadline = min((label.deadline for label in queued), default=LINK_DEADLINE)
+        deadline = min((label.deadline for label in (*queued, *removed_for)), default=LINK_DEADLINE)
         return Verdict(
             decision="remove" if removing else "review" if reviewing else "allow",
             mode="proactive" if proactive else "reactive",
@@ -182,6 +192,8 @@ class Policy:
             review=ReviewDecision(
                 queued=reviewing, deadline=now + deadline if reviewing else None, reasons=reasons if reviewing else []
             ),
+            removed_for=tuple(label.name for label in removed_for),
+            diverted=diverted,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from moderation.errors import ConfigError
+from moderation.fuse import FuseRules
 from moderation.labels import BY_NAME, Service
 from moderation.policy import Policy, read_yaml, validated
 from moderation.preprocess.links import Blocklist, KnownDomains, LinkRules
@@ -138,6 +139,7 @@ class _TopologyFile(_Strict):
     routes: tuple[Route, ...] = Field(min_length=1)
     gateway: Gateway = Gateway()
     review: ReviewRules = ReviewRules()
+    fuse: FuseRules = FuseRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class Topology:
     routes: tuple[Route, ...]
     gateway: Gateway
     review: ReviewRules
+    fuse: FuseRules
     policy: Policy
     blocklist: Blocklist
     links: Links
@@ -181,6 +184,7 @@ class Topology:
             routes=parsed.routes,
             gateway=parsed.gateway,
             review=parsed.review,
+            fuse=parsed.fuse,
             policy=Policy.load(path.parent / parsed.policy),
             blocklist=_list(Blocklist.load, path.parent / parsed.blocklist, f"{path.name}: blocklist"),
             links=parsed.links,

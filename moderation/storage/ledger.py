@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,12 +28,14 @@ from moderation.labels import Service
 from moderation.posts import Actor, Decision, LabelIn, LabelLineError, LabelsOut, PostIn
 from moderation.preprocess.features import Features
 from moderation.review import ReviewItem
-from moderation.storage import dialect, standing
+from moderation.storage import dialect, removals, standing
 from moderation.storage.dialect import announce, claim
 from moderation.storage.schema import bring_to_head
 from moderation.storage.tables import decisions, labels, locks, posts, scorings
 
 SETTING = "SEAWALL_LEDGER_URL"
+_WRITER = secrets.token_hex(16)
+"""Tells this process's counts from others'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Entry:
     Attributes:
         item: what a person is asked about it, if anything.
         actor: who acts by the decision.
+        removed_for: labels that asked for a removal without a person, also where the fuse kept it back.
     """
 
     post: PostIn
@@ -73,6 +77,7 @@ class Entry:
     received_at: datetime
     item: ReviewItem | None = None
     actor: Actor = "model"
+    removed_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +363,7 @@ def _follow(connection: Connection, new: Mapping[str, tuple[Entry, Decision]]) -
         for entry, decision in new.values()
     )
     standing.act(connection, [done for done in acts if done is not None])
+    _count(connection, new)
     for entry, decision in new.values():
         if entry.item is not None:
             standing.queue(
@@ -376,6 +382,14 @@ _SAME_CONTENT = tuple_(posts.c.post_id, posts.c.content_version) == tuple_(
     decisions.c.post_id, decisions.c.content_version
 )
 _LAST_FIRST = posts.c.content_version.desc()
+
+
+def _count(connection: Connection, new: Mapping[str, tuple[Entry, Decision]]) -> None:
+    """Count for the fuse, in the minute in which the group is recorded."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for entry, _ in new.values():
+        counted.update((label, entry.post.region) for label in ("", *entry.removed_for))
+    removals.count(connection, _WRITER, now(), counted)
 
 
 def _recorded() -> Any:

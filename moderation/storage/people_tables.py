@@ -193,6 +193,19 @@ Index(
     postgresql_where=text("reset_at IS NULL"),
 )
 
+removal_counts = Table(
+    "removal_counts",
+    metadata,
+    Column("begin", UtcDateTime, primary_key=True),
+    Column("writer", String(32), primary_key=True),
+    Column("region", String(2), primary_key=True),
+    Column("label", String(32), primary_key=True),
+    Column("count", Integer, nullable=False),
+)
+"""Posts decided (label: empty) and removed by models, for each label, a minute, region and gateway process.
+
+Each process adds to rows of its own, so that none waits for another's commit."""
+
 deliveries = Table(
     "deliveries",
     metadata,

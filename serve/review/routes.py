@@ -16,6 +16,8 @@ from moderation.people import (
     Agreement,
     AppealIn,
     AppealOut,
+    FuseOut,
+    FuseResetIn,
     GoldenIn,
     LeaseIn,
     LeaseOut,
@@ -28,7 +30,7 @@ from moderation.people import (
     VerdictOut,
 )
 from moderation.posts import Identifier, Wire
-from moderation.storage import appeals, reports, reviewers, reviews
+from moderation.storage import appeals, fuses, reports, reviewers, reviews
 from serve.context import Context, current
 from serve.problems import Problem
 from serve.wire import body_schema, json_reply, read_json
@@ -206,6 +208,27 @@ async def get_appeals(post_id: str, house: House) -> Response:
     """The first first."""
     found = await _on_thread(lambda: appeals.of_post(house.ledger, post_id))
     return json_reply("[" + ",".join(out.model_dump_json() for out in found) + "]")
+
+
+@router.get("/v1/fuses", response_model=list[FuseOut], summary="Fuses that have blown")
+async def get_fuses(house: House) -> Response:
+    """The last first, also those that were reset."""
+    found = await _on_thread(lambda: fuses.all_fuses(house.ledger))
+    return json_reply("[" + ",".join(fuse.model_dump_json() for fuse in found) + "]")
+
+
+@router.post(
+    "/v1/fuses/{fuse_id}:reset",
+    response_model=FuseOut,
+    responses=_PROBLEMS,
+    openapi_extra=body_schema(FuseResetIn),
+    summary="Let removals be automatic again",
+)
+async def post_reset(fuse_id: int, request: Request, house: House) -> Response:
+    """What was seen before no longer counts; every gateway follows within the seconds of `fuse.check_s`."""
+    body = await read_json(request, FuseResetIn, house.topology.gateway.max_body_bytes)
+    out = await _on_thread(lambda: fuses.reset(house.ledger, fuse_id, body.by))
+    return json_reply(out.model_dump_json())
 
 
 def _time(name: str, text: str, otherwise: datetime) -> datetime:

@@ -674,7 +674,7 @@ def features(tmp_path: Path) -> Iterator[FeatureStore]:
 async def settled(asked: Moderator, post_id: str, post: PostIn) -> dict[str, Any]:
     """Decide, and wait until the post is counted too."""
     decision: dict[str, Any] = json.loads((await asked.moderate(post_id, post)).body)
-    await asyncio.gather(*asked._counting)
+    await asyncio.gather(*asked._beside)
     return decision
 
 

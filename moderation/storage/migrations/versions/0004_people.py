@@ -165,6 +165,14 @@ def upgrade() -> None:
         "fuses_one_tripped", "fuses", ["label", "region"], unique=True, sqlite_where=where, postgresql_where=where
     )
     op.create_table(
+        "removal_counts",
+        sa.Column("begin", sa.DateTime(), primary_key=True),
+        sa.Column("writer", sa.String(32), primary_key=True),
+        sa.Column("region", sa.String(2), primary_key=True),
+        sa.Column("label", sa.String(32), primary_key=True),
+        sa.Column("count", sa.Integer(), nullable=False),
+    )
+    op.create_table(
         "deliveries",
         sa.Column("delivery_id", sa.String(36), primary_key=True),
         sa.Column("endpoint", sa.String(64), nullable=False),
