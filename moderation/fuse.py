@@ -26,6 +26,8 @@ class FuseRules(BaseModel):
     """Minutes whose removals are looked at."""
     baseline_minutes: int = Field(default=1440, ge=1, le=20_160)
     """Minutes before those that say what is expected."""
+    min_posts: int = Field(default=10_000, ge=1)
+    """With fewer posts than that in the window nothing is said."""
     min_baseline_posts: int = Field(default=10_000, ge=1)
     """With fewer posts than that in the baseline, the policy says what is expected."""
     ratio: float = Field(default=1.25, ge=1)
@@ -83,6 +85,8 @@ def most_expected(rule: Rule) -> float | None:
 
 def blows(window: Counts, baseline: Counts, rule: Rule, fuse: FuseRules) -> dict[str, float | str] | None:
     """Whether removals are beyond what is expected, with the evidence; None: they are not."""
+    if window.posts < fuse.min_posts:
+        return None
     evidence: dict[str, float | str] = {"removals": window.removals, "posts": window.posts}
     if baseline.posts >= fuse.min_baseline_posts:
         bound = lower_ratio(window, baseline, fuse.confidence)

@@ -71,7 +71,9 @@ def test_the_expected_rate_does_not(removals: int) -> None:
 
 
 def test_few_posts_show_nothing() -> None:
-    assert blows(Counts(4, 100), Counts(1000, 100_000), RULE, FUSE) is None
+    assert blows(Counts(4, 100), Counts(1000, 100_000), RULE, FuseRules(min_posts=1)) is None
+    assert blows(Counts(9_999, 9_999), Counts(1000, 100_000), RULE, FUSE) is None
+    assert blows(Counts(9_999, 10_000), Counts(1000, 100_000), RULE, FUSE) is not None
 
 
 def test_without_traffic_before_the_policy_says_what_is_expected() -> None:

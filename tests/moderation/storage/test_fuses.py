@@ -19,7 +19,7 @@ from moderation.storage.ledger import Ledger, now
 from tests.moderation.storage.rows import an_entry, record
 
 POLICY = Policy.load(DEPLOYMENTS / "policies" / "default.yaml")
-RULES = FuseRules(min_baseline_posts=1000)
+RULES = FuseRules(min_posts=100, min_baseline_posts=1000)
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
 
