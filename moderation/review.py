@@ -14,7 +14,7 @@ from moderation.labels import BY_NAME, SEVERITY_WEIGHT
 from moderation.policy import Rule
 from moderation.posts import Decision, LabelDecision
 
-Kind = Literal["flagged", "reported", "sampled", "second", "third", "golden", "appeal"]
+Kind = Literal["flagged", "reported", "sampled", "cluster", "second", "third", "golden", "appeal"]
 
 
 class ReviewRules(BaseModel):

@@ -60,6 +60,11 @@ SUB_COMMANDS = [
     ("experiment", "stop"),
     ("promote",),
     ("rollback",),
+    ("review",),
+    ("review", "surface"),
+    ("fuse",),
+    ("fuse", "list"),
+    ("fuse", "reset"),
 ]
 
 

@@ -1,17 +1,20 @@
-"""`seawall fuse list|reset`."""
+"""`seawall fuse list|reset` and `seawall review surface`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from moderation.console import JsonOption, out, print_json
+from moderation.console import JsonOption, TopologyOption, out, print_json
 from moderation.settings import Settings
-from moderation.storage import fuses
-from moderation.storage.ledger import Ledger
+from moderation.storage import fuses, lookalikes
+from moderation.storage.ledger import Ledger, now
+from serve.cli import load_house
 
 app = typer.Typer(no_args_is_help=True, help="Automatic removals that went beyond what is expected.")
 
@@ -41,3 +44,29 @@ def reset(
     """Let removals be automatic again."""
     done = fuses.reset(Ledger(Settings.from_environment().ledger_url), fuse, by)
     out.print(Text(f"{done.label} in {done.region} is removed automatically again"))
+
+
+review = typer.Typer(no_args_is_help=True, help="What people are asked.")
+
+
+@review.command()
+def surface(
+    hours: Annotated[float, typer.Option(help="Posts decided in the last so many hours.", min=0.01)] = 24,
+    limit: Annotated[int, typer.Option(help="The newest posts that are looked at.", min=1, max=20_000)] = 3000,
+    as_json: JsonOption = False,
+    topology: TopologyOption = None,
+) -> None:
+    """Queue one post for each cluster of look-alikes that nobody has looked at; run it every hour or so."""
+    from moderation.models.embed import embed  # transformers takes seconds to import
+
+    house = load_house(topology)
+    policy, rules = house.topology.policy, house.topology.review
+    since = now() - timedelta(hours=hours)
+    found = lookalikes.surface(house.ledger, embed, policy=policy, rules=rules, since=since, limit=limit)
+    if as_json:
+        print_json([asdict(cluster) for cluster in found])
+        return
+    table = Table("posts", "such as", "queued")
+    for cluster in found:
+        table.add_row(str(cluster.posts), Text(cluster.text[:100]), cluster.post_id)
+    out.print(table if found else "no cluster that nobody has looked at")
