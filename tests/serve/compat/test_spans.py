@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +73,6 @@ def test_spans_are_in_order_cover_all_that_is_not_space_and_say_where_they_stand
     found = sentences(text, most)
     assert len(found) <= most
     assert [cut(text, span) for span in found] == [span.text for span in found]
-    assert all(before.end <= after.begin for before, after in zip(found, found[1:], strict=False))
+    assert all(before.end <= after.begin for before, after in pairwise(found))
     assert all(span.text == span.text.strip() and span.text for span in found)
     assert "".join("".join(span.text.split()) for span in found) == "".join(text.split())
