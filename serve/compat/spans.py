@@ -8,9 +8,11 @@ from itertools import pairwise
 
 # A sentence ends after its marks and whatever closes with them. Marks that languages with spaces use must be followed
 # by one, so that `3.5` and `example.org` stay whole; Chinese and Japanese write on without. A line ends one anyway.
-_CLOSING = "[\"'\u2019\u201d\u00bb\u203a)\\]}\u300d\u300f\uff09\u3011\ufe0f]*"
+_MARKS = ".!?\u2026\u203c\u2047-\u2049\u061f\u06d4\u0964\u0965"
+_CLOSING = "[\"'\u2019\u201d\u00bb\u203a)\\]}\u300d\u300f\uff09\u3011\ufe0f]*+"
+# A run of marks is tried once, at its first, and nothing is given back: a flood costs its length, not its square.
 _END = re.compile(
-    rf"[.!?\u2026\u203c\u2047-\u2049\u061f\u06d4\u0964\u0965]+{_CLOSING}(?=\s)|[\u3002\uff01\uff1f\uff61]+{_CLOSING}|[\r\n\u2028\u2029]+"
+    rf"(?<![{_MARKS}])[{_MARKS}]++{_CLOSING}(?=\s)|[\u3002\uff01\uff1f\uff61]++{_CLOSING}|[\r\n\u2028\u2029]++"
 )
 
 
