@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
+import textwrap
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 from sqlalchemy import select
 
+from moderation.settings import REPOSITORY
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import labels, posts
 from serve.compat.labels import CATEGORIES
@@ -177,6 +181,29 @@ def test_google_s_client_builds_from_the_older_path_and_without_a_key(service: S
     where = f"{service.url}/discovery/v1/apis/{{api}}/{{apiVersion}}/rest"
     with build("commentanalyzer", "v1alpha1", discoveryServiceUrl=where, static_discovery=False) as client:
         assert analyze(client, KIND)["attributeScores"]
+
+
+def test_what_the_page_for_clients_shows_works_as_it_stands(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (
+        (REPOSITORY / "docs" / "clients.md").read_text(encoding="utf-8").replace("http://127.0.0.1:8000", service.url)
+    )
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)]
+    python = [block for block in blocks if "import " in block]
+    shell = [block for block in blocks if block.lstrip().startswith("curl")]
+    assert (len(python), len(shell)) == (2, 1)
+    for block in python:
+        names: dict[str, Any] = {}
+        exec(compile(block, "docs/clients.md", "exec"), names)
+        names["client"].close()
+    openai_said, perspective_said = capsys.readouterr().out.splitlines()
+    flagged, score = openai_said.split()
+    assert flagged in ("True", "False")
+    assert 0 <= float(score) <= 1
+    assert 0 <= float(perspective_said) <= 1
+    done = subprocess.run(["bash", "-c", shell[0].strip()], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["attributeScores"]["TOXICITY"]["summaryScore"]["value"] == float(perspective_said)
 
 
 def recorded(service: Service, text: str) -> tuple[list[Any], list[Any]]:
