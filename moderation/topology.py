@@ -110,6 +110,8 @@ class Gateway(_Scaled):
     """Of one `POST /v1/posts:batch`; beyond, 413."""
     max_label_lines: int = Field(default=10_000, ge=1)
     """Of one `POST /v1/labels`."""
+    max_spans: int = Field(default=64, ge=1, le=1000)
+    """Parts of one text that are scored for `comments:analyze`; a text of more sentences is cut into fewer parts."""
     max_labels_body_bytes: int = Field(default=8_000_000, ge=1024)
     """Of one `POST /v1/labels`; beyond, 413."""
 

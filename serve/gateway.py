@@ -40,6 +40,7 @@ from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found
 from moderation.topology import Topology
 from serve.classifier import GroupScores
+from serve.compat import discovery, openai, perspective
 from serve.context import Context
 from serve.experiments.split import Arm
 from serve.grouping import QueueFullError
@@ -58,6 +59,8 @@ api = FastAPI(
     version="0.1.0",
     description="Harmful content removal that keeps learning. Errors are RFC 9457 problems.",
 )
+for module in (openai, perspective, discovery):
+    api.include_router(module.router)
 
 
 api.include_router(people)

@@ -173,6 +173,10 @@ class Moderator:
         """Whether as many posts wait as may."""
         return self._grouper.full
 
+    def card(self, variant: str, version: int) -> Card:
+        """The card of a variant's version; blocking."""
+        return self._card(variant, version)
+
     async def score_texts(self, service: Service, features: Sequence[TextFeature]) -> list[ModerateResult]:
         """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels."""
         tasks: dict[str, list[int]] = {}

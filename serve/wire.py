@@ -20,9 +20,23 @@ Body = TypeVar("Body", bound=BaseModel)
 
 def body_schema(model: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
     """The OpenAPI part of a body that is read and checked by hand, within the configured bounds."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+    schema = model.model_json_schema()
+    defined = schema.pop("$defs", {})
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": _inlined(schema, defined)}}}}
+
+
+def _inlined(part: Any, defined: dict[str, Any]) -> Any:
+    """A schema with each reference replaced by what it refers to: no component of the document holds a body's parts."""
+    if isinstance(part, list):
+        return [_inlined(item, defined) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inlined(defined[part["$ref"].rsplit("/", 1)[-1]], defined) | {
+            name: value for name, value in part.items() if name != "$ref"
+        }
+    # A discriminator's mapping names components too.
+    return {name: _inlined(value, defined) for name, value in part.items() if name != "discriminator"}
 
 
 def check_media_type(request: Request, *accepted: str) -> None:

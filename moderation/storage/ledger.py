@@ -223,6 +223,11 @@ class Ledger:
             out.accepted = len(rows)
         return out
 
+    def has_label(self, label_id: str) -> bool:
+        """Whether something is recorded under a label's id."""
+        with self.read() as connection:
+            return bool(_digests(connection, [label_id]))
+
     @contextmanager
     def lock(
         self, name: str, *, wait: timedelta = timedelta(0), hold: timedelta = timedelta(minutes=10)

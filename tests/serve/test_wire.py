@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from moderation.posts import LabelIn, ModerateIn, PostIn
+from moderation.posts import LabelIn, ModerateIn, PostIn, TextFeature
 from serve.problems import Problem
 from serve.wire import batch_line, body_schema, check_media_type, json_reply, parsed, read_bounded, read_lines
 from tests.serve.house import run
@@ -89,6 +89,12 @@ def test_a_body_is_documented_without_definitions_of_its_own(
     schema = body["content"][media_type]["schema"]
     assert "$defs" not in schema
     assert set(schema["properties"]) == set(model.model_fields)
+
+
+def test_the_parts_of_a_body_stand_in_its_schema() -> None:
+    schema = body_schema(ModerateIn)["requestBody"]["content"]["application/json"]["schema"]
+    assert "$ref" not in json.dumps(schema)
+    assert set(schema["properties"]["features"]["items"]["properties"]) == set(TextFeature.model_fields)
 
 
 @pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/jsonl", "application/json"])

@@ -291,6 +291,13 @@ def test_no_lines_are_no_labels(ledger: Ledger) -> None:
     assert (out.accepted, out.duplicates, out.errors) == (0, 0, [])
 
 
+def test_it_is_known_under_which_ids_labels_stand(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    assert not ledger.has_label("l-1")
+    say(ledger, a_label("l-1"), a_label("l-2", "p-9"))
+    assert (ledger.has_label("l-1"), ledger.has_label("l-2")) == (True, False)
+
+
 def test_a_label_sent_by_many_threads_is_taken_once(ledger: Ledger, neighbour: Ledger) -> None:
     record(ledger, an_entry())
     with ThreadPoolExecutor(8) as pool:

@@ -1,0 +1,1 @@
+"""Routes for clients of other moderation services: OpenAI's moderations, and Perspective."""

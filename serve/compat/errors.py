@@ -1,0 +1,56 @@
+"""Errors in the shape that a client of another service raises its own exceptions from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve.grouping import QueueFullError
+from serve.problems import Problem
+
+logger = logging.getLogger("ray.serve")
+
+
+def route_class(shape: Callable[[Exception], Response]) -> type[APIRoute]:
+    """A class of routes whose errors, foreseen or not, are answered as `shape` says."""
+
+    class Shaped(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def shaped(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except Exception as error:
+                    return shape(error)
+
+            return shaped
+
+    return Shaped
+
+
+def problem_of(error: Exception) -> Problem:
+    """What an error means to whoever asked; what nobody foresaw is logged."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, QueueFullError):
+        return Problem(503, str(error), retry_after=1)
+    if isinstance(error, SQLAlchemyError):
+        logger.error("the ledger failed", exc_info=error)
+        return Problem(503, f"the ledger failed: {type(error).__name__}; ask again", retry_after=1)
+    if isinstance(error, HTTPException):
+        return Problem(error.status_code, str(error.detail))
+    logger.error("unexpected error", exc_info=error)
+    return Problem(500, f"{type(error).__name__}; the log of the service says more")
+
+
+def retry_headers(problem: Problem) -> dict[str, str]:
+    """`Retry-After`, where asking again may help."""
+    return {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}

@@ -1,0 +1,181 @@
+"""Perspective's `comments:analyze` and `comments:suggestscore`, answered by Seawall's models and ledger."""
+
+# No `from __future__ import annotations` here: FastAPI reads the parameters' types.
+
+import asyncio
+import logging
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.background import BackgroundTasks
+from starlette.responses import JSONResponse
+
+from moderation.errors import FeaturesUnavailableError
+from moderation.storage.features import labels_observed
+from moderation.storage.ledger import now
+from serve.compat.comments import Asked, asked_of, check_comment, languages_of
+from serve.compat.errors import route_class
+from serve.compat.google import PerspectiveError, error_of
+from serve.compat.perspective_wire import (
+    AnalyzeCommentRequest,
+    AnalyzeCommentResponse,
+    AttributeScores,
+    Score,
+    SpanScore,
+    SuggestCommentScoreRequest,
+    SuggestCommentScoreResponse,
+    reply_of,
+)
+from serve.compat.scoring import LabelScore, TextScores, score, services_of
+from serve.compat.spans import Span, sentences, whole
+from serve.compat.suggestions import label_of, post_of, suggested_labels
+from serve.context import Context, current
+from serve.problems import Problem
+from serve.wire import Body, body_schema, check_media_type, parsed, read_bounded
+
+logger = logging.getLogger("ray.serve")
+
+router = APIRouter(route_class=route_class(error_of))
+_ERRORS: dict[int | str, dict[str, object]] = {
+    400: {"description": "In Perspective's shape"},
+    503: {"description": "Likewise"},
+}
+
+
+@router.post(
+    "/v1alpha1/comments:analyze",
+    response_model=AnalyzeCommentResponse,
+    responses=_ERRORS,
+    openapi_extra=body_schema(AnalyzeCommentRequest),
+    summary="Perspective's scores of a comment, recording nothing",
+)
+async def analyze(request: Request, context: Annotated[Context, Depends(current)]) -> Response:
+    """An attribute or a language that no model was trained on is Perspective's own error. `key` is ignored."""
+    body = await _read(request, AnalyzeCommentRequest, context)
+    bounds = context.topology.gateway
+    text = check_comment(body.comment, body.context, bounds.max_text_characters)
+    services = services_of(context.topology)
+    asked = asked_of(body, set(services))
+    languages = languages_of(body.languages, text)
+    if languages.chosen is None:
+        raise PerspectiveError("Unable to detect language", "LANGUAGE_DETECTION_FAILED")
+    spans = sentences(text, bounds.max_spans) if body.span_annotations else [whole(text)]
+    # The whole in each language that it is said to be in, then the parts that are not the whole.
+    codes = [languages.chosen, *(code for code in languages.requested if code != languages.chosen)]
+    parts = [span.text for span in spans if span.text != text]
+    texts = [(text, code) for code in codes] + [(part, languages.chosen) for part in parts]
+    labels = {item.label for item in asked}
+    scores = await score(context, texts, labels) if labels else []
+    refused = [item for item in asked if _unsupported(item, codes, scores)]
+    if refused and not body.drop_unsupported_attributes:
+        raise _unsupported_error(context, refused, codes, scores, told=bool(languages.requested))
+    kept = [item for item in asked if item not in refused]
+    rest = iter(scores[len(codes) :])
+    placed = [(span, scores[0] if span.text == text else next(rest)) for span in spans] if kept else []
+    response = AnalyzeCommentResponse(
+        attribute_scores={item.name: _attribute(item, scores[0], placed) for item in kept},
+        languages=body.languages or [languages.chosen],
+        detected_languages=[languages.detected] if languages.detected else None,
+        client_token=body.client_token,
+    )
+    return _answer(response)
+
+
+def _unsupported(asked: Asked, codes: list[str], scores: list[TextScores]) -> list[str]:
+    """The languages of a comment in which no model learned an attribute."""
+    found = [item.labels.get(asked.label) for item in scores[: len(codes)]]
+    return [code for code, item in zip(codes, found, strict=True) if item is None or code not in item.languages]
+
+
+def _unsupported_error(
+    context: Context,
+    refused: list[Asked],
+    codes: list[str],
+    scores: list[TextScores],
+    *,
+    told: bool,
+) -> PerspectiveError:
+    members = []
+    for item in refused:
+        scored = [found for row in scores[: len(codes)] if (found := row.labels.get(item.label)) is not None]
+        supported = {code for found in scored for code in found.languages} or _routed(context, item.label)
+        detail = {"attribute": item.name, "supportedLanguages": sorted(supported)}
+        detail |= {"requestedLanguages" if told else "detectedLanguages": codes}
+        members.append({"languageNotSupportedByAttributeError": detail})
+    shown = ", ".join(_unsupported(refused[0], codes, scores))
+    message = f"Attribute {refused[0].name} does not support request languages: {shown}"
+    return PerspectiveError(message, "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE", members)
+
+
+def _routed(context: Context, label: str) -> set[str]:
+    """The languages whose texts are put to a variant with the label."""
+    topology = context.topology
+    routes = [route for route in topology.routes if label in topology.variants[route.variant].labels]
+    return {code for route in routes for code in route.languages if code != "*"}
+
+
+def _attribute(asked: Asked, summary: TextScores, spans: list[tuple[Span, TextScores]]) -> AttributeScores:
+    least = -1.0 if asked.threshold is None else asked.threshold
+
+    def shown(found: LabelScore) -> Score | None:
+        return Score(value=found.confidence, type="PROBABILITY") if found.confidence >= least else None
+
+    parts = [
+        SpanScore(begin=span.begin, end=span.end, score=value)
+        for span, scores in spans
+        if (value := shown(scores.labels[asked.label])) is not None
+    ]
+    return AttributeScores(span_scores=parts or None, summary_score=shown(summary.labels[asked.label]))
+
+
+@router.post(
+    "/v1alpha1/comments:suggestscore",
+    response_model=SuggestCommentScoreResponse,
+    responses=_ERRORS,
+    openapi_extra=body_schema(SuggestCommentScoreRequest),
+    summary="Perspective's suggestion of a score, kept as labels",
+)
+async def suggest_score(request: Request, context: Annotated[Context, Depends(current)]) -> Response:
+    """The comment becomes a post, the scores labels of it; the same suggestion again changes nothing."""
+    body = await _read(request, SuggestCommentScoreRequest, context)
+    text = check_comment(body.comment, body.context, context.topology.gateway.max_text_characters)
+    labels = suggested_labels(body.attribute_scores, text)
+    languages = languages_of(body.languages, text)
+    post_id, post = post_of(text, languages.requested, body.community_id, at=now())
+    tasks = BackgroundTasks()
+    if not body.do_not_store:
+        await context.moderator.moderate(post_id, post)
+        label = label_of(post_id, labels, said_by=(body.session_id, body.client_token), at=now())
+        out = await asyncio.to_thread(context.ledger.add_labels, {1: label})
+        # Its id says all of it but the time: what stands under it already is this very suggestion.
+        if out.errors and not await asyncio.to_thread(context.ledger.has_label, label.id):
+            raise Problem(503, f"the label was not recorded: {out.errors[0].detail}", retry_after=1)
+        if out.accepted:
+            tasks.add_task(_count, context, label.id)
+    response = SuggestCommentScoreResponse(
+        client_token=body.client_token,
+        detected_languages=[languages.detected] if languages.detected else None,
+        requested_languages=body.languages or None,
+    )
+    return _answer(response, tasks)
+
+
+def _count(context: Context, label_id: str) -> None:
+    """Count a recorded label for its community, after the reply."""
+    try:
+        context.known.observe_labels(labels_observed(context.ledger, [label_id]))
+    except FeaturesUnavailableError:
+        logger.exception("a label is not counted until the features are rebuilt")
+
+
+async def _read(request: Request, model: type[Body], context: Context) -> Body:
+    """The body. Perspective takes it without a media type, as many of its clients send it."""
+    if "content-type" in request.headers:
+        check_media_type(request, "application/json")
+    return parsed(model, await read_bounded(request, context.topology.gateway.max_body_bytes))
+
+
+def _answer(
+    message: AnalyzeCommentResponse | SuggestCommentScoreResponse, tasks: BackgroundTasks | None = None
+) -> Response:
+    return JSONResponse(reply_of(message), background=tasks)

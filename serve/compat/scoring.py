@@ -1,0 +1,126 @@
+"""Texts, scored and held against the policy, for services that speak of single texts and not of posts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from moderation.errors import SeawallError
+from moderation.labels import Service
+from moderation.models.card import Card
+from moderation.policy import threshold_of
+from moderation.posts import TextFeature
+from moderation.topology import Topology
+from serve.compat.labels import trained_languages
+from serve.context import Context
+from serve.moderator import TEXT_SERVICES, Moderator
+from serve.problems import Problem
+
+logger = logging.getLogger("ray.serve")
+
+_ANCESTORS = 100
+"""Cards that are followed back from a retrained model."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """What a model says of one label.
+
+    Attributes:
+        confidence: in [0, 1].
+        flagged: whether it reaches the policy's threshold for the language; None: the policy has no rule for the label.
+        languages: in which the model learned the label.
+    """
+
+    confidence: float
+    flagged: bool | None
+    languages: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class TextScores:
+    """One text, scored. A label that no model scored in its language is absent.
+
+    Attributes:
+        language: ISO 639, as told or detected; `und`: undetermined.
+        labels: what the models say.
+        models: `variant@version` of those that scored.
+    """
+
+    language: str = "und"
+    labels: dict[str, LabelScore] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
+
+
+def services_of(topology: Topology) -> dict[str, Service]:
+    """The labels that some variant scores in texts, each with the service that it is asked of."""
+    variants = [variant for variant in topology.variants.values() if variant.service in TEXT_SERVICES]
+    return {label: variant.service for variant in variants for label in variant.labels}
+
+
+async def score(context: Context, texts: Sequence[tuple[str, str | None]], labels: Collection[str]) -> list[TextScores]:
+    """Score texts, a call a variant, recording nothing.
+
+    Args:
+        context: of the gateway.
+        texts: each with its language; None: to be detected.
+        labels: that are asked for, of `services_of`.
+
+    Raises:
+        Problem: 503, a model did not answer.
+    """
+    features = [TextFeature(id=str(index), text=text, language=told) for index, (text, told) in enumerate(texts)]
+    services = services_of(context.topology)
+    results = [TextScores() for _ in texts]
+    learned: dict[tuple[str, str], tuple[Card, tuple[str, ...]]] = {}
+    try:
+        for service in sorted({services[label] for label in labels}):
+            answers = await context.moderator.score_texts(service, features)
+            for result, answer in zip(results, answers, strict=True):
+                result.language = answer.language
+                for item in answer.labels:
+                    if item.label not in labels:
+                        continue
+                    key = (answer.model, item.label)
+                    if key not in learned:
+                        cards = await asyncio.to_thread(lineage, context.moderator, answer.model)
+                        learned[key] = (cards[0], trained_languages(cards, item.label))
+                    card, languages = learned[key]
+                    flagged = _flagged(context.topology, card, item.label, answer.language, item.confidence)
+                    result.labels[item.label] = LabelScore(item.confidence, flagged, languages)
+                    result.models.add(answer.model)
+    except Exception as error:
+        logger.exception("scoring %d texts failed", len(texts))
+        raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
+    return results
+
+
+def _flagged(topology: Topology, card: Card, label: str, language: str, confidence: float) -> bool | None:
+    rule = topology.policy.rules("*").get(label)
+    if rule is None:
+        return None
+    threshold = threshold_of(card.curve(label, language), rule.objective, rule.prevalence)
+    return threshold is not None and confidence >= threshold
+
+
+def lineage(moderator: Moderator, model: str) -> list[Card]:
+    """The card of `variant@version`, and those of the versions that it was retrained from; blocking.
+
+    Raises:
+        SeawallError: the first one cannot be had. Of the others, those that can be are enough.
+    """
+    cards: list[Card] = []
+    told: object = model
+    while isinstance(told, str) and len(cards) < _ANCESTORS:
+        variant, _, version = told.rpartition("@")
+        try:
+            cards.append(moderator.card(variant, int(version)))
+        except (SeawallError, ValueError):
+            if not cards:
+                raise
+            logger.exception("the card of %s cannot be had", told)
+            break
+        told = cards[-1].about.get("parent")
+    return cards
