@@ -19,6 +19,11 @@ from moderation.settings import DEPLOYMENTS
 
 List = TypeVar("List")
 
+GATEWAY = "gateway"
+"""The Serve application that takes requests; a variant's has the variant's name."""
+CHALLENGER = "--challenger"
+"""After the variant's name, the application of its challenger."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -162,6 +167,9 @@ class Topology:
         raw, _ = read_yaml(path)
         parsed = validated(_TopologyFile, raw, path)
         for name, variant in parsed.variants.items():
+            if name == GATEWAY or CHALLENGER in name:
+                problem = f"{name!r} is what another application is called; not {GATEWAY!r}, nor with {CHALLENGER!r}"
+                raise ConfigError(f"{path.name}: variants.{name}", problem)
             for label in variant.labels:
                 if label not in BY_NAME:
                     problem = f"label {label!r} is unknown; known are {', '.join(BY_NAME)}"

@@ -102,6 +102,9 @@ def test_a_variant_that_is_unknown_is_told_beside_the_known_ones(tmp_path: Path)
     ("changes", "where"),
     [
         ({"variants": {}}, "variants"),
+        ({"variants": {"gateway": a_variant()}, "routes": [a_route(variant="gateway")]}, "variants.gateway"),
+        ({"variants": {"main": a_variant(), "main--challenger": a_variant()}}, "variants.main--challenger"),
+        ({"variants": {"main": a_variant(), "--challenger-of-all": a_variant()}}, "variants.--challenger-of-all"),
         ({"variants": {"main": a_variant(labels=[])}}, "variants.main.labels"),
         ({"variants": {"main": a_variant(labels=["abuse", "sarcasm"])}}, "variants.main.labels"),
         ({"variants": {"main": a_variant(service="smell")}}, "variants.main.service"),

@@ -11,7 +11,7 @@ import pytest
 from moderation.errors import RegistryError
 from moderation.storage import experiments
 from serve import control
-from serve.names import GATEWAY, application_of
+from serve.names import application_of
 from serve.promotion import House
 from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT
 
