@@ -10,6 +10,7 @@ import pytest
 
 from moderation.errors import RegistryError
 from moderation.storage import experiments
+from moderation.topology import GATEWAY
 from serve import control
 from serve.names import application_of
 from serve.promotion import House
