@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from moderation.console import JsonOption, VariantArgument, moment, out, print_json, progress
 from moderation.registry import Registry
@@ -48,7 +49,8 @@ def check(
             drifted = "[red]yes[/]" if column["drifted"] else "no"
             table.add_row(name, column["method"], f"{column['score']:.3f}", f"{column['threshold']:g}", drifted)
         out.print(table)
-    out.print(f"{result.status}: {result.variant}@{result.version}, {result.rows} posts. {result.note}")
+    # The note names words that people wrote, which are no markup.
+    out.print(Text(f"{result.status}: {result.variant}@{result.version}, {result.rows} posts. {result.note}"))
     if result.request_id is not None:
         out.print(f"retrain request {result.request_id} is open: `seawall retrain {variant}` answers it")
 

@@ -57,7 +57,7 @@ def errors_told() -> Iterator[None]:
         yield
     except (SeawallError, ValueError, NotImplementedError) as error:
         err.print(f"[bold red]error:[/] {type(error).__name__}:", end=" ")
-        err.print(str(error), markup=False)
+        err.print(str(error), markup=False, emoji=False)
         raise SystemExit(1) from error
 
 

@@ -395,6 +395,16 @@ def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: Ho
     assert command("promote", VARIANT, "--expect", "1").out == f"{VARIANT}: version 2 is champion, it was 1\n"
 
 
+@pytest.mark.parametrize("name", ["[red]x", "[/]", "[bold", ":tomato:", "x\\"])
+def test_a_name_is_shown_as_it_is(command: Command, house: House, name: str) -> None:
+    said = f"{VARIANT} version 2 for 10% of authors, version 1 for the others\n"
+    assert command("experiment", "create", name).out == f"{name} is running: {said}"
+    refused(command("experiment", "create", name), ConflictError, re.escape(repr(name)))
+    assert f" {name} at 10% " in command("status").out
+    assert command("experiment", "stop", name).out == f"{name} is stopped: {said}"
+    assert command("experiment", "report", name).code == 0
+
+
 @pytest.mark.parametrize("name", ["report", "stop"])
 def test_an_experiment_that_is_not_there_is_told(command: Command, house: House, name: str) -> None:
     done = command("experiment", name, "try-9")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from moderation.console import (
     JsonOption,
@@ -72,7 +73,7 @@ def retrain(
         return
     table = Table("check", "passed", "reason")
     for check in outcome.verdict.checks:
-        table.add_row(check.name, "[green]yes[/]" if check.passed else "[red]no[/]", check.reason)
+        table.add_row(check.name, "[green]yes[/]" if check.passed else "[red]no[/]", Text(check.reason))
     out.print(table)
     verdict = "may challenge the champion" if outcome.verdict.passed else "is refused"
     out.print(f"{variant}@{outcome.version} {verdict}; rows {outcome.rows}")
