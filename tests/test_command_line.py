@@ -342,6 +342,20 @@ def test_a_drift_check_without_posts_says_how_many_there_are(command: Command, h
     refused(done, NotEnoughDataError, r"0 posts between 2026-11-23T23:00:00\+00:00 and .*; a reference takes 200")
 
 
+@pytest.mark.parametrize(("name", "least"), [("check", "a check takes"), ("reference", "a reference takes")])
+def test_drift_is_checked_on_the_last_full_window_unless_another_is_named(
+    command: Command, house: House, name: str, least: str
+) -> None:
+    done = command("drift", name, VARIANT, "--window-hours", "6")
+    refused(done, NotEnoughDataError, least)
+    found = re.search(r"between (\S+) and (\S+);", done.err)
+    assert found is not None
+    begin, end = (datetime.fromisoformat(text) for text in found.groups())
+    assert end - begin == timedelta(hours=6)
+    assert (end.hour % 6, end.minute, end.second, end.microsecond, end.utcoffset()) == (0, 0, 0, 0, timedelta(0))
+    assert timedelta(0) <= datetime.now(UTC) - end < timedelta(hours=6, minutes=1)
+
+
 def test_status_tells_what_stands_where_nothing_runs(command: Command, house: House) -> None:
     done = command("status", "--json")
     assert done.code == 0
