@@ -17,11 +17,20 @@ import psutil
 import pytest
 import yaml
 from rich.console import Console
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 import seawall
 from moderation.console import errors_told, moment, print_json, progress, show
-from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError, SeawallError, ServiceError
+from moderation.errors import (
+    ConfigError,
+    ConflictError,
+    LedgerError,
+    NotEnoughDataError,
+    RegistryError,
+    SeawallError,
+    ServiceError,
+)
 from moderation.metrics import Interval
 from moderation.models.card import Card
 from moderation.policy import threshold_of
@@ -333,6 +342,65 @@ def test_a_topology_that_is_not_there_is_named(command: Command, arguments: tupl
     refused(
         command(*arguments, "--topology", "/nowhere/eu.yaml"), ConfigError, r"eu\.yaml: cannot be read: .*No such file"
     )
+
+
+OF_THE_LEDGER = [
+    ("status",),
+    ("promote", VARIANT),
+    ("rollback", VARIANT),
+    ("experiment", "report", "try-2"),
+    ("drift", "check", VARIANT),
+    ("retrain", VARIANT),
+    ("config", "render"),
+    ("up", "--topology", str(TOPOLOGY)),
+]
+"""Commands that need a ledger."""
+
+
+@pytest.mark.parametrize("arguments", OF_THE_LEDGER, ids=" ".join)
+def test_a_ledger_that_cannot_be_reached_is_one_line_without_its_password(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    url = "postgresql://seawall:hunter2@127.0.0.1:1/db?application_name=x&sslpassword=hunter3"
+    monkeypatch.setenv("SEAWALL_LEDGER_URL", url)
+    done = command(*arguments)
+    told = (
+        r"no ledger at postgresql\+psycopg://seawall:\*\*\*@127\.0\.0\.1:1/db\?.*sslpassword=\*\*\*: OperationalError: "
+    )
+    refused(done, LedgerError, told + ".*onnection refused")
+    assert "hunter" not in done.err
+    assert "sqlalche.me" not in done.err
+    assert [line for line in done.err.splitlines() if "refused" in line] == [done.err.splitlines()[-1]]
+
+
+@pytest.mark.parametrize("port", ["s3cret", "70000"])
+def test_a_ledger_s_port_that_is_none_is_not_repeated(
+    command: Command, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    monkeypatch.setenv("SEAWALL_LEDGER_URL", f"postgresql://seawall:hunter2@127.0.0.1:{port}/db")
+    done = command("status")
+    assert (done.code, done.out) == (1, "")
+    assert re.fullmatch(r"error: (ConfigError|LedgerError): .*\n", done.err)
+    assert "hunter2" not in done.err
+    assert "s3cret" not in done.err
+
+
+def test_a_ledger_that_is_no_database_is_told_in_one_line(command: Command, house: House, tmp_path: Path) -> None:
+    house.ledger.close()
+    for name in ("ledger.db-wal", "ledger.db-shm"):
+        (tmp_path / "home" / name).unlink(missing_ok=True)
+    (tmp_path / "home" / "ledger.db").write_bytes(b"these are no pages at all" * 1000)
+    done = command("status")
+    refused(done, LedgerError, r"no ledger at sqlite:///.*ledger\.db: DatabaseError: file is not a database")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_ledger_that_breaks_under_a_command_is_told_in_one_line(command: Command, house: House) -> None:
+    with house.ledger.write() as connection:
+        connection.execute(text("ALTER TABLE experiments RENAME TO lost"))
+    done = command("status")
+    refused(done, LedgerError, r"sqlite:///.*ledger\.db failed: OperationalError: no such table: experiments$")
+    assert len(done.err.splitlines()) == 1
 
 
 def test_a_drift_check_without_posts_says_how_many_there_are(command: Command, house: House) -> None:

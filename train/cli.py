@@ -37,6 +37,7 @@ def retrain(
 ) -> None:
     """Retrain from the champion on the lake's labels; the gate decides whether the result may challenge it."""
     settings = Settings.from_environment()
+    ledger = Ledger(settings.ledger_url)  # before Ray starts: without one there is nothing to do
     # What is printed to standard output is the result alone: Ray's loggers write there, and may until they are gone.
     with libraries_on_stderr(), progress("retraining") as say:
         say("joining the Ray cluster")
@@ -50,7 +51,7 @@ def retrain(
             settings,
             Topology.load(topology_of(find(settings), topology)),
             Registry(settings),
-            Ledger(settings.ledger_url),
+            ledger,
             variant,
             label=label,
             until=moment(until) if until else None,
