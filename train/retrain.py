@@ -143,6 +143,7 @@ def _retrain(
     rows = from_lake(lake.files("labels"), labels, variant=variant)
     if until is not None:
         rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
+    rows = rows.materialize()  # the split reads them twice
     split = _Split(config, salt=f"{variant}@{champion}")
     how = config.encoder if isinstance(parent, EncoderClassifier) else config.ngram
     rows = weighted(split.assign(rows).materialize(), balance=how.balance)
