@@ -297,7 +297,6 @@ class Moderator:
             unexamined_links=unexamined,
             review_shorteners=self._topology.links.review_shorteners,
         )
-        tried = [found.ask for found in judged if found.ask.experiment]
         decision = Decision(
             post_id=task.post_id,
             content_version=1,
@@ -315,7 +314,11 @@ class Moderator:
             ),
             links=links,
             review=verdict.review,
-            experiment=ExperimentArm(name=tried[0].experiment or "", arm=tried[0].arm) if tried else None,
+            experiments={
+                found.ask.service: ExperimentArm(name=found.ask.experiment, arm=found.ask.arm)
+                for found in judged
+                if found.ask.experiment is not None
+            },
             policy_version=self._topology.policy.version,
             models={
                 found.ask.service: f"{found.ask.variant}@{found.version}"

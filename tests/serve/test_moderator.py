@@ -140,7 +140,7 @@ def test_a_decision_says_what_made_it_and_is_recorded_with_its_features(ledger: 
         "reason": None,
     }
     assert decision["labels"]["violence"]["reason"] == "no_model"
-    assert decision["experiment"] is None
+    assert decision["experiments"] == {}
     assert decision["latency_ms"] > 0
     assert datetime.fromisoformat(decision["decided_at"]) >= before
     [row] = rows(ledger)
@@ -537,10 +537,27 @@ def test_an_arm_is_asked_and_recorded(ledger: Ledger, buckets: int, arm: Arm, ve
     with_split(asked, buckets)
     decision = decide(asked, a_post())
     assert [(called, texts) for _, called, texts in calls] == [(arm, ["the tomatoes are ripe"])]
-    assert decision["experiment"] == {"name": "try-2", "arm": arm}
+    assert decision["experiments"] == {"text": {"name": "try-2", "arm": arm}}
     assert decision["models"] == {"text": f"{VARIANT}@{version}"}
     [row] = rows(ledger)
     assert (row.scored_experiment, row.scored_arm, row.scored_model_version) == ("try-2", arm, version)
+
+
+def test_each_service_says_which_arm_of_which_experiment_judged(ledger: Ledger, tmp_path: Path) -> None:
+    asked = moderator(ledger, knowing_rumours([]), topology=two_services(tmp_path), card=rumours_card)
+    asked.splits = {
+        VARIANT: Split(experiment="try-2", salt="a", buckets=10_000),
+        "rumours": Split(experiment="[rumours]", salt="b", buckets=0),
+    }
+    decision = decide(asked, a_post("a cure for all", language="en"))
+    assert decision["experiments"] == {
+        "text": {"name": "try-2", "arm": "challenger"},
+        "misinformation": {"name": "[rumours]", "arm": "champion"},
+    }
+    said = {row.scored_service: {"name": row.scored_experiment, "arm": row.scored_arm} for row in rows(ledger)}
+    assert decision["experiments"] == said
+    german = decide(asked, a_post("ein Mittel", language="de"), "p-2")
+    assert german["experiments"] == {"text": {"name": "try-2", "arm": "challenger"}}
 
 
 def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledger: Ledger) -> None:
@@ -551,7 +568,7 @@ def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledg
     found = bodies(run(all_of(asked, items)))
     expected = [arm_of(split, post.author_id) for _, post in items]
     assert {"champion", "challenger"} == set(expected)
-    assert [body["experiment"]["arm"] for body in found] == expected
+    assert [body["experiments"]["text"]["arm"] for body in found] == expected
     version = {"champion": 1, "challenger": 2}
     assert [body["models"]["text"] for body in found] == [f"{VARIANT}@{version[arm]}" for arm in expected]
     asked_of = {arm: texts for _, arm, texts in calls}
@@ -574,7 +591,7 @@ def test_a_challenger_that_fails_costs_its_own_arm_alone(ledger: Ledger) -> None
     items = [(f"p-{n}", a_post(f"text {n}", author_id=f"author-{n}")) for n in range(20)]
     for (_, post), body in zip(items, bodies(run(all_of(asked, items))), strict=True):
         assert body["degraded"] is (arm_of(split, post.author_id) == "challenger")
-        assert body["experiment"]["arm"] == arm_of(split, post.author_id)
+        assert body["experiments"]["text"]["arm"] == arm_of(split, post.author_id)
 
 
 def test_without_an_experiment_everybody_is_in_the_champion_s_arm_again(ledger: Ledger) -> None:
@@ -583,7 +600,7 @@ def test_without_an_experiment_everybody_is_in_the_champion_s_arm_again(ledger: 
     assert decide(asked, a_post(), "p-1")["models"] == {"text": f"{VARIANT}@2"}
     asked.splits = {}
     decision = decide(asked, a_post(), "p-2")
-    assert (decision["models"], decision["experiment"]) == ({"text": f"{VARIANT}@1"}, None)
+    assert (decision["models"], decision["experiments"]) == ({"text": f"{VARIANT}@1"}, {})
 
 
 @pytest.mark.parametrize(
@@ -624,7 +641,7 @@ def test_a_post_that_no_route_fits_is_scored_by_nobody_and_not_degraded(ledger: 
             "reason": "no_model",
         }
         assert (decision["decision"], decision["degraded"], decision["models"]) == ("allow", False, {})
-        assert decision["experiment"] is None
+        assert decision["experiments"] == {}
     assert calls == []
     assert [(row.scored_variant, row.scored_model_version) for row in rows(ledger)] == [(None, None)] * 2
     assert decide(asked, a_post(language="en"), "p-us")["decision"] == "remove"
