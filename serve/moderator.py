@@ -126,20 +126,24 @@ class Moderator:
         self.splits: Mapping[str, Split] = {}
         gateway = topology.gateway
         self._grouper: Grouper[_Task, Answer] = Grouper(
-            self._moderate_group, group_size=gateway.group_size, max_waiting=gateway.max_waiting_posts
+            self._moderate_group,
+            group_size=gateway.group_size,
+            max_waiting=gateway.max_waiting_posts,
+            max_a_client=gateway.max_waiting_a_client,
         )
 
-    async def moderate(self, post_id: str, post: PostIn, *, taken: bool = False) -> Answer:
+    async def moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None = None) -> Answer:
         """Decide on a post, and record it; content that was decided before is not judged again.
 
         Args:
             post_id: chosen by the platform.
             post: its content.
             taken: True: it belongs to a batch that was taken when there was room, and is not refused now.
+            client: who sent it, as `serve.wire.client_of` tells clients apart.
 
         Raises:
             ConflictError: content that was created later is recorded already.
-            QueueFullError: too many posts wait.
+            QueueFullError: too many posts wait, or, as a ClientShareError, too many of this client.
         """
         task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter())
         key = (post_id, task.content_hash)
@@ -147,11 +151,15 @@ class Moderator:
         if running is not None:
             answer = await asyncio.shield(running)
             return Answer(answer.body, replayed=True)
-        future = asyncio.ensure_future(self._grouper.submit(task, taken=taken))
+        future = asyncio.ensure_future(self._grouper.submit(task, taken=taken, client=client))
         self._in_flight[key] = future
         future.add_done_callback(lambda _: self._in_flight.pop(key, None))
         # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
         return await asyncio.shield(future)
+
+    def admit(self, client: str | None) -> None:
+        """Let another post, or a batch, in; raises as `moderate` does where there is no room."""
+        self._grouper.admit(client)
 
     @property
     def full(self) -> bool:

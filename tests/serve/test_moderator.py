@@ -29,7 +29,7 @@ from moderation.storage.tables import decisions, posts, scorings
 from moderation.topology import Topology
 from serve.classifier import DeadlineError, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
-from serve.grouping import QueueFullError
+from serve.grouping import ClientShareError, QueueFullError
 from serve.moderator import Answer, Moderator, Score
 from tests.serve.house import TOPOLOGY, VARIANT, a_post, run, shipped_card
 
@@ -396,6 +396,42 @@ def test_too_many_waiting_posts_are_told_and_cost_the_others_nothing(ledger: Led
     assert [body["post_id"] for body in bodies(answers[:4])] == ["p-0", "p-1", "p-2", "p-3"]
     assert [type(answer) for answer in answers[4:]] == [QueueFullError] * 3
     assert len(rows(ledger)) == 4
+
+
+def test_a_client_that_fills_the_queue_leaves_room_for_others(ledger: Ledger, tmp_path: Path) -> None:
+    bounds = {"group_size": 2, "max_waiting_posts": 8, "client_share": 0.5}
+    asked = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway=bounds))
+
+    async def work() -> list[Answer | BaseException]:
+        senders = ["greedy"] * 6 + ["modest"] * 2 + [None]
+        puts = (asked.moderate(f"p-{n}", a_post(f"text {n}"), client=client) for n, client in enumerate(senders))
+        return await asyncio.gather(*puts, return_exceptions=True)
+
+    answers = run(work())
+    assert [body["post_id"] for body in bodies(answers[:4] + answers[6:])] == [f"p-{n}" for n in (0, 1, 2, 3, 6, 7, 8)]
+    assert [type(answer) for answer in answers[4:6]] == [ClientShareError] * 2
+    assert [answer.bound for answer in answers[4:6] if isinstance(answer, ClientShareError)] == [4, 4]
+    assert len(rows(ledger)) == 7
+
+
+def test_a_batch_counts_for_its_client(ledger: Ledger, tmp_path: Path) -> None:
+    bounds = {"max_waiting_posts": 8, "client_share": 0.5}
+    asked = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway=bounds))
+
+    async def work() -> list[Answer]:
+        asked.admit("greedy")
+        batch = [
+            asyncio.create_task(asked.moderate(f"b-{n}", a_post(f"text {n}"), taken=True, client="greedy"))
+            for n in range(5)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(ClientShareError, match="5 posts of this client are waiting already, the bound is 4"):
+            asked.admit("greedy")
+        asked.admit("modest")
+        return [*await asyncio.gather(*batch), await asked.moderate("p-1", a_post(), client="greedy")]
+
+    assert [body["post_id"] for body in bodies(run(work()))] == [*(f"b-{n}" for n in range(5)), "p-1"]
 
 
 def test_posts_of_a_batch_that_was_taken_are_not_refused(ledger: Ledger, tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from starlette.types import Message
 
 from moderation.posts import LabelIn, ModerateIn, PostIn
 from serve.problems import Problem
-from serve.wire import batch_line, body_schema, check_media_type, json_reply, parsed, read_bounded, read_lines
+from serve.wire import (
+    batch_line,
+    body_schema,
+    check_media_type,
+    client_of,
+    json_reply,
+    parsed,
+    read_bounded,
+    read_lines,
+)
 from tests.serve.house import run
 
 
@@ -162,3 +171,19 @@ def test_a_line_of_a_batch_s_answer_says_what_was_wrong() -> None:
         "status": 422,
         "problem": problem.body(),
     }
+
+
+def test_clients_are_told_apart_by_their_key_or_not_at_all() -> None:
+    def client(**headers: str) -> str | None:
+        return client_of(a_request(headers={name.replace("_", "-"): value for name, value in headers.items()})[0])
+
+    key, bearer = client(x_api_key="one"), client(authorization="Bearer one")
+    assert key is not None
+    assert bearer is not None
+    assert client(x_api_key="one") == key
+    assert client(x_api_key="one", authorization="Bearer one") == key
+    assert len({key, bearer, client(x_api_key="two"), client(x_api_key="Bearer one"), client(x_api_key="\xe9")}) == 5
+    assert "one" not in key
+    assert client() is None
+    assert client(x_api_key="", authorization="") is None
+    assert client(x_forwarded_for="10.0.0.1") is None
