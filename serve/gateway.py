@@ -130,6 +130,7 @@ class Gateway:
         self._registry = Registry(settings)
         self._ledger = Ledger(settings.ledger_url)
         self._topology = Topology.load(Path(topology))
+        self._topology.blocklist.watch()
         self._bounds = self._topology.gateway
         self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)

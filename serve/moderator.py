@@ -101,7 +101,7 @@ class Moderator:
     """Decides on posts and records the decisions.
 
     Args:
-        topology: variants, routes, bounds, policy.
+        topology: variants, routes, bounds, policy; its blocklist is read anew by who watches it.
         ledger: where decisions are recorded.
         score: asks a classifier.
         card: of a variant's version; blocking, remembered by its owner.
@@ -360,7 +360,6 @@ class Moderator:
     def _check_links(self, text: str) -> tuple[list[LinkDecision], int]:
         """A text's links, checked, and how many there are beyond the bound."""
         blocklist = self._topology.blocklist
-        blocklist.reload_if_changed()
         found = find_links(text, blocklist)
         checked = check_links(found, blocklist, self._topology.link_rules)
         links = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from moderation.models.operating import OperatingCurve
 from moderation.policy import threshold_of
 from moderation.posts import PostIn, TextFeature
 from moderation.preprocess.features import Features
+from moderation.preprocess.links import Blocklist
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, FeatureStore, open_features
 from moderation.storage.ledger import Ledger
@@ -813,3 +815,35 @@ def test_texts_get_no_answer_from_a_model_that_fails(ledger: Ledger) -> None:
     asked = moderator(ledger, failing(TimeoutError("5 s")))
     with pytest.raises(TimeoutError, match="5 s"):
         run(asked.score_texts("text", [TextFeature(id="a", text="x", language="en")]))
+
+
+def test_a_list_that_takes_long_to_read_holds_up_no_post_and_holds_once_it_is_read(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("malware.example\n", encoding="utf-8")
+    topology = replace(shipped(), blocklist=Blocklist.load(path, check_every=0.01))
+    asked = moderator(ledger, scoring(), topology=topology)
+
+    def verdict(post_id: str) -> str:
+        decision = decide(asked, a_post("see https://files.phish.example/x"), post_id)
+        return str(decision["links"][0]["verdict"])
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    topology.blocklist.watch()
+    try:
+        assert verdict("p-1") == "unlisted"
+        os.link(pipe, tmp_path / "new")
+        (tmp_path / "new").rename(path)  # whoever opens it to read waits until somebody writes
+        time.sleep(0.1)
+        assert verdict("p-2") == "unlisted"  # within the five seconds that `run` waits
+    finally:
+        (tmp_path / "new").write_text("phish.example\n", encoding="utf-8")
+        (tmp_path / "new").rename(path)
+        pipe.write_text("slow.example\n", encoding="utf-8")
+    give_up = time.monotonic() + 10
+    while not topology.blocklist.matches("phish.example") and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert verdict("p-3") == "blocked"
+    topology.blocklist.unwatch()
