@@ -1,6 +1,7 @@
 """One drift check: the last window of logged features against the champion's reference, by Evidently.
 
-One window that differs may be a football final. An alert needs the same column to drift in k of the last n windows;
+One window that differs may be a football final. An alert needs the same column to drift in k of the last n windows that
+do not overlap;
 then an alert row and, unless the variant has one that is active or was done for this champion, a retrain request.
 """
 
@@ -119,8 +120,10 @@ def check(
         config,
     )
     drifted = any(column["drifted"] for column in columns.values())
-    retraining.put_window(ledger, variant, version, Window(begin, until, posts.num_rows, drifted, columns))
-    recent = retraining.last_windows(ledger, variant, version, until=until, count=config.n)
+    window = Window(begin, until, posts.num_rows, drifted, columns)
+    retraining.put_window(ledger, variant, version, window)
+    # The others end before this one begins: a post that lies in two windows is no evidence of drift that stays.
+    recent = [window, *retraining.last_windows(ledger, variant, version, until=begin, count=config.n - 1)]
     counts = {name: sum(bool(w.columns.get(name, {}).get("drifted")) for w in recent) for name in columns}
     persistent = {name: count for name, count in counts.items() if count >= config.k}
     result = CheckResult("drift" if drifted else "no drift", variant, version, begin, until, posts.num_rows, columns)

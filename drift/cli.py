@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from moderation.console import JsonOption, VariantArgument, moment, out, print_json, progress
 from moderation.registry import Registry
@@ -16,7 +17,13 @@ from moderation.storage.ledger import Ledger, now
 
 app = typer.Typer(no_args_is_help=True, help="Compare the last window of traffic with the champion's reference.")
 
-UntilOption = Annotated[str, typer.Option(help="End of the window (ISO 8601); now by default.")]
+UntilOption = Annotated[
+    str,
+    typer.Option(
+        help="End of the window (ISO 8601); by default of the last one that is over: for 24 hours, midnight UTC.",
+        show_default=False,
+    ),
+]
 HoursOption = Annotated[float, typer.Option(help="Length of the window.", min=0.01)]
 
 
@@ -24,11 +31,12 @@ HoursOption = Annotated[float, typer.Option(help="Length of the window.", min=0.
 def check(
     variant: VariantArgument, until: UntilOption = "", window_hours: HoursOption = 24.0, as_json: JsonOption = False
 ) -> None:
-    """Check one window; k drifted windows of the last n raise an alert and a retrain request."""
+    """Check one window; k drifted windows of the last n that do not overlap raise an alert and a retrain request."""
     from drift.check import DriftConfig
     from drift.check import check as run
 
     settings = Settings.from_environment()
+    config = DriftConfig(window=timedelta(hours=window_hours))
     with progress("checking drift") as say:
         say("reading the logged features")
         result = run(
@@ -36,8 +44,8 @@ def check(
             Ledger(settings.ledger_url),
             Registry(settings),
             variant,
-            until=moment(until) if until else now(),
-            config=DriftConfig(window=timedelta(hours=window_hours)),
+            until=_end(until, config.window),
+            config=config,
         )
     if as_json:
         print_json(asdict(result))
@@ -48,7 +56,8 @@ def check(
             drifted = "[red]yes[/]" if column["drifted"] else "no"
             table.add_row(name, column["method"], f"{column['score']:.3f}", f"{column['threshold']:g}", drifted)
         out.print(table)
-    out.print(f"{result.status}: {result.variant}@{result.version}, {result.rows} posts. {result.note}")
+    # The note names words that people wrote, which are no markup.
+    out.print(Text(f"{result.status}: {result.variant}@{result.version}, {result.rows} posts. {result.note}"))
     if result.request_id is not None:
         out.print(f"retrain request {result.request_id} is open: `seawall retrain {variant}` answers it")
 
@@ -62,8 +71,8 @@ def reference(
     from drift.reference import set_reference
 
     settings = Settings.from_environment()
-    end = moment(until) if until else now()
     config = DriftConfig(window=timedelta(hours=window_hours))
+    end = _end(until, config.window)
     with progress("setting the reference") as say:
         say("reading the window")
         found = set_reference(
@@ -79,3 +88,9 @@ def reference(
         print_json(asdict(found))
     else:
         out.print(f"{variant} is compared with {found.rows} posts of {found.window_from} to {found.window_to}")
+
+
+def _end(until: str, length: timedelta) -> datetime:
+    from drift.window import last_full
+
+    return moment(until) if until else last_full(now(), length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pyarrow as pa
@@ -12,6 +12,25 @@ import pyarrow.compute as pc
 from drift import novelty
 from moderation.preprocess.features import CATEGORICAL, NUMERIC
 from moderation.storage.lake import Lake
+
+_GRID = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def last_full(at: datetime, length: timedelta) -> datetime:
+    """End of the last window that is over, on a grid that does not depend on when it is asked for.
+
+    Checks that are made daily, a little early or late, then see windows that join and never overlap.
+
+    Args:
+        at: aware.
+        length: of a window; the grid's windows follow one another from 1970-01-01T00:00Z on, so those of 24 hours end
+            at midnight UTC.
+
+    Example:
+        >>> last_full(datetime(2026, 11, 24, 15, 30, tzinfo=UTC), timedelta(hours=24)).isoformat()
+        '2026-11-24T00:00:00+00:00'
+    """
+    return at.astimezone(UTC) - (at - _GRID) % length
 
 
 def logged_posts(lake: Lake, variant: str, begin: datetime, end: datetime, *, version: int | None = None) -> pa.Table:

@@ -13,9 +13,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
-from moderation.errors import SeawallError
+from moderation.errors import LedgerError, SeawallError
 from moderation.metrics import Interval
+from moderation.settings import Settings
+from moderation.storage import dialect
+from moderation.storage.ledger import SETTING
 
 _WIDTH = None if sys.stdout.isatty() else 140
 out = Console(soft_wrap=True, width=_WIDTH)
@@ -56,9 +60,17 @@ def errors_told() -> Iterator[None]:
     try:
         yield
     except (SeawallError, ValueError, NotImplementedError) as error:
-        err.print(f"[bold red]error:[/] {type(error).__name__}:", end=" ")
-        err.print(str(error), markup=False)
+        _tell(type(error), str(error))
         raise SystemExit(1) from error
+    except SQLAlchemyError as error:  # while a command was under way: opening a ledger tells its own
+        place = dialect.parse(Settings.from_environment().ledger_url, setting=SETTING)
+        _tell(LedgerError, f"{dialect.shown(place)} failed: {dialect.told(error, place)}")
+        raise SystemExit(1) from error
+
+
+def _tell(kind: type[Exception], text: str) -> None:
+    err.print(f"[bold red]error:[/] {kind.__name__}:", end=" ")
+    err.print(text, markup=False, emoji=False)
 
 
 @contextmanager

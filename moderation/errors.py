@@ -6,6 +6,7 @@ SeawallError
 ├── ConflictError      the ledger holds something newer, or something else under the same name
 ├── NotFoundError      nothing is recorded under that name
 ├── RegistryError      MLflow does not hold what was asked for
+├── LedgerError        the ledger cannot be reached, or fails
 ├── NotEnoughDataError too few rows to say anything
 ├── FeaturesUnavailableError  the store of online features cannot be reached, or fails
 └── ServiceError       the running service did not answer, or did not become ready
@@ -44,6 +45,10 @@ class NotFoundError(SeawallError):
 
 class RegistryError(SeawallError):
     """MLflow does not hold what was asked for."""
+
+
+class LedgerError(SeawallError):
+    """The ledger cannot be reached, or fails."""
 
 
 class NotEnoughDataError(SeawallError):

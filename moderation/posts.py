@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from moderation.labels import BY_NAME, Mode
+from moderation.labels import BY_NAME, Mode, Service
 
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._~-]*$"
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=IDENTIFIER)]
@@ -126,7 +126,7 @@ class ReviewDecision(Wire):
 
 
 class ExperimentArm(Wire):
-    """Which arm of which experiment judged the post."""
+    """Which arm of which experiment a service's variant judged the post in."""
 
     name: str
     arm: Literal["champion", "challenger"]
@@ -160,7 +160,9 @@ class Decision(Wire):
     language: LanguageDecision
     links: list[LinkDecision]
     review: ReviewDecision
-    experiment: ExperimentArm | None = None
+    experiments: dict[Service, ExperimentArm] = Field(
+        default_factory=dict, description="Per service whose variant is in one"
+    )
     policy_version: str
     models: dict[str, str] = Field(description="Per service that scored, `variant@version`")
     decided_at: datetime

@@ -21,6 +21,11 @@ from moderation.settings import DEPLOYMENTS
 
 List = TypeVar("List")
 
+GATEWAY = "gateway"
+"""The Serve application that takes requests; a variant's has the variant's name."""
+CHALLENGER = "--challenger"
+"""After the variant's name, the application of its challenger."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -96,6 +101,10 @@ class Gateway(_Scaled):
     """Posts that share one handle call and one commit."""
     max_waiting_posts: int = Field(default=1024, ge=1)
     """Posts that wait for a group; beyond, 503 with Retry-After. A batch may pass it once: it is taken whole."""
+    client_share: float = Field(default=0.9, gt=0, le=1)
+    """Of the posts that wait, how large a share one client's may be; beyond, 429 with Retry-After, and others go on. A
+    client is told by its `X-Api-Key` or `Authorization`; without either, nothing is refused for its sake. As with
+    every bound here, each replica counts for itself."""
     deadline_ms: float = Field(default=5000.0, gt=0)
     """A model that has not answered by then has failed for that post."""
     max_body_bytes: int = Field(default=1_000_000, ge=1024)
@@ -114,6 +123,11 @@ class Gateway(_Scaled):
     """Parts of one text that are scored for `comments:analyze`; a text of more sentences is cut into fewer parts."""
     max_labels_body_bytes: int = Field(default=8_000_000, ge=1024)
     """Of one `POST /v1/labels`; beyond, 413."""
+
+    @property
+    def max_waiting_a_client(self) -> int:
+        """Posts of one client that wait for a group; at least 1."""
+        return max(1, int(self.client_share * self.max_waiting_posts))
 
 
 class Links(_Strict):
@@ -170,6 +184,9 @@ class Topology:
         raw, _ = read_yaml(path)
         parsed = validated(_TopologyFile, raw, path)
         for name, variant in parsed.variants.items():
+            if name == GATEWAY or CHALLENGER in name:
+                problem = f"{name!r} is what another application is called; not {GATEWAY!r}, nor with {CHALLENGER!r}"
+                raise ConfigError(f"{path.name}: variants.{name}", problem)
             for label in variant.labels:
                 if label not in BY_NAME:
                     problem = f"label {label!r} is unknown; known are {', '.join(BY_NAME)}"

@@ -142,7 +142,7 @@ def status(as_json: JsonOption = False, topology: TopologyOption = None) -> None
             str(found["champion"] or "-"),
             str(found["challenger"] or "-"),
             ", ".join(map(str, found["versions"])),
-            f"{experiment['name']} at {experiment['share']:.0%}" if experiment else "-",
+            Text(f"{experiment['name']} at {experiment['share']:.0%}" if experiment else "-"),
             str(found["alerts"]),
             f"{request['id']} {request['status']}" if request else "-",
         )

@@ -19,9 +19,9 @@ from moderation.registry import Registry
 from moderation.running import Running
 from moderation.storage import experiments
 from moderation.storage.ledger import Ledger
-from moderation.topology import Gateway, Topology, Variant
+from moderation.topology import GATEWAY, Gateway, Topology, Variant
 from serve.experiments.split import Arm, split_of
-from serve.names import GATEWAY, ClassifierConfig, GatewayConfig, application_of
+from serve.names import ClassifierConfig, GatewayConfig, application_of
 
 Config = dict[str, Any]
 

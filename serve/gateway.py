@@ -43,12 +43,12 @@ from serve.classifier import GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
 from serve.experiments.split import Arm
-from serve.grouping import QueueFullError
+from serve.grouping import ClientShareError, QueueFullError
 from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
 from serve.problems import Problem
 from serve.review.routes import router as people
-from serve.wire import Body, batch_line, body_schema, json_reply, parsed, read_json, read_lines
+from serve.wire import Body, batch_line, body_schema, client_of, json_reply, parsed, read_json, read_lines
 
 logger = logging.getLogger("ray.serve")
 _POST_ID = TypeAdapter(Identifier)
@@ -98,6 +98,12 @@ def ledger_failed(error: SQLAlchemyError) -> Problem:
     return Problem(503, f"the ledger failed, nothing was recorded: {type(error).__name__}", retry_after=1)
 
 
+def overloaded(error: QueueFullError) -> Problem:
+    """429 where it is this client alone that sends too much, else 503; either way it may come again."""
+    status = 429 if isinstance(error, ClientShareError) else 503
+    return Problem(status, str(error), retry_after=1, members={"bound": error.bound})
+
+
 def internal(error: Exception) -> Problem:
     """What nobody foresaw."""
     return Problem(500, f"{type(error).__name__}; the log of the service says more")
@@ -111,6 +117,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (413, "Body over the bound"),
         (415, "Not the media type"),
         (422, "Invalid content, with JSON pointers"),
+        (429, "Too many posts of this client are waiting; see Retry-After"),
         (503, "Overloaded; see Retry-After"),
     )
 }
@@ -130,6 +137,7 @@ class Gateway:
         self._registry = Registry(settings)
         self._ledger = Ledger(settings.ledger_url)
         self._topology = Topology.load(Path(topology))
+        self._topology.blocklist.watch()
         self._bounds = self._topology.gateway
         self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)
@@ -176,17 +184,17 @@ class Gateway:
         except ValidationError as error:
             raise Problem(422, f"post_id is {post_id!r}: {error.errors()[0]['msg']}") from error
         post = await self._read(request, PostIn)
-        answer = await self._moderate(post_id, post)
+        answer = await self._moderate(post_id, post, client=client_of(request))
         return json_reply(answer.body, {"Seawall-Replayed": "true"} if answer.replayed else {})
 
-    async def _moderate(self, post_id: str, post: PostIn, *, taken: bool = False) -> Answer:
+    async def _moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None) -> Answer:
         self._check_text(post.text, "/text")
         try:
-            return await self._moderator.moderate(post_id, post, taken=taken)
+            return await self._moderator.moderate(post_id, post, taken=taken, client=client)
         except ConflictError as error:
             raise Problem(409, str(error)) from error
         except QueueFullError as error:
-            raise Problem(503, str(error), retry_after=1) from error
+            raise overloaded(error) from error
         except SQLAlchemyError as error:
             raise ledger_failed(error) from error
 
@@ -217,17 +225,20 @@ class Gateway:
     async def post_batch(self, request: Request) -> Response:
         """NDJSON, a post a line; an answer a line in the same order, each with its own status."""
         lines = await read_lines(request, self._bounds.max_batch_body_bytes, self._bounds.max_batch_posts)
-        if self._moderator.full:
-            raise Problem(503, str(QueueFullError(self._bounds.max_waiting_posts)), retry_after=1)
-        answers = await asyncio.gather(*(self._batch_line(number, line) for number, line in lines))
+        client = client_of(request)
+        try:
+            self._moderator.admit(client)
+        except QueueFullError as error:
+            raise overloaded(error) from error
+        answers = await asyncio.gather(*(self._batch_line(number, line, client) for number, line in lines))
         return Response("".join(answers), media_type="application/x-ndjson")
 
-    async def _batch_line(self, number: int, line: bytes) -> str:
+    async def _batch_line(self, number: int, line: bytes, client: str | None) -> str:
         post_id = None
         try:
             post = parsed(BatchPost, line)
             post_id = post.post_id
-            answer = await self._moderate(post_id, post, taken=True)
+            answer = await self._moderate(post_id, post, taken=True, client=client)
         except Problem as problem:
             return batch_line(number, post_id, problem)
         except Exception as error:  # a line that breaks must not take the others' answers with it

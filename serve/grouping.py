@@ -7,7 +7,7 @@ adds no wait, a busy one groups by itself.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import Generic, TypeVar
@@ -24,6 +24,14 @@ class QueueFullError(Exception):
         self.bound = bound
 
 
+class ClientShareError(QueueFullError):
+    """One client's items alone fill as much of the queue as one client may; others go on."""
+
+    def __init__(self, held: int, bound: int) -> None:
+        super().__init__(bound)
+        self.args = (f"{held} posts of this client are waiting already, the bound is {bound}; try again shortly",)
+
+
 class Grouper(Generic[Item, Result]):
     """Group concurrent calls.
 
@@ -33,6 +41,7 @@ class Grouper(Generic[Item, Result]):
         group_size: items in a group, at most.
         max_waiting: items that wait for a group, at most.
         max_in_flight: groups handled at a time.
+        max_a_client: of the items that wait, one client's, at most; None: as many as wait at all.
     """
 
     def __init__(
@@ -42,12 +51,15 @@ class Grouper(Generic[Item, Result]):
         group_size: int,
         max_waiting: int,
         max_in_flight: int = 2,
+        max_a_client: int | None = None,
     ) -> None:
         self._handle = handle
         self._group_size = group_size
         self._max_waiting = max_waiting
         self._max_in_flight = max_in_flight
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._max_a_client = max_a_client
+        self._waiting: deque[tuple[Item, asyncio.Future[Result], str | None]] = deque()
+        self._held: Counter[str] = Counter()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         # Groups run in nobody's context: Ray Serve cancels the calls that are made in a request's when it is cancelled.
@@ -58,7 +70,22 @@ class Grouper(Generic[Item, Result]):
         """Whether as many wait as may."""
         return len(self._waiting) >= self._max_waiting
 
-    async def submit(self, item: Item, *, taken: bool = False) -> Result:
+    def admit(self, client: str | None = None) -> None:
+        """Let another item in, or not.
+
+        Args:
+            client: whose it is; None: that is not known, and the whole queue is everybody's.
+
+        Raises:
+            ClientShareError: the client's own items fill its share.
+            QueueFullError: too many wait.
+        """
+        if client is not None and self._max_a_client is not None and self._held[client] >= self._max_a_client:
+            raise ClientShareError(self._held[client], self._max_a_client)
+        if self.full:
+            raise QueueFullError(self._max_waiting)
+
+    async def submit(self, item: Item, *, taken: bool = False, client: str | None = None) -> Result:
         """Wait for the item's result.
 
         A caller that is cancelled leaves; its item is dropped if it still waits, and never harms its group.
@@ -66,14 +93,17 @@ class Grouper(Generic[Item, Result]):
         Args:
             item: to be handled.
             taken: True: it belongs to a batch that was taken when there was room, and is not refused now.
+            client: see `admit`.
 
         Raises:
-            QueueFullError: too many wait.
+            QueueFullError: see `admit`.
         """
-        if self.full and not taken:
-            raise QueueFullError(self._max_waiting)
+        if not taken:
+            self.admit(client)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, client))
+        if client is not None:
+            self._held[client] += 1
         self._start()
         return await future
 
@@ -113,7 +143,11 @@ class Grouper(Generic[Item, Result]):
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         group: list[tuple[Item, asyncio.Future[Result]]] = []
         while self._waiting and len(group) < self._group_size:
-            item, future = self._waiting.popleft()
+            item, future, client = self._waiting.popleft()
+            if client is not None:
+                self._held[client] -= 1
+                if not self._held[client]:
+                    del self._held[client]  # or every client that ever came would be kept
             if not future.done():
                 group.append((item, future))
         return group

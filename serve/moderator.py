@@ -112,7 +112,7 @@ class Moderator:
     """Decides on posts and records the decisions.
 
     Args:
-        topology: variants, routes, bounds, policy.
+        topology: variants, routes, bounds, policy; its blocklist is read anew by who watches it.
         ledger: where decisions are recorded.
         score: asks a classifier.
         card: of a variant's version; blocking, remembered by its owner.
@@ -141,20 +141,24 @@ class Moderator:
         self.splits: Mapping[str, Split] = {}
         gateway = topology.gateway
         self._grouper: Grouper[_Task, Answer] = Grouper(
-            self._moderate_group, group_size=gateway.group_size, max_waiting=gateway.max_waiting_posts
+            self._moderate_group,
+            group_size=gateway.group_size,
+            max_waiting=gateway.max_waiting_posts,
+            max_a_client=gateway.max_waiting_a_client,
         )
 
-    async def moderate(self, post_id: str, post: PostIn, *, taken: bool = False) -> Answer:
+    async def moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None = None) -> Answer:
         """Decide on a post, and record it; content that was decided before is not judged again.
 
         Args:
             post_id: chosen by the platform.
             post: its content.
             taken: True: it belongs to a batch that was taken when there was room, and is not refused now.
+            client: who sent it, as `serve.wire.client_of` tells clients apart.
 
         Raises:
             ConflictError: content that was created later is recorded already.
-            QueueFullError: too many posts wait.
+            QueueFullError: too many posts wait, or, as a ClientShareError, too many of this client.
         """
         task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter())
         key = (post_id, task.content_hash)
@@ -162,11 +166,15 @@ class Moderator:
         if running is not None:
             answer = await asyncio.shield(running)
             return Answer(answer.body, replayed=True)
-        future = asyncio.ensure_future(self._grouper.submit(task, taken=taken))
+        future = asyncio.ensure_future(self._grouper.submit(task, taken=taken, client=client))
         self._in_flight[key] = future
         future.add_done_callback(lambda _: self._in_flight.pop(key, None))
         # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
         return await asyncio.shield(future)
+
+    def admit(self, client: str | None) -> None:
+        """Let another post, or a batch, in; raises as `moderate` does where there is no room."""
+        self._grouper.admit(client)
 
     @property
     def full(self) -> bool:
@@ -351,7 +359,6 @@ class Moderator:
         )
         if exempt:
             verdict = replace(verdict, decision="allow", mode="reactive", review=ReviewDecision(queued=False))
-        tried = [found.ask for found in judged if found.ask.experiment]
         decision = Decision(
             post_id=task.post_id,
             content_version=1,
@@ -369,7 +376,11 @@ class Moderator:
             ),
             links=links,
             review=verdict.review,
-            experiment=ExperimentArm(name=tried[0].experiment or "", arm=tried[0].arm) if tried else None,
+            experiments={
+                found.ask.service: ExperimentArm(name=found.ask.experiment, arm=found.ask.arm)
+                for found in judged
+                if found.ask.experiment is not None
+            },
             policy_version=self._topology.policy.version,
             models={
                 found.ask.service: f"{found.ask.variant}@{found.version}"
@@ -414,7 +425,6 @@ class Moderator:
     def _check_links(self, text: str) -> tuple[list[LinkDecision], int]:
         """A text's links, checked, and how many there are beyond the bound."""
         blocklist = self._topology.blocklist
-        blocklist.reload_if_changed()
         found = find_links(text, blocklist)
         checked = check_links(found, blocklist, self._topology.link_rules)
         links = [

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from moderation.topology import CHALLENGER
 from serve.experiments.split import Arm, Split
-
-GATEWAY = "gateway"
 
 
 class GatewayConfig(TypedDict):
@@ -29,4 +28,4 @@ class ClassifierConfig(TypedDict):
 
 def application_of(variant: str, arm: Arm) -> str:
     """The Serve application that holds a variant's arm."""
-    return variant if arm == "champion" else f"{variant}--challenger"
+    return variant if arm == "champion" else variant + CHALLENGER

@@ -16,6 +16,7 @@ TITLES = {
     413: "Content too large",
     415: "Unsupported media type",
     422: "Invalid content",
+    429: "Too many requests",
     500: "Internal error",
     503: "Service unavailable",
 }
@@ -28,7 +29,7 @@ class Problem(Exception):
         status: HTTP status.
         detail: what is wrong, with the value and the bound.
         errors: for invalid content, a list of `{"pointer", "detail"}`.
-        retry_after: seconds, for 503.
+        retry_after: seconds, for 429 and 503.
         members: further members of the problem.
     """
 

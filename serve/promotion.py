@@ -76,7 +76,8 @@ def promote(
         progress: told what is waited for.
 
     Raises:
-        ConflictError: the champion is another one than expected, or no experiment says that it is better.
+        ConflictError: the champion is another one than expected, or no experiment says that the
+            challenger is better than this champion.
         RegistryError: there is no champion or no challenger.
     """
     with _champion_lock(house.ledger, variant):
@@ -95,6 +96,12 @@ def promote(
                 raise ConflictError(
                     f"experiment {experiment.name!r} says of version {challenger}: {shown.verdict};"
                     " wait for more labels, or overrule it with --without-experiment"
+                )
+            if experiment.champion_version != champion and not without_experiment:
+                raise ConflictError(
+                    f"experiment {experiment.name!r} compared version {challenger} with version"
+                    f" {experiment.champion_version}, and version {champion} is champion now; create another one,"
+                    " or overrule it with --without-experiment"
                 )
         elif not without_experiment:
             raise ConflictError(

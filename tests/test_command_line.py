@@ -17,11 +17,20 @@ import psutil
 import pytest
 import yaml
 from rich.console import Console
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 import seawall
 from moderation.console import errors_told, moment, print_json, progress, show
-from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError, SeawallError, ServiceError
+from moderation.errors import (
+    ConfigError,
+    ConflictError,
+    LedgerError,
+    NotEnoughDataError,
+    RegistryError,
+    SeawallError,
+    ServiceError,
+)
 from moderation.metrics import Interval
 from moderation.models.card import Card
 from moderation.policy import threshold_of
@@ -340,11 +349,84 @@ def test_a_topology_that_is_not_there_is_named(command: Command, arguments: tupl
     )
 
 
+OF_THE_LEDGER = [
+    ("status",),
+    ("promote", VARIANT),
+    ("rollback", VARIANT),
+    ("experiment", "report", "try-2"),
+    ("drift", "check", VARIANT),
+    ("retrain", VARIANT),
+    ("config", "render"),
+    ("up", "--topology", str(TOPOLOGY)),
+]
+"""Commands that need a ledger."""
+
+
+@pytest.mark.parametrize("arguments", OF_THE_LEDGER, ids=" ".join)
+def test_a_ledger_that_cannot_be_reached_is_one_line_without_its_password(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    url = "postgresql://seawall:hunter2@127.0.0.1:1/db?application_name=x&sslpassword=hunter3"
+    monkeypatch.setenv("SEAWALL_LEDGER_URL", url)
+    done = command(*arguments)
+    told = (
+        r"no ledger at postgresql\+psycopg://seawall:\*\*\*@127\.0\.0\.1:1/db\?.*sslpassword=\*\*\*: OperationalError: "
+    )
+    refused(done, LedgerError, told + ".*onnection refused")
+    assert "hunter" not in done.err
+    assert "sqlalche.me" not in done.err
+    assert [line for line in done.err.splitlines() if "refused" in line] == [done.err.splitlines()[-1]]
+
+
+@pytest.mark.parametrize("port", ["s3cret", "70000"])
+def test_a_ledger_s_port_that_is_none_is_not_repeated(
+    command: Command, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    monkeypatch.setenv("SEAWALL_LEDGER_URL", f"postgresql://seawall:hunter2@127.0.0.1:{port}/db")
+    done = command("status")
+    assert (done.code, done.out) == (1, "")
+    assert re.fullmatch(r"error: (ConfigError|LedgerError): .*\n", done.err)
+    assert "hunter2" not in done.err
+    assert "s3cret" not in done.err
+
+
+def test_a_ledger_that_is_no_database_is_told_in_one_line(command: Command, house: House, tmp_path: Path) -> None:
+    house.ledger.close()
+    for name in ("ledger.db-wal", "ledger.db-shm"):
+        (tmp_path / "home" / name).unlink(missing_ok=True)
+    (tmp_path / "home" / "ledger.db").write_bytes(b"these are no pages at all" * 1000)
+    done = command("status")
+    refused(done, LedgerError, r"no ledger at sqlite:///.*ledger\.db: DatabaseError: file is not a database")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_ledger_that_breaks_under_a_command_is_told_in_one_line(command: Command, house: House) -> None:
+    with house.ledger.write() as connection:
+        connection.execute(text("ALTER TABLE experiments RENAME TO lost"))
+    done = command("status")
+    refused(done, LedgerError, r"sqlite:///.*ledger\.db failed: OperationalError: no such table: experiments$")
+    assert len(done.err.splitlines()) == 1
+
+
 def test_a_drift_check_without_posts_says_how_many_there_are(command: Command, house: House) -> None:
     done = command("drift", "check", VARIANT, "--until", "2026-11-24T00:00Z")
     refused(done, NotEnoughDataError, r"version 1 judged 0 posts between 2026-11-23T00:00:00\+00:00 and")
     done = command("drift", "reference", VARIANT, "--until", "2026-11-24T00:00Z", "--window-hours", "1")
     refused(done, NotEnoughDataError, r"0 posts between 2026-11-23T23:00:00\+00:00 and .*; a reference takes 200")
+
+
+@pytest.mark.parametrize(("name", "least"), [("check", "a check takes"), ("reference", "a reference takes")])
+def test_drift_is_checked_on_the_last_full_window_unless_another_is_named(
+    command: Command, house: House, name: str, least: str
+) -> None:
+    done = command("drift", name, VARIANT, "--window-hours", "6")
+    refused(done, NotEnoughDataError, least)
+    found = re.search(r"between (\S+) and (\S+);", done.err)
+    assert found is not None
+    begin, end = (datetime.fromisoformat(text) for text in found.groups())
+    assert end - begin == timedelta(hours=6)
+    assert (end.hour % 6, end.minute, end.second, end.microsecond, end.utcoffset()) == (0, 0, 0, 0, timedelta(0))
+    assert timedelta(0) <= datetime.now(UTC) - end < timedelta(hours=6, minutes=1)
 
 
 def test_status_tells_what_stands_where_nothing_runs(command: Command, house: House) -> None:
@@ -398,6 +480,16 @@ def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: Ho
     assert (stopped["status"], stopped["share"]) == ("stopped", 0.25)
     refused(command("experiment", "ramp", "try-2", "--share", "0.5"), ConflictError, "'try-2' is stopped")
     assert command("promote", VARIANT, "--expect", "1").out == f"{VARIANT}: version 2 is champion, it was 1\n"
+
+
+@pytest.mark.parametrize("name", ["[red]x", "[/]", "[bold", ":tomato:", "x\\"])
+def test_a_name_is_shown_as_it_is(command: Command, house: House, name: str) -> None:
+    said = f"{VARIANT} version 2 for 10% of authors, version 1 for the others\n"
+    assert command("experiment", "create", name).out == f"{name} is running: {said}"
+    refused(command("experiment", "create", name), ConflictError, re.escape(repr(name)))
+    assert f" {name} at 10% " in command("status").out
+    assert command("experiment", "stop", name).out == f"{name} is stopped: {said}"
+    assert command("experiment", "report", name).code == 0
 
 
 @pytest.mark.parametrize("name", ["report", "stop"])

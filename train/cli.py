@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from moderation.console import (
     JsonOption,
@@ -36,6 +37,7 @@ def retrain(
 ) -> None:
     """Retrain from the champion on the lake's labels; the gate decides whether the result may challenge it."""
     settings = Settings.from_environment()
+    ledger = Ledger(settings.ledger_url)  # before Ray starts: without one there is nothing to do
     # What is printed to standard output is the result alone: Ray's loggers write there, and may until they are gone.
     with libraries_on_stderr(), progress("retraining") as say:
         say("joining the Ray cluster")
@@ -49,7 +51,7 @@ def retrain(
             settings,
             Topology.load(topology_of(find(settings), topology)),
             Registry(settings),
-            Ledger(settings.ledger_url),
+            ledger,
             variant,
             label=label,
             until=moment(until) if until else None,
@@ -72,7 +74,7 @@ def retrain(
         return
     table = Table("check", "passed", "reason")
     for check in outcome.verdict.checks:
-        table.add_row(check.name, "[green]yes[/]" if check.passed else "[red]no[/]", check.reason)
+        table.add_row(check.name, "[green]yes[/]" if check.passed else "[red]no[/]", Text(check.reason))
     out.print(table)
     verdict = "may challenge the champion" if outcome.verdict.passed else "is refused"
     out.print(f"{variant}@{outcome.version} {verdict}; rows {outcome.rows}")

@@ -98,7 +98,7 @@ def retrain(
         progress: told what is being done.
 
     Raises:
-        ConflictError: a retraining or an experiment of the variant is running.
+        ConflictError: a retraining or an experiment of the variant is running, or this one was taken for dead.
         NotEnoughDataError: too few labels to train or to calibrate.
     """
     topology.variant(variant)
@@ -109,7 +109,8 @@ def retrain(
         )
     request = retraining.begin_request(ledger, variant, reason="asked for by hand")
     try:
-        outcome = _retrain(settings, topology, registry, ledger, request, label, until, config, progress)
+        with retraining.heartbeat(ledger, request.request_id):
+            outcome = _retrain(settings, topology, registry, ledger, request, label, until, config, progress)
     except BaseException as error:
         retraining.end_request(ledger, request.request_id, "failed", {"error": f"{type(error).__name__}: {error}"})
         raise
@@ -142,6 +143,7 @@ def _retrain(
     rows = from_lake(lake.files("labels"), labels, variant=variant)
     if until is not None:
         rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
+    rows = rows.materialize()  # the split reads them twice
     split = _Split(config, salt=f"{variant}@{champion}")
     how = config.encoder if isinstance(parent, EncoderClassifier) else config.ngram
     rows = weighted(split.assign(rows).materialize(), balance=how.balance)
@@ -183,6 +185,7 @@ def _retrain(
         config=config.gate,
     )
     progress("registering the version and its evidence")
+    retraining.beat(ledger, request.request_id)  # who was taken for dead meanwhile brings no challenger
     version = _register(registry, ledger, request, champion, folder, verdict, metrics, counts, config)
     return Outcome(request, version, verdict, counts)
 

@@ -72,7 +72,7 @@ def _queue(connection: Connection, post: Any, policy: Policy, rules: ReviewRules
     same = (reviews.c.post_id == post.post_id) & (reviews.c.content_version == post.content_version)
     waiting = same & (reviews.c.status == "open") & (reviews.c.kind != "golden")
     connection.execute(update(reviews).where(waiting).values(status="dropped"))
-    decision = Decision.model_validate_json(post.body)
+    decision = Decision.model_validate_json(post.body, extra="ignore")
     ranked = rank(decision.labels, policy.rules(post.region))
     newest = select(actions.c.labels).where(actions.c.post_id == post.post_id).order_by(actions.c.action_id.desc())
     removed_for = [name for name in connection.execute(newest.limit(1)).scalar_one() if name in BY_NAME]

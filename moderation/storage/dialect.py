@@ -38,7 +38,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from moderation.errors import ConfigError
 
@@ -65,13 +65,39 @@ def parse(url: str, *, setting: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: of a port, which may be a piece of an unquoted password
         raise ConfigError(setting, "is not a URL; sqlite:///PATH or postgresql://USER@HOST/DATABASE is") from None
     if parsed.drivername == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername in ("postgresql+psycopg", "sqlite", "sqlite+pysqlite"):
         return parsed
     raise ConfigError(setting, f"is of {parsed.drivername!r}; sqlite and postgresql are supported")
+
+
+def shown(url: URL) -> str:
+    """A database's URL without its passwords."""
+    hidden = {name: "***" for name in url.query if _secret(name)}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+
+
+def told(error: SQLAlchemyError | OSError, url: URL) -> str:
+    """What a database, or the way to it, has to complain of: one line, without SQL, parameters and passwords.
+
+    Args:
+        error: of SQLAlchemy, or of the folder of an SQLite file.
+        url: of the database; its passwords are taken out should the driver repeat one.
+    """
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    text = " ".join(str(cause.args[0] if isinstance(cause, SQLAlchemyError) and cause.args else cause).split())
+    secrets = [url.password, *(value for name, value in url.query.items() if _secret(name))]
+    for secret in secrets:
+        if secret:
+            text = text.replace(str(secret), "***")
+    return f"{type(error).__name__}: {text}"
+
+
+def _secret(parameter: str) -> bool:
+    return "pass" in parameter.lower()
 
 
 def open_engine(url: URL, *, synchronous: Literal["FULL", "OFF"] = "FULL", busy_s: float = BUSY_S) -> Engine:

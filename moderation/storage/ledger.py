@@ -21,9 +21,9 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, select, tuple_
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from moderation.errors import ConflictError, NotFoundError
+from moderation.errors import ConflictError, LedgerError, NotFoundError
 from moderation.labels import Service
 from moderation.posts import Actor, Decision, LabelIn, LabelLineError, LabelsOut, PostIn
 from moderation.preprocess.features import Features
@@ -113,16 +113,21 @@ class Ledger:
 
     Raises:
         ConfigError: the URL is of another kind, or the database is newer than this code or holds something else.
+        LedgerError: the database cannot be reached or read.
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = dialect.open_engine(dialect.parse(url, setting=SETTING))
-        self._reader = dialect.reader(self.engine)
+        place = dialect.parse(url, setting=SETTING)
         try:
-            bring_to_head(self.engine, setting=SETTING)
-        except BaseException:
-            self.close()
-            raise
+            self.engine = dialect.open_engine(place)
+            self._reader = dialect.reader(self.engine)
+            try:
+                bring_to_head(self.engine, setting=SETTING)
+            except BaseException:
+                self.close()
+                raise
+        except (SQLAlchemyError, OSError) as error:
+            raise LedgerError(f"no ledger at {dialect.shown(place)}: {dialect.told(error, place)}") from error
 
     def newest(self, post_ids: Sequence[str]) -> dict[str, Recorded]:
         """The newest recorded decision of each post that has one, as it holds now."""

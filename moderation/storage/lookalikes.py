@@ -88,7 +88,7 @@ def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[Any]:
 
 
 def _queue(ledger: Ledger, row: Any, size: int, policy: Policy, rules: ReviewRules) -> bool:
-    decision = Decision.model_validate_json(row.body)
+    decision = Decision.model_validate_json(row.body, extra="ignore")
     ranked = rank(decision.labels, policy.rules(row.region))
     item = ReviewItem(
         kind="cluster",

@@ -75,7 +75,7 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
     found = connection.execute(
         select(reviews).where(reviews.c.post_id == post.post_id, reviews.c.status == "open", reviews.c.kind != "golden")
     ).first()
-    decision = Decision.model_validate_json(post.body)
+    decision = Decision.model_validate_json(post.body, extra="ignore")
     ranked = rank(decision.labels, policy.rules(post.region))
     labels = list(dict.fromkeys([*named, *(found.labels if found else ()), *ranked]))
     p_harm = with_reports(max(ranked.values(), default=0.0), weights)

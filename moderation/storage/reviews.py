@@ -95,7 +95,7 @@ def _golden(connection: Connection, reviewer_id: str, wanted: int, until: dateti
     leased = []
     for row in rows:
         post = content_of(connection, row.post_id, row.content_version)
-        decision = Decision.model_validate_json(post.body)
+        decision = Decision.model_validate_json(post.body, extra="ignore")
         names = tuple(row.labels)
         item = ReviewItem("golden", names, 0.5, severity_of(names), 1.0, until - now())
         about = {"language": decision.language.code, "region": post.region, "community": post.community}

@@ -174,7 +174,7 @@ def effective(body: str, standing: Standing | None, waiting: Waiting | None) -> 
         standing: None: nobody acted.
         waiting: None: nobody is asked.
     """
-    decision = Decision.model_validate_json(body)
+    decision = Decision.model_validate_json(body, extra="ignore")
     decision.standing = standing or _SHOWN
     if standing is not None and standing.actor in ("review", "appeal"):
         decision.decision = _DECISIONS[standing.state]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from moderation.console import (
     JsonOption,
@@ -113,10 +114,11 @@ def _tell(experiment: Experiment, as_json: bool) -> None:
     if as_json:
         print_json(said)
     else:
-        out.print(
+        told = (
             f"{experiment.name} is {experiment.status}: {experiment.variant} version {experiment.challenger_version}"
             f" for {experiment.share:.0%} of authors, version {experiment.champion_version} for the others"
         )
+        out.print(Text(told))  # a name is no markup
 
 
 def _print(report: Report) -> None:

@@ -258,6 +258,17 @@ def test_a_window_that_is_checked_again_counts_once(house: House, home: Path) ->
     assert len(retraining.last_windows(house.ledger, VARIANT, 1, until=until, count=9)) == 1
 
 
+def test_a_window_that_overlaps_another_is_no_second_one(house: House, home: Path) -> None:
+    until = traffic(house, 1, SLANG)
+    hour = timedelta(hours=1)
+    ends = [until - 6 * hour, until, until - hour]
+    assert [checked(house, home, end).status for end in ends] == ["drift"] * 3
+    assert count(house, alerts) == 0
+    found = checked(house, home, traffic(house, 2, SLANG))
+    assert found.status == "alert"
+    assert "novel_word_share in 2 of the last 3 windows" in found.note  # of day 1 and day 2
+
+
 def test_an_alert_beside_an_active_request_opens_no_second_one(house: House, home: Path) -> None:
     retraining.begin_request(house.ledger, VARIANT, reason="asked for by hand")
     found = checked(house, home, traffic(house, 1, SLANG), ONE_OF_ONE)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from drift.novelty import COLUMN
-from drift.window import columns_of, logged_features, logged_posts
+from drift.window import columns_of, last_full, logged_features, logged_posts
 from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger
 from tests.serve.house import DAY, VARIANT, a_post, an_entry
@@ -85,3 +86,29 @@ def test_the_fixed_features_the_scores_and_the_new_words_are_compared_and_nothin
     frame = pd.DataFrame({name: [1] for name in names})
     assert columns_of(frame) == (["characters", "words", "score_abuse", "score_hate", COLUMN], ["language"])
     assert columns_of(pd.DataFrame({"other": [1]})) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("at", "hours", "end"),
+    [
+        (timedelta(0), 24, timedelta(0)),
+        (timedelta(microseconds=1), 24, timedelta(0)),
+        (timedelta(hours=24, microseconds=-1), 24, timedelta(0)),
+        (timedelta(hours=24), 24, timedelta(hours=24)),
+        (timedelta(hours=5, minutes=59), 6, timedelta(0)),
+        (timedelta(hours=7), 6, timedelta(hours=6)),
+        (timedelta(minutes=44), 0.25, timedelta(minutes=30)),
+    ],
+)
+def test_the_last_full_window_ends_on_the_grid(at: timedelta, hours: float, end: timedelta) -> None:
+    length = timedelta(hours=hours)
+    assert last_full(DAY + at, length) == DAY + end
+    elsewhere = (DAY + at).astimezone(timezone(timedelta(hours=5, minutes=45)))
+    assert last_full(elsewhere, length).isoformat() == (DAY + end).isoformat()
+
+
+def test_windows_of_checks_that_come_early_or_late_join_and_never_overlap() -> None:
+    length = timedelta(hours=24)
+    checks: list[datetime] = [DAY + timedelta(days=day, hours=6, seconds=(-1) ** day * 40) for day in range(4)]
+    ends = [last_full(at, length) for at in checks]
+    assert [after - before for before, after in pairwise(ends)] == [length] * 3

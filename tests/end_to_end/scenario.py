@@ -31,9 +31,9 @@ from typing import Annotated, Any, Literal
 
 import httpx
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from moderation.console import out as console
 from moderation.settings import DEPLOYMENTS
 from tests.end_to_end.service import Service, running_service
 from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
@@ -45,8 +45,6 @@ PROBE = "honestly you absolute drumvik, every thread you touch gets worse"
 CONNECTIONS = 16
 LIGHT = DEPLOYMENTS / "light.yaml"
 DAYS: dict[Name, int] = {"slang": 9, "calm": 6, "flipped": 5}
-
-console = Console(soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

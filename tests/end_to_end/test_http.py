@@ -27,6 +27,7 @@ from tests.end_to_end.service import Service
 
 pytestmark = pytest.mark.slow
 
+NDJSON = {"Content-Type": "application/x-ndjson"}
 ABUSE = "you are such a stupid bitch, shut the fuck up you worthless piece of trash"
 
 
@@ -323,6 +324,44 @@ def test_a_full_batch_is_answered_whole_and_one_line_more_is_refused(client: htt
     content = "\n".join(json.dumps(post) for post in [*posts, a_post(post_id="one-more")])
     headers = {"Content-Type": "application/x-ndjson"}
     assert the_problem(client.post("/v1/posts:batch", content=content, headers=headers), 413)["bound"] == 1000
+
+
+def test_a_client_that_fills_the_queue_is_told_429_and_others_are_not(client: httpx.Client) -> None:
+    """Three batches at once are more than waits at a time: whoever sent them is refused, until they are through."""
+    key = {"X-Api-Key": new_id()}
+
+    def flood(number: int) -> httpx.Response:
+        batch = new_id()
+        posts = [a_post(f"line {line} of {batch}", post_id=f"{batch}-{line}") for line in range(1000)]
+        content = "\n".join(json.dumps(post) for post in posts)
+        return client.post("/v1/posts:batch", content=content, headers=NDJSON | key)
+
+    def put(headers: dict[str, str]) -> httpx.Response:
+        return client.put(f"/v1/posts/{new_id()}", json=a_post(new_id()), headers=headers)
+
+    mine: list[httpx.Response] = []
+    others: list[httpx.Response] = []
+    with ThreadPoolExecutor(4) as pool:
+        batches = [pool.submit(flood, number) for number in range(3)]
+        while not all(batch.done() for batch in batches):
+            if not any(reply.status_code == 429 for reply in mine):
+                mine.append(pool.submit(put, key).result())
+            elif not any(reply.status_code == 200 for reply in others):
+                others.append(put({"X-Api-Key": "another"}))
+            time.sleep(0.05)
+    problem = the_problem(next(reply for reply in mine if reply.status_code == 429), 429)
+    assert problem["bound"] == 921
+    assert problem["title"] == "Too many requests"
+    assert "posts of this client are waiting already, the bound is 921" in problem["detail"]
+    refused = [reply for reply in (*mine, *(batch.result() for batch in batches)) if reply.status_code == 429]
+    assert {reply.headers["retry-after"] for reply in refused} == {"1"}
+    assert others
+    assert {reply.status_code for reply in others} <= {200, 503}  # 503 while the batches are more than the whole queue
+    taken = [batch.result() for batch in batches if batch.result().status_code == 200]
+    assert taken
+    assert {json.loads(line)["status"] for reply in taken for line in reply.text.splitlines()} == {200}
+    for headers in (key, {"X-Api-Key": "another"}, {}):
+        assert put(headers).status_code == 200
 
 
 def test_what_is_known_of_an_author_is_logged_with_the_decision(client: httpx.Client, service: Service) -> None:

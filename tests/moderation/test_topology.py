@@ -10,7 +10,7 @@ import yaml
 
 from moderation.errors import ConfigError
 from moderation.settings import DEPLOYMENTS
-from moderation.topology import Topology
+from moderation.topology import Gateway, Topology
 
 POLICY = """
 version: v1
@@ -102,6 +102,9 @@ def test_a_variant_that_is_unknown_is_told_beside_the_known_ones(tmp_path: Path)
     ("changes", "where"),
     [
         ({"variants": {}}, "variants"),
+        ({"variants": {"gateway": a_variant()}, "routes": [a_route(variant="gateway")]}, "variants.gateway"),
+        ({"variants": {"main": a_variant(), "main--challenger": a_variant()}}, "variants.main--challenger"),
+        ({"variants": {"main": a_variant(), "--challenger-of-all": a_variant()}}, "variants.--challenger-of-all"),
         ({"variants": {"main": a_variant(labels=[])}}, "variants.main.labels"),
         ({"variants": {"main": a_variant(labels=["abuse", "sarcasm"])}}, "variants.main.labels"),
         ({"variants": {"main": a_variant(service="smell")}}, "variants.main.service"),
@@ -115,6 +118,8 @@ def test_a_variant_that_is_unknown_is_told_beside_the_known_ones(tmp_path: Path)
         ({"routes": [a_route(regions=[False])]}, "routes.0.regions.0"),  # what YAML makes of an unquoted NO
         ({"gateway": {"group_size": 1025}}, "gateway.group_size"),
         ({"gateway": {"deadline_ms": 0}}, "gateway.deadline_ms"),
+        ({"gateway": {"client_share": 0}}, "gateway.client_share"),
+        ({"gateway": {"client_share": 1.01}}, "gateway.client_share"),
         ({"gateway": {"speed": 1}}, "gateway.speed"),
         ({"blocklist": "gone.txt"}, "blocklist"),
         ({"blocklist": "."}, "blocklist"),
@@ -157,3 +162,8 @@ def test_the_topology_that_ships_serves_every_language_of_every_region() -> None
     assert topology.variant_for("text", region="ZZ", language="und") == "text-multi"
     assert (topology.shipped_folder("text-multi") / "model.json").is_file()
     assert topology.blocklist.matches("files.malware.example") == "malware.example"
+
+
+@pytest.mark.parametrize(("share", "waiting", "most"), [(0.9, 1024, 921), (1.0, 10, 10), (0.5, 9, 4), (0.1, 5, 1)])
+def test_a_client_may_fill_a_share_of_the_queue_and_one_place_at_least(share: float, waiting: int, most: int) -> None:
+    assert Gateway(client_share=share, max_waiting_posts=waiting).max_waiting_a_client == most

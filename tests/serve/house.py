@@ -126,7 +126,7 @@ def an_entry(
         language=LanguageDecision(code="en", confidence=1.0, in_training=True),
         links=[],
         review=ReviewDecision(queued=False),
-        experiment=arm,
+        experiments={} if arm is None else {"text": arm},
         policy_version="test",
         models={},
         decided_at=post.created_at,

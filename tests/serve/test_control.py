@@ -10,8 +10,9 @@ import pytest
 
 from moderation.errors import RegistryError
 from moderation.storage import experiments
+from moderation.topology import GATEWAY
 from serve import control
-from serve.names import GATEWAY, application_of
+from serve.names import application_of
 from serve.promotion import House
 from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT
 

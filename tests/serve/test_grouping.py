@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from serve.grouping import Grouper, QueueFullError
+from serve.grouping import ClientShareError, Grouper, QueueFullError
 from tests.serve.house import run
 
 
@@ -148,6 +148,83 @@ def test_one_call_too_many_is_told_the_bound_and_costs_the_others_nothing() -> N
     assert answers == [0, 1, 2, 3]
     assert bound == 3
     assert later == 5
+
+
+def test_a_client_that_alone_fills_its_share_is_told_and_others_go_on() -> None:
+    async def work() -> tuple[list[int], list[str], dict[str, int]]:
+        gate = asyncio.Event()
+
+        async def handle(items: Sequence[int]) -> list[int | Exception]:
+            await gate.wait()
+            return list(items)
+
+        grouper: Grouper[int, int] = Grouper(handle, group_size=1, max_waiting=5, max_in_flight=1, max_a_client=3)
+        tasks = [asyncio.create_task(grouper.submit(0, client="greedy"))]
+        for _ in range(4):
+            await asyncio.sleep(0)  # in flight now, so it no longer waits
+
+        async def put(item: int, client: str | None) -> None:
+            tasks.append(asyncio.create_task(grouper.submit(item, client=client)))
+            await asyncio.sleep(0)
+
+        refused: list[str] = []
+        for item in (1, 2, 3):
+            await put(item, "greedy")
+        for _ in range(2):
+            with pytest.raises(ClientShareError) as told:
+                await grouper.submit(9, client="greedy")
+            assert told.value.bound == 3
+            refused.append(str(told.value))
+        await put(4, "modest")
+        await put(5, None)
+        # Full now: that is nobody's own fault, but for the one whose share is full too.
+        for client, kind in (("greedy", ClientShareError), ("modest", QueueFullError), (None, QueueFullError)):
+            with pytest.raises(QueueFullError) as full:
+                grouper.admit(client)
+            assert type(full.value) is kind
+        gate.set()
+        answers = list(await asyncio.gather(*tasks))
+        assert await grouper.submit(6, client="greedy") == 6
+        return answers, refused, dict(grouper._held)
+
+    answers, refused, held = run(work())
+    assert answers == [0, 1, 2, 3, 4, 5]
+    assert refused == ["3 posts of this client are waiting already, the bound is 3; try again shortly"] * 2
+    assert held == {}
+
+
+def test_callers_without_a_client_share_the_whole_queue() -> None:
+    async def work() -> list[int]:
+        async def handle(items: Sequence[int]) -> list[int | Exception]:
+            return list(items)
+
+        grouper: Grouper[int, int] = Grouper(handle, group_size=8, max_waiting=8, max_a_client=1)
+        return list(await asyncio.gather(*(grouper.submit(item) for item in range(8))))
+
+    assert run(work()) == list(range(8))
+
+
+def test_a_caller_that_leaves_gives_its_place_back() -> None:
+    async def work() -> int:
+        gate = asyncio.Event()
+
+        async def handle(items: Sequence[int]) -> list[int | Exception]:
+            await gate.wait()
+            return list(items)
+
+        grouper: Grouper[int, int] = Grouper(handle, group_size=1, max_waiting=8, max_in_flight=1, max_a_client=1)
+        first = asyncio.create_task(grouper.submit(0))
+        for _ in range(4):
+            await asyncio.sleep(0)
+        leaving = asyncio.create_task(grouper.submit(1, client="a"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        gate.set()
+        await asyncio.wait([first, leaving])
+        await asyncio.sleep(0.01)
+        return await grouper.submit(2, client="a")
+
+    assert run(work()) == 2
 
 
 def test_what_was_taken_already_is_not_refused_and_the_next_call_is() -> None:

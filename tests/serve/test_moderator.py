@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from moderation.models.operating import OperatingCurve
 from moderation.policy import threshold_of
 from moderation.posts import PostIn, TextFeature
 from moderation.preprocess.features import Features
+from moderation.preprocess.links import Blocklist
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, FeatureStore, open_features
 from moderation.storage.ledger import Ledger
@@ -29,7 +31,7 @@ from moderation.storage.tables import decisions, posts, scorings
 from moderation.topology import Topology
 from serve.classifier import DeadlineError, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
-from serve.grouping import QueueFullError
+from serve.grouping import ClientShareError, QueueFullError
 from serve.moderator import Answer, Moderator, Score
 from tests.serve.house import TOPOLOGY, VARIANT, a_post, run, shipped_card
 
@@ -140,7 +142,7 @@ def test_a_decision_says_what_made_it_and_is_recorded_with_its_features(ledger: 
         "reason": None,
     }
     assert decision["labels"]["violence"]["reason"] == "no_model"
-    assert decision["experiment"] is None
+    assert decision["experiments"] == {}
     assert decision["latency_ms"] > 0
     assert datetime.fromisoformat(decision["decided_at"]) >= before
     [row] = rows(ledger)
@@ -398,6 +400,42 @@ def test_too_many_waiting_posts_are_told_and_cost_the_others_nothing(ledger: Led
     assert len(rows(ledger)) == 4
 
 
+def test_a_client_that_fills_the_queue_leaves_room_for_others(ledger: Ledger, tmp_path: Path) -> None:
+    bounds = {"group_size": 2, "max_waiting_posts": 8, "client_share": 0.5}
+    asked = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway=bounds))
+
+    async def work() -> list[Answer | BaseException]:
+        senders = ["greedy"] * 6 + ["modest"] * 2 + [None]
+        puts = (asked.moderate(f"p-{n}", a_post(f"text {n}"), client=client) for n, client in enumerate(senders))
+        return await asyncio.gather(*puts, return_exceptions=True)
+
+    answers = run(work())
+    assert [body["post_id"] for body in bodies(answers[:4] + answers[6:])] == [f"p-{n}" for n in (0, 1, 2, 3, 6, 7, 8)]
+    assert [type(answer) for answer in answers[4:6]] == [ClientShareError] * 2
+    assert [answer.bound for answer in answers[4:6] if isinstance(answer, ClientShareError)] == [4, 4]
+    assert len(rows(ledger)) == 7
+
+
+def test_a_batch_counts_for_its_client(ledger: Ledger, tmp_path: Path) -> None:
+    bounds = {"max_waiting_posts": 8, "client_share": 0.5}
+    asked = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway=bounds))
+
+    async def work() -> list[Answer]:
+        asked.admit("greedy")
+        batch = [
+            asyncio.create_task(asked.moderate(f"b-{n}", a_post(f"text {n}"), taken=True, client="greedy"))
+            for n in range(5)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(ClientShareError, match="5 posts of this client are waiting already, the bound is 4"):
+            asked.admit("greedy")
+        asked.admit("modest")
+        return [*await asyncio.gather(*batch), await asked.moderate("p-1", a_post(), client="greedy")]
+
+    assert [body["post_id"] for body in bodies(run(work()))] == [*(f"b-{n}" for n in range(5)), "p-1"]
+
+
 def test_posts_of_a_batch_that_was_taken_are_not_refused(ledger: Ledger, tmp_path: Path) -> None:
     asked = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway={"max_waiting_posts": 2}))
 
@@ -537,10 +575,27 @@ def test_an_arm_is_asked_and_recorded(ledger: Ledger, buckets: int, arm: Arm, ve
     with_split(asked, buckets)
     decision = decide(asked, a_post())
     assert [(called, texts) for _, called, texts in calls] == [(arm, ["the tomatoes are ripe"])]
-    assert decision["experiment"] == {"name": "try-2", "arm": arm}
+    assert decision["experiments"] == {"text": {"name": "try-2", "arm": arm}}
     assert decision["models"] == {"text": f"{VARIANT}@{version}"}
     [row] = rows(ledger)
     assert (row.scored_experiment, row.scored_arm, row.scored_model_version) == ("try-2", arm, version)
+
+
+def test_each_service_says_which_arm_of_which_experiment_judged(ledger: Ledger, tmp_path: Path) -> None:
+    asked = moderator(ledger, knowing_rumours([]), topology=two_services(tmp_path), card=rumours_card)
+    asked.splits = {
+        VARIANT: Split(experiment="try-2", salt="a", buckets=10_000),
+        "rumours": Split(experiment="[rumours]", salt="b", buckets=0),
+    }
+    decision = decide(asked, a_post("a cure for all", language="en"))
+    assert decision["experiments"] == {
+        "text": {"name": "try-2", "arm": "challenger"},
+        "misinformation": {"name": "[rumours]", "arm": "champion"},
+    }
+    said = {row.scored_service: {"name": row.scored_experiment, "arm": row.scored_arm} for row in rows(ledger)}
+    assert decision["experiments"] == said
+    german = decide(asked, a_post("ein Mittel", language="de"), "p-2")
+    assert german["experiments"] == {"text": {"name": "try-2", "arm": "challenger"}}
 
 
 def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledger: Ledger) -> None:
@@ -551,7 +606,7 @@ def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledg
     found = bodies(run(all_of(asked, items)))
     expected = [arm_of(split, post.author_id) for _, post in items]
     assert {"champion", "challenger"} == set(expected)
-    assert [body["experiment"]["arm"] for body in found] == expected
+    assert [body["experiments"]["text"]["arm"] for body in found] == expected
     version = {"champion": 1, "challenger": 2}
     assert [body["models"]["text"] for body in found] == [f"{VARIANT}@{version[arm]}" for arm in expected]
     asked_of = {arm: texts for _, arm, texts in calls}
@@ -574,7 +629,7 @@ def test_a_challenger_that_fails_costs_its_own_arm_alone(ledger: Ledger) -> None
     items = [(f"p-{n}", a_post(f"text {n}", author_id=f"author-{n}")) for n in range(20)]
     for (_, post), body in zip(items, bodies(run(all_of(asked, items))), strict=True):
         assert body["degraded"] is (arm_of(split, post.author_id) == "challenger")
-        assert body["experiment"]["arm"] == arm_of(split, post.author_id)
+        assert body["experiments"]["text"]["arm"] == arm_of(split, post.author_id)
 
 
 def test_without_an_experiment_everybody_is_in_the_champion_s_arm_again(ledger: Ledger) -> None:
@@ -583,7 +638,7 @@ def test_without_an_experiment_everybody_is_in_the_champion_s_arm_again(ledger: 
     assert decide(asked, a_post(), "p-1")["models"] == {"text": f"{VARIANT}@2"}
     asked.splits = {}
     decision = decide(asked, a_post(), "p-2")
-    assert (decision["models"], decision["experiment"]) == ({"text": f"{VARIANT}@1"}, None)
+    assert (decision["models"], decision["experiments"]) == ({"text": f"{VARIANT}@1"}, {})
 
 
 @pytest.mark.parametrize(
@@ -624,7 +679,7 @@ def test_a_post_that_no_route_fits_is_scored_by_nobody_and_not_degraded(ledger: 
             "reason": "no_model",
         }
         assert (decision["decision"], decision["degraded"], decision["models"]) == ("allow", False, {})
-        assert decision["experiment"] is None
+        assert decision["experiments"] == {}
     assert calls == []
     assert [(row.scored_variant, row.scored_model_version) for row in rows(ledger)] == [(None, None)] * 2
     assert decide(asked, a_post(language="en"), "p-us")["decision"] == "remove"
@@ -760,3 +815,35 @@ def test_texts_get_no_answer_from_a_model_that_fails(ledger: Ledger) -> None:
     asked = moderator(ledger, failing(TimeoutError("5 s")))
     with pytest.raises(TimeoutError, match="5 s"):
         run(asked.score_texts("text", [TextFeature(id="a", text="x", language="en")]))
+
+
+def test_a_list_that_takes_long_to_read_holds_up_no_post_and_holds_once_it_is_read(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("malware.example\n", encoding="utf-8")
+    topology = replace(shipped(), blocklist=Blocklist.load(path, check_every=0.01))
+    asked = moderator(ledger, scoring(), topology=topology)
+
+    def verdict(post_id: str) -> str:
+        decision = decide(asked, a_post("see https://files.phish.example/x"), post_id)
+        return str(decision["links"][0]["verdict"])
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    topology.blocklist.watch()
+    try:
+        assert verdict("p-1") == "unlisted"
+        os.link(pipe, tmp_path / "new")
+        (tmp_path / "new").rename(path)  # whoever opens it to read waits until somebody writes
+        time.sleep(0.1)
+        assert verdict("p-2") == "unlisted"  # within the five seconds that `run` waits
+    finally:
+        (tmp_path / "new").write_text("phish.example\n", encoding="utf-8")
+        (tmp_path / "new").rename(path)
+        pipe.write_text("slow.example\n", encoding="utf-8")
+    give_up = time.monotonic() + 10
+    while not topology.blocklist.matches("phish.example") and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert verdict("p-3") == "blocked"
+    topology.blocklist.unwatch()

@@ -111,6 +111,34 @@ def test_an_experiment_without_labels_is_no_reason_to_promote(challenged: House)
         promote(challenged)
 
 
+def test_an_experiment_against_a_former_champion_says_nothing_of_the_present_one(challenged: House) -> None:
+    tried(challenged, champion_recall=0.2, challenger_recall=0.9)
+    experiments.stop(challenged.ledger, "try-2")
+    assert another_challenger(challenged) == 3
+    assert promote(challenged, without=True) == Change(VARIANT, 1, 3)
+    challenged.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+    told = "experiment 'try-2' compared version 2 with version 1, and version 3 is champion now; create another one"
+    with pytest.raises(ConflictError, match=told):
+        promote(challenged)
+    assert aliases(challenged) == (3, 2)
+    assert history(challenged) == [("ship", None, 1), ("promote", 1, 3)]
+
+    experiments.create(challenged.ledger, "try-3", variant=VARIANT, champion_version=3, challenger_version=2, share=0.5)
+    judged_traffic(challenged.ledger, "try-3", champion_recall=0.2, challenger_recall=0.9, authors=20)
+    assert promote(challenged) == Change(VARIANT, 3, 2)
+    assert records(challenged)[-1].evidence["experiment"]["versions"] == {"champion": 3, "challenger": 2}
+
+
+def test_what_an_experiment_against_a_former_champion_said_can_be_overruled(challenged: House) -> None:
+    tried(challenged, champion_recall=0.2, challenger_recall=0.9)
+    experiments.stop(challenged.ledger, "try-2")
+    another_challenger(challenged)
+    promote(challenged, without=True)
+    challenged.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+    assert promote(challenged, without=True) == Change(VARIANT, 3, 2)
+    assert records(challenged)[-1].evidence["experiment"]["versions"] == {"champion": 1, "challenger": 2}
+
+
 def test_a_stopped_experiment_counts_too(challenged: House) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
     experiments.stop(challenged.ledger, "try-2")

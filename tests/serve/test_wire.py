@@ -11,7 +11,16 @@ from starlette.types import Message
 
 from moderation.posts import LabelIn, ModerateIn, PostIn, TextFeature
 from serve.problems import Problem
-from serve.wire import batch_line, body_schema, check_media_type, json_reply, parsed, read_bounded, read_lines
+from serve.wire import (
+    batch_line,
+    body_schema,
+    check_media_type,
+    client_of,
+    json_reply,
+    parsed,
+    read_bounded,
+    read_lines,
+)
 from tests.serve.house import run
 
 
@@ -23,7 +32,7 @@ def a_request(chunks: Sequence[bytes] = (), headers: Mapping[str, str] | None = 
         body = left.pop(0) if left else b""
         return {"type": "http.request", "body": body, "more_body": bool(left)}
 
-    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
     return Request({"type": "http", "method": "PUT", "headers": raw}, receive), left
 
 
@@ -42,9 +51,26 @@ def test_a_body_that_says_it_is_too_large_is_not_read_at_all() -> None:
     assert left == [b"x" * 11]
 
 
-@pytest.mark.parametrize("told", [{}, {"content-length": "3"}, {"content-length": "none"}, {"content-length": "-5"}])
-def test_a_body_that_grows_beyond_the_bound_is_left_as_soon_as_that_is_known(told: dict[str, str]) -> None:
-    request, left = a_request([b"01234", b"56789", b"x", b"never read"], told)
+@pytest.mark.parametrize("told", ["9" * 20, "9" * 5000])
+def test_a_length_of_very_many_digits_is_too_large_too(told: str) -> None:
+    request, left = a_request([b"x"], {"content-length": told})
+    with pytest.raises(Problem, match="the bound is 10") as refused:
+        run(read_bounded(request, 10))
+    assert refused.value.status == 413
+    assert left == [b"x"]
+
+
+@pytest.mark.parametrize("told", ["²", "0²", "", "0", "1" * 3 + "³", "0" * 5000, "0" * 5000 + "3"])
+def test_a_length_that_says_nothing_or_little_is_no_error(told: str) -> None:
+    request, left = a_request([b"abc"], {"content-length": told})
+    assert run(read_bounded(request, 10)) == b"abc"
+    assert left == []
+
+
+@pytest.mark.parametrize("told", [None, "3", "none", "-5", "²", "11³"])
+def test_a_body_that_grows_beyond_the_bound_is_left_as_soon_as_that_is_known(told: str | None) -> None:
+    headers = {} if told is None else {"content-length": told}
+    request, left = a_request([b"01234", b"56789", b"x", b"never read"], headers)
     with pytest.raises(Problem, match="the body has 11 bytes or more") as refused:
         run(read_bounded(request, 10))
     assert refused.value.status == 413
@@ -151,3 +177,19 @@ def test_a_line_of_a_batch_s_answer_says_what_was_wrong() -> None:
         "status": 422,
         "problem": problem.body(),
     }
+
+
+def test_clients_are_told_apart_by_their_key_or_not_at_all() -> None:
+    def client(**headers: str) -> str | None:
+        return client_of(a_request(headers={name.replace("_", "-"): value for name, value in headers.items()})[0])
+
+    key, bearer = client(x_api_key="one"), client(authorization="Bearer one")
+    assert key is not None
+    assert bearer is not None
+    assert client(x_api_key="one") == key
+    assert client(x_api_key="one", authorization="Bearer one") == key
+    assert len({key, bearer, client(x_api_key="two"), client(x_api_key="Bearer one"), client(x_api_key="\xe9")}) == 5
+    assert "one" not in key
+    assert client() is None
+    assert client(x_api_key="", authorization="") is None
+    assert client(x_forwarded_for="10.0.0.1") is None

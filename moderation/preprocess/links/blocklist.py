@@ -28,6 +28,8 @@ class Blocklist:
         self._next_check = 0.0
         self._seen = _signature(path)
         self._lock = threading.Lock()
+        self._watcher: threading.Thread | None = None
+        self._unwatched = threading.Event()
 
     @classmethod
     def load(cls, path: Path, *, check_every: float = 1.0) -> Blocklist:
@@ -54,6 +56,31 @@ class Blocklist:
                 return candidate
             dot = domain.find(".", dot + 1)
         return None
+
+    def watch(self) -> None:
+        """From now on, look at the file every `check_every` seconds from a thread of its own: no post waits for it.
+
+        So a change holds for every post from a moment after it, also for the first one after a quiet night.
+        """
+        if self._path is None or self._watcher is not None:
+            return
+        self._watcher = threading.Thread(target=self._watch, name=f"watch-{self._path.name}", daemon=True)
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        while not self._unwatched.wait(self._check_every):
+            try:
+                self.reload_if_changed()
+            except Exception:  # whatever a file can do to its reader, the next version of it is read again
+                logger.exception("%s: the look at it failed", self._path)
+
+    def unwatch(self) -> None:
+        """End what `watch` began."""
+        if self._watcher is not None:
+            self._unwatched.set()
+            self._watcher.join()
+            self._unwatched.clear()
+            self._watcher = None
 
     def reload_if_changed(self) -> bool:
         """Read the file again if it has another time or size; looks at most once every `check_every` seconds.

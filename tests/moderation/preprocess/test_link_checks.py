@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -478,8 +479,10 @@ def test_an_ordinary_name_is_no_imitation_for_being_short() -> None:
 def rewrite(path: Path, content: str | bytes) -> None:
     """Another content, and surely another time: file systems count coarsely."""
     before = path.stat().st_mtime_ns if path.exists() else 0
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.utime(path, ns=(before + 1_000_000_000, before + 1_000_000_000))
+    written = path.with_suffix(".new")  # in one step: a list that is written in place may be read when it is half there
+    written.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.utime(written, ns=(before + 1_000_000_000, before + 1_000_000_000))
+    written.replace(path)
 
 
 def test_a_list_that_changes_is_read_again(tmp_path: Path) -> None:
@@ -538,6 +541,40 @@ def test_lines_that_are_no_domain_are_left_out_and_told(tmp_path: Path, caplog: 
 
 def test_a_list_without_a_file_never_changes() -> None:
     assert Blocklist(frozenset({"a.example"}), check_every=0).reload_if_changed() is False
+
+
+def test_a_list_that_is_watched_is_read_again_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a.example\n", encoding="utf-8")
+    blocklist = Blocklist.load(path, check_every=0.01)
+    blocklist.watch()
+    blocklist.watch()
+    watchers = [thread for thread in threading.enumerate() if thread.name == "watch-list.txt"]
+    assert len(watchers) == 1
+    for content, domain in (("b.example\n", "b.example"), (b"\xff\xfe", "b.example"), ("c.example\n", "c.example")):
+        rewrite(path, content)
+        wait_until(lambda domain=domain: blocklist.domains == {domain})  # type: ignore[misc]
+    blocklist.unwatch()
+    assert not watchers[0].is_alive()
+    rewrite(path, "d.example\n")
+    time.sleep(0.05)
+    assert blocklist.domains == {"c.example"}
+    assert blocklist.reload_if_changed() is True
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_a_list_without_a_file_is_not_watched() -> None:
+    blocklist = Blocklist(frozenset({"a.example"}))
+    before = threading.active_count()
+    blocklist.watch()
+    assert threading.active_count() == before
+    blocklist.unwatch()
 
 
 def test_a_list_is_read_by_many_threads_while_it_changes(tmp_path: Path) -> None:

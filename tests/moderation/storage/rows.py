@@ -65,7 +65,7 @@ def an_entry(
         language=LanguageDecision(code="en", confidence=0.9, in_training=True),
         links=[],
         review=ReviewDecision(queued=False),
-        experiment=None if experiment is None else ExperimentArm(name=experiment, arm=arm),
+        experiments={} if experiment is None else {"text": ExperimentArm(name=experiment, arm=arm)},
         policy_version="v1+00000000",
         models={"text": f"{variant}@{model_version}"},
         decided_at=at(minutes),

@@ -18,9 +18,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError
 
-from moderation.errors import ConfigError
+from moderation.errors import ConfigError, LedgerError
 from moderation.storage import schema
 from moderation.storage.dialect import claim, open_engine, parse
 from moderation.storage.ledger import SETTING, Ledger
@@ -154,7 +153,7 @@ def test_a_step_that_fails_leaves_nothing_behind(empty: str, engine: Engine) -> 
         connection.execute(text("CREATE TABLE other (name VARCHAR(9))"))
         # The last thing that the first step makes.
         connection.execute(text("CREATE INDEX retrain_requests_one_active ON other (name)"))
-    with pytest.raises(DBAPIError, match="retrain_requests_one_active"):
+    with pytest.raises(LedgerError, match="retrain_requests_one_active"):
         Ledger(empty)
     assert set(inspect(engine).get_table_names()) == {"other"}
     with engine.begin() as connection:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from moderation.errors import ConflictError
 from moderation.storage import retraining
 from moderation.storage.ledger import Ledger
 from moderation.storage.retraining import Outcome, Reference, RetrainRequest, Window
+from moderation.storage.tables import retrain_requests
 from tests.moderation.storage.rows import at
 
 VARIANT = "text-multi"
+SOON = timedelta(seconds=1)
+"""After which these tests take a retraining for dead; it beats twenty times as often."""
+RETRAINING = """
+import sys, time
+from datetime import timedelta
+from moderation.storage import retraining
+from moderation.storage.ledger import Ledger
+
+ledger = Ledger(sys.argv[1])
+request = retraining.begin_request(ledger, "text-multi", reason="by hand")
+with retraining.heartbeat(ledger, request.request_id, every=timedelta(seconds=0.05)):
+    print(request.request_id, flush=True)
+    time.sleep(600)
+"""
 
 
 def a_window(hour: int, *, drifted: bool = False, rows: int = 300) -> Window:
@@ -63,6 +86,24 @@ def test_a_window_that_is_checked_again_is_replaced(ledger: Ledger) -> None:
     retraining.put_window(ledger, VARIANT, 1, a_window(0, rows=200))
     retraining.put_window(ledger, VARIANT, 1, a_window(0, drifted=True, rows=250))
     assert retraining.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [a_window(0, drifted=True, rows=250)]
+
+
+def test_of_windows_that_overlap_the_last_counts(ledger: Ledger) -> None:
+    def window(begin: float, end: float) -> Window:
+        return Window(at(begin), at(end), 300, True, {})
+
+    days = [window(0, 60), window(60, 120), window(120, 180)]
+    others = [window(30, 90), window(70, 119), window(100, 160), window(179, 239)]
+    for each in (*days, *others):
+        retraining.put_window(ledger, VARIANT, 1, each)
+
+    def last(minute: float, count: int = 9) -> list[Window]:
+        return retraining.last_windows(ledger, VARIANT, 1, until=at(minute), count=count)
+
+    assert last(180) == [days[2], days[1], days[0]]
+    assert last(239) == [others[3], others[2], others[0]]
+    assert last(239, 2) == [others[3], others[2]]
+    assert last(119) == [others[1], days[0]]
 
 
 def test_windows_checked_against_an_earlier_reference_no_longer_count(ledger: Ledger) -> None:
@@ -166,3 +207,94 @@ def test_of_many_retrainings_that_begin_at_once_one_does(ledger: Ledger, neighbo
 
 def test_without_a_request_none_is_active(ledger: Ledger) -> None:
     assert retraining.active_request(ledger, VARIANT) is None
+
+
+@contextmanager
+def a_retraining(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that retrains, blocked in what takes long, as in Ray Train's fit."""
+    process = subprocess.Popen([sys.executable, "-c", RETRAINING, url], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "1\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def row(ledger: Ledger, request_id: int) -> tuple[str, dict[str, Any] | None, datetime]:
+    columns = retrain_requests.c
+    query = select(columns.status, columns.outcome, columns.updated_at).where(columns.request_id == request_id)
+    with ledger.read() as connection:
+        found = connection.execute(query).one()
+    return found[0], found[1], found[2]
+
+
+def test_a_retraining_that_was_killed_has_failed_and_the_next_one_goes_on_with_its_alert(
+    ledger: Ledger, url: str
+) -> None:
+    alert(ledger, new_words=["grubnik"])
+    with a_retraining(url) as process:
+        first = row(ledger, 1)[2]
+        time.sleep(1.5 * SOON.total_seconds())
+        assert row(ledger, 1)[2] - first > SOON  # it lives, and is not taken for dead however long it takes
+        with pytest.raises(
+            ConflictError, match=r"a retraining of 'text-multi' is running.* last heard of at .* 1 s later"
+        ):
+            retraining.begin_request(ledger, VARIANT, reason="again", dead_after=SOON)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        heard = row(ledger, 1)[2]
+        with pytest.raises(ConflictError, match=f"last heard of at {heard.isoformat()[:19]}"):
+            retraining.begin_request(ledger, VARIANT, reason="again", dead_after=timedelta(minutes=5))
+        time.sleep(1.2 * SOON.total_seconds())
+    request = retraining.begin_request(ledger, VARIANT, reason="again", dead_after=SOON)
+    assert row(ledger, 1)[:2] == (
+        "failed",
+        {"error": f"not heard of since {heard.isoformat()}: it was killed, or its machine is gone"},
+    )
+    assert request == RetrainRequest(2, VARIANT, 1, "words drifted", "running", None, {"new_words": ["grubnik"]})
+    assert active(ledger) == request
+    retraining.end_request(ledger, 2, "done", {})
+    assert alert(ledger) == (None, None)  # answered
+
+
+def test_a_retraining_that_was_stopped_for_too_long_learns_of_it_and_changes_nothing(ledger: Ledger) -> None:
+    first = retraining.begin_request(ledger, VARIANT, reason="by hand")
+    retraining.beat(ledger, first.request_id)
+    time.sleep(0.05)
+    second = retraining.begin_request(ledger, VARIANT, reason="again", dead_after=timedelta(milliseconds=20))
+    assert (second.reason, second.alert_id) == ("by hand", None)
+    with pytest.raises(ConflictError, match="retrain request 1 is running no more: it was taken for dead, or ended"):
+        retraining.beat(ledger, first.request_id)
+    with retraining.heartbeat(ledger, first.request_id, every=timedelta(milliseconds=5)):
+        time.sleep(0.05)
+    retraining.end_request(ledger, first.request_id, "done", {"version": 2})
+    status, outcome, _ = row(ledger, first.request_id)
+    assert status == "failed"
+    assert outcome is not None
+    assert outcome["error"].startswith("not heard of since ")
+    assert active(ledger) == second
+
+
+def test_an_alert_finds_a_killed_retraining_failed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert(ledger)
+    retraining.begin_request(ledger, VARIANT, reason="-")
+    assert alert(ledger) == (None, None)
+    monkeypatch.setattr(retraining, "DEAD_AFTER", timedelta(milliseconds=10))
+    time.sleep(0.05)
+    assert alert(ledger) == (2, 2)
+    assert row(ledger, 1)[0] == "failed"
+    assert active(ledger).status == "open"
+
+
+def test_a_heartbeat_ends_with_what_it_is_of(ledger: Ledger) -> None:
+    request = retraining.begin_request(ledger, VARIANT, reason="by hand")
+    with retraining.heartbeat(ledger, request.request_id, every=timedelta(milliseconds=10)):
+        begun = row(ledger, request.request_id)[2]
+        time.sleep(0.2)
+    last = row(ledger, request.request_id)[2]
+    assert last > begun
+    time.sleep(0.05)
+    assert row(ledger, request.request_id)[2] == last
