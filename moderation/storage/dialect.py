@@ -49,7 +49,7 @@ CLAIMS = 256
 
 _READ_ONLY = "seawall_read_only"
 # Advisory locks are 64-bit numbers. Claims are negative; a floor is 16 bits that say of what, then 48 of row number.
-_FLOORS = {"decisions": 0x5EA1, "labels": 0x5EA2}
+_FLOORS = {"decisions": 0x5EA1, "labels": 0x5EA2, "actions": 0x5EA3}
 _NUMBER_BITS = 48
 
 
@@ -177,7 +177,7 @@ def announce(connection: Connection, number: Column[int]) -> None:
 
     Args:
         connection: in a transaction that writes.
-        number: the row numbers' column, of `decisions` or `labels`.
+        number: the row numbers' column, of `decisions`, `labels` or `actions`.
     """
     if connection.dialect.name == "sqlite":
         return
@@ -201,7 +201,7 @@ def settled(connection: Connection, number: Column[int]) -> int:
 
     Args:
         connection: in any transaction.
-        number: the row numbers' column, of `decisions` or `labels`.
+        number: the row numbers' column, of `decisions`, `labels` or `actions`.
     """
     if connection.dialect.name == "sqlite":
         return connection.execute(select(func.max(number))).scalar() or 0

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy import delete, func, insert, select, tuple_, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -210,8 +210,8 @@ class Ledger:
     @contextmanager
     def lock(
         self, name: str, *, wait: timedelta = timedelta(0), hold: timedelta = timedelta(minutes=10)
-    ) -> Iterator[None]:
-        """Hold a named lock across processes.
+    ) -> Iterator[Held]:
+        """Hold a named lock across processes; what it yields prolongs it.
 
         Args:
             name: what is locked.
@@ -240,7 +240,7 @@ class Ledger:
                         raise ConflictError(message) from None
                 time.sleep(0.2)
         try:
-            yield
+            yield Held(self, name, holder, hold)
         finally:
             with self.write() as connection:
                 connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == holder))
@@ -260,6 +260,28 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A named lock that is held, of `Ledger.lock`."""
+
+    ledger: Ledger
+    name: str
+    holder: str
+    hold: timedelta
+
+    def renew(self) -> None:
+        """Hold it as long again from now on.
+
+        Raises:
+            ConflictError: it was overtaken meanwhile.
+        """
+        mine = (locks.c.name == self.name) & (locks.c.holder == self.holder)
+        with self.ledger.write() as connection:
+            renewed = connection.execute(update(locks).where(mine).values(expires_at=now() + self.hold)).rowcount
+        if not renewed:
+            raise ConflictError(f"lock {self.name!r} was held for longer than {self.hold} and is another one's now")
 
 
 def conflict_with(newest: Recorded, post_id: str, post: PostIn, content_hash: str) -> ConflictError | None:
