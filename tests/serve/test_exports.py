@@ -172,5 +172,5 @@ def test_a_file_is_not_left_half_written(tmp_path: Path, ledger: Ledger, monkeyp
         "ledger.db-wal",
         "out.jsonl",
     ]
-    with pytest.raises(ValueError, match="day is '24.11.2026'; it must be a date"):
+    with pytest.raises(ValueError, match=r"day is .24\.11\.2026.; it must be a date"):
         command.export("24.11.2026", out, topology=TOPOLOGY)
