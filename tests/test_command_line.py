@@ -58,6 +58,12 @@ SUB_COMMANDS = [
     ("experiment", "ramp"),
     ("experiment", "report"),
     ("experiment", "stop"),
+    ("webhooks",),
+    ("webhooks", "list"),
+    ("webhooks", "redrive"),
+    ("webhooks", "send"),
+    ("statements",),
+    ("statements", "export"),
     ("promote",),
     ("rollback",),
 ]
