@@ -9,6 +9,8 @@ import serve.cli
 import serve.experiments.cli
 import serve.inspection
 import serve.review.cli
+import serve.statements
+import serve.webhooks
 import train.cli
 from moderation.console import errors_told
 
@@ -25,6 +27,8 @@ app.add_typer(serve.inspection.models, name="models", rich_help_panel="Service")
 app.add_typer(serve.inspection.config, name="config", rich_help_panel="Service")
 app.add_typer(serve.review.cli.review, name="review", rich_help_panel="People")
 app.add_typer(serve.review.cli.app, name="fuse", rich_help_panel="People")
+app.add_typer(serve.webhooks.app, name="webhooks", rich_help_panel="Service")
+app.add_typer(serve.statements.app, name="statements", rich_help_panel="Service")
 app.command(rich_help_panel="Learning")(train.cli.retrain)
 app.add_typer(drift.cli.app, name="drift", rich_help_panel="Learning")
 app.add_typer(serve.experiments.cli.app, name="experiment", rich_help_panel="Rollout")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from drift import novelty
 from drift.novelty import NewWord, Vocabulary
-from drift.reference import AUTHOR, TEXT, path_of, set_reference
+from drift.reference import AUTHOR, TEXT, name_of, set_reference
 from drift.window import columns_of, logged_features, logged_posts
 from moderation.errors import NotEnoughDataError
 from moderation.registry import Registry
@@ -100,7 +100,7 @@ def check(
     """
     begin = until - config.window
     version = registry.champion(variant)
-    lake = Lake(settings.lake)
+    lake = Lake(settings.lake_url)
     lake.export(ledger)
     posts = logged_posts(lake, variant, begin, until, version=version)
     if posts.num_rows < config.minimum_rows:
@@ -112,7 +112,7 @@ def check(
         reference = set_reference(settings, ledger, registry, variant, begin, until, minimum=config.minimum_rows)
         note = f"version {version} had no reference: from now on it is compared with these {reference.rows} posts"
         return CheckResult("reference set", variant, version, begin, until, reference.rows, {}, note=note)
-    reference_frame = pd.read_parquet(path_of(settings, variant, version))
+    reference_frame = lake.get(name_of(variant, version)).to_pandas()
     vocabulary = Vocabulary(reference_frame[TEXT].tolist(), reference_frame[AUTHOR].tolist())
     columns = compare(
         _with_novelty(reference_frame, vocabulary, reference_frame[TEXT].tolist(), reference_frame[AUTHOR].tolist()),

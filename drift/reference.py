@@ -29,9 +29,9 @@ TEXT, AUTHOR = "text", "author_id"
 """Kept beside the features, because new words are new against them."""
 
 
-def path_of(settings: Settings, variant: str, version: int) -> Path:
-    """Where a version's reference lies: its features, and the texts and authors behind them."""
-    return settings.lake / "references" / variant / f"{version}.parquet"
+def name_of(variant: str, version: int) -> str:
+    """Where in the lake a version's reference lies: its features, and the texts and authors behind them."""
+    return f"references/{variant}/{version}.parquet"
 
 
 def set_reference(
@@ -50,20 +50,16 @@ def set_reference(
         NotEnoughDataError: fewer than `minimum` posts.
     """
     version = registry.champion(variant)
-    lake = Lake(settings.lake)
+    lake = Lake(settings.lake_url)
     lake.export(ledger)
     table = logged_posts(lake, variant, begin, end)
     if table.num_rows < minimum:
         raise NotEnoughDataError(
             f"{table.num_rows} posts between {begin.isoformat()} and {end.isoformat()}; a reference takes {minimum}"
         )
-    target = path_of(settings, variant, version)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
     frame = recompute(registry.fetch(variant, version), table)
     frame[TEXT], frame[AUTHOR] = table["text"].to_pylist(), table["author_id"].to_pylist()
-    frame.to_parquet(temporary)
-    temporary.rename(target)
+    lake.put(name_of(variant, version), pa.Table.from_pandas(frame))
     reference = Reference(window_from=begin, window_to=end, rows=table.num_rows)
     retraining.put_reference(ledger, variant, version, reference)
     return reference

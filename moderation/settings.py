@@ -1,4 +1,4 @@
-"""Where Seawall keeps its state: one folder, three databases, each movable by an environment variable."""
+"""Where Seawall keeps its state: one folder, three databases and a lake, each movable by an environment variable."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ class Settings:
     features_url: str = ""
     """SEAWALL_FEATURES_URL: `sqlite:///PATH` (default in the home folder), `redis://HOST:PORT/0` or `unix://PATH`."""
 
+    lake_url: str = ""
+    """SEAWALL_LAKE_URL: where Parquet derived from the ledger goes: a folder (default `lake` in the home folder) or
+    `s3://BUCKET/PREFIX`."""
+
     def __post_init__(self) -> None:
         if not self.features_url:
             object.__setattr__(self, "features_url", f"sqlite:///{self.home / 'features.db'}")
+        if not self.lake_url:
+            object.__setattr__(self, "lake_url", str(self.home / "lake"))
+        elif "://" not in self.lake_url:
+            object.__setattr__(self, "lake_url", str(Path(self.lake_url).expanduser().resolve()))
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -36,12 +44,8 @@ class Settings:
             ledger_url=os.environ.get("SEAWALL_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
             mlflow_uri=os.environ.get("SEAWALL_MLFLOW_URI") or f"sqlite:///{home / 'mlflow.db'}",
             features_url=os.environ.get("SEAWALL_FEATURES_URL") or "",
+            lake_url=os.environ.get("SEAWALL_LAKE_URL") or "",
         )
-
-    @property
-    def lake(self) -> Path:
-        """Parquet, derived from the ledger."""
-        return self.home / "lake"
 
     @property
     def models(self) -> Path:
@@ -70,4 +74,5 @@ class Settings:
             "SEAWALL_LEDGER_URL": self.ledger_url,
             "SEAWALL_MLFLOW_URI": self.mlflow_uri,
             "SEAWALL_FEATURES_URL": self.features_url,
+            "SEAWALL_LAKE_URL": self.lake_url,
         }

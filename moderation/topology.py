@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from moderation.errors import ConfigError
 from moderation.fuse import FuseRules
@@ -23,6 +24,8 @@ List = TypeVar("List")
 
 GATEWAY = "gateway"
 """The Serve application that takes requests; a variant's has the variant's name."""
+OUTBOX = "outbox"
+"""The one that sends webhooks."""
 CHALLENGER = "--challenger"
 """After the variant's name, the application of its challenger."""
 
@@ -123,6 +126,8 @@ class Gateway(_Scaled):
     """Parts of one text that are scored for `comments:analyze`; a text of more sentences is cut into fewer parts."""
     max_labels_body_bytes: int = Field(default=8_000_000, ge=1024)
     """Of one `POST /v1/labels`; beyond, 413."""
+    max_exported_labels: int = Field(default=100_000, ge=1)
+    """Of one `GET /v1/labels/export`; beyond, 422."""
 
     @property
     def max_waiting_a_client(self) -> int:
@@ -147,6 +152,86 @@ class Links(_Strict):
     """Links of one post that are examined; a post with more goes to review."""
 
 
+def _web_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(f"{text!r} is no address that starts with http:// or https:// and a host")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise ValueError(f"{text!r} has a user, a password or a fragment; it must have none")
+    return text
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
+class Webhook(_Strict):
+    """An endpoint that is told what is done with posts; docs/outbox.md says what is sent."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    """Under which its deliveries are recorded: another name is another endpoint, and begins anew."""
+    url: WebAddress
+    """Where to; http or https. Redirects are not followed."""
+    secret_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    """Environment variable that holds the secret of the signature, of 16 characters at least."""
+    after_action: int = Field(default=0, ge=0)
+    """Actions up to this number are not sent: 0 sends all since the ledger began."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Requests under way at a time; one for each post at most."""
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """Of one attempt, from the connection to the reply's end."""
+    max_attempts: int = Field(default=20, ge=1, le=1000)
+    """After so many an action is a dead letter: listed, and sent again when someone says so."""
+    first_retry_s: float = Field(default=10.0, gt=0)
+    """Wait after the first failed attempt; it doubles with each, and half of it at most is cut off at random."""
+    max_retry_s: float = Field(default=3600.0, gt=0)
+    """Wait at most."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_retry_s < self.first_retry_s:
+            raise ValueError(f"max_retry_s is {self.max_retry_s}, below first_retry_s, which is {self.first_retry_s}")
+        return self
+
+
+EEA = (
+    *("AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE"),
+    *("IS", "IT", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK"),
+)
+"""The European Economic Area, in ISO 3166-1 alpha-2: where the Transparency Database knows statements to hold."""
+
+
+class Statements(_Strict):
+    """What statements of reasons say of the platform; docs/outbox.md says where the rest comes from."""
+
+    puid_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "seawall"
+    """Of each statement's `puid`, before its action's number. No two ledgers of one platform may share it."""
+    visibility: Literal["DECISION_VISIBILITY_CONTENT_REMOVED", "DECISION_VISIBILITY_CONTENT_DISABLED"] = (
+        "DECISION_VISIBILITY_CONTENT_REMOVED"
+    )
+    """What the platform does with a removed post."""
+    ground: Annotated[str, StringConstraints(min_length=1, max_length=500)] = "Terms of service: rules on content"
+    """The part of the terms that a removal relies on (`incompatible_content_ground`)."""
+    ground_url: WebAddress | None = None
+    """Where that part can be read (`decision_ground_reference_url`)."""
+    territorial_scope: tuple[str, ...] = EEA
+    """Countries of the EU or EEA in which a removed post is not shown."""
+
+    @model_validator(mode="after")
+    def _in_europe(self) -> Self:
+        strange = sorted(set(self.territorial_scope) - set(EEA))
+        if strange or not self.territorial_scope:
+            found = strange[0] if strange else "nothing"
+            raise ValueError(f"territorial_scope has {found!r}; the database takes {', '.join(EEA)}")
+        return self
+
+
+_STATEMENTS = Statements()
+
+
 class _TopologyFile(_Strict):
     policy: str
     blocklist: str
@@ -156,6 +241,16 @@ class _TopologyFile(_Strict):
     gateway: Gateway = Gateway()
     review: ReviewRules = ReviewRules()
     fuse: FuseRules = FuseRules()
+    webhooks: tuple[Webhook, ...] = ()
+    statements: Statements = _STATEMENTS
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Self:
+        names = [webhook.name for webhook in self.webhooks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"webhooks has {twice[0]!r} twice; a name is one endpoint's")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +267,8 @@ class Topology:
     blocklist: Blocklist
     links: Links
     link_rules: LinkRules
+    webhooks: tuple[Webhook, ...] = ()
+    statements: Statements = _STATEMENTS
 
     @classmethod
     def load(cls, path: Path) -> Topology:
@@ -184,8 +281,9 @@ class Topology:
         raw, _ = read_yaml(path)
         parsed = validated(_TopologyFile, raw, path)
         for name, variant in parsed.variants.items():
-            if name == GATEWAY or CHALLENGER in name:
-                problem = f"{name!r} is what another application is called; not {GATEWAY!r}, nor with {CHALLENGER!r}"
+            if name in (GATEWAY, OUTBOX) or CHALLENGER in name:
+                taken = f"{GATEWAY!r} and {OUTBOX!r} are taken, and names with {CHALLENGER!r}"
+                problem = f"{name!r} is what another application is called; {taken}"
                 raise ConfigError(f"{path.name}: variants.{name}", problem)
             for label in variant.labels:
                 if label not in BY_NAME:
@@ -208,6 +306,8 @@ class Topology:
             blocklist=_list(Blocklist.load, path.parent / parsed.blocklist, f"{path.name}: blocklist"),
             links=parsed.links,
             link_rules=_link_rules(parsed.links, path),
+            webhooks=parsed.webhooks,
+            statements=parsed.statements,
         )
 
     def variant_for(self, service: Service, *, region: str, language: str) -> str | None:

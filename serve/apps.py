@@ -9,6 +9,7 @@ from ray.serve import Deployment
 
 from serve.classifier import Classifier
 from serve.gateway import Gateway
+from serve.outbox_app import Outbox
 
 
 class GatewayArgs(TypedDict):
@@ -25,3 +26,8 @@ def gateway(args: GatewayArgs) -> ray_serve.Application:
 def classifier(_args: dict[str, str]) -> ray_serve.Application:
     """One variant's arm; which one, its `user_config` says."""
     return cast(Deployment, Classifier).bind()
+
+
+def outbox(_args: dict[str, str]) -> ray_serve.Application:
+    """The sender of webhooks; to whom, its `user_config` says."""
+    return cast(Deployment, Outbox).bind()

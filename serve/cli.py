@@ -34,6 +34,7 @@ from moderation.storage.features import open_features, rebuild
 from moderation.storage.ledger import Ledger, now
 from moderation.topology import Topology
 from serve import cluster, control, promotion
+from serve.outbox import secrets_of
 from serve.promotion import House, Progress
 
 ExpectOption = Annotated[int | None, typer.Option(help="Version that must be champion now, else nothing is done.")]
@@ -64,6 +65,8 @@ def up(
     settings = Settings.from_environment()
     begun = time.monotonic()
     house = load_house(topology)
+    if house.cluster is None:
+        secrets_of(house.topology.webhooks)  # before anything is started: its processes inherit this environment
     if house.cluster is not None and house.cluster.port != port:
         raise ServiceError(f"Seawall runs already, at {house.cluster.url}; `seawall down` ends it")
     try:

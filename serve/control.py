@@ -19,9 +19,9 @@ from moderation.registry import Registry
 from moderation.running import Running
 from moderation.storage import experiments
 from moderation.storage.ledger import Ledger
-from moderation.topology import GATEWAY, Gateway, Topology, Variant
+from moderation.topology import GATEWAY, OUTBOX, Gateway, Topology, Variant
 from serve.experiments.split import Arm, split_of
-from serve.names import ClassifierConfig, GatewayConfig, application_of
+from serve.names import ClassifierConfig, GatewayConfig, OutboxConfig, application_of
 
 Config = dict[str, Any]
 
@@ -35,6 +35,8 @@ def render(topology: Topology, registry: Registry, ledger: Ledger, *, port: int)
         applications.append(_classifier(topology, name, "champion", registry.champion(name)))
         if experiment is not None:
             applications.append(_classifier(topology, name, "challenger", experiment.challenger_version))
+    if topology.webhooks:
+        applications.append(_outbox(topology))
     return {
         "proxy_location": "HeadOnly",
         "http_options": {"host": "127.0.0.1", "port": port},
@@ -109,6 +111,23 @@ def _classifier(topology: Topology, name: str, arm: Arm, version: int) -> Config
         "name": application_of(name, arm),
         "route_prefix": None,
         "import_path": "serve.apps:classifier",
+        "args": {},
+        "deployments": [deployment],
+    }
+
+
+def _outbox(topology: Topology) -> Config:
+    deployment = {
+        "name": "outbox",
+        "num_replicas": 1,
+        "ray_actor_options": {"num_cpus": topology.gateway.num_cpus},
+        "graceful_shutdown_timeout_s": 1 + max(webhook.timeout_s for webhook in topology.webhooks),
+        "user_config": OutboxConfig(webhooks=[webhook.model_dump(mode="json") for webhook in topology.webhooks]),
+    }
+    return {
+        "name": OUTBOX,
+        "route_prefix": None,
+        "import_path": "serve.apps:outbox",
         "args": {},
         "deployments": [deployment],
     }

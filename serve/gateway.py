@@ -39,6 +39,7 @@ from moderation.settings import Settings
 from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found
 from moderation.topology import Topology
+from serve import exports
 from serve.classifier import GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
@@ -121,6 +122,9 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (503, "Overloaded; see Retry-After"),
     )
 }
+
+
+api.include_router(exports.router)
 
 
 @ray_serve.deployment(name="gateway")

@@ -1,4 +1,4 @@
-"""What the Serve applications are called and configured with: one for the gateway, one for each variant's arm.
+"""What the Serve applications are called and configured with: the gateway, one for each variant's arm, the outbox.
 
 An application of its own lets a challenger come, scale, crash and go without touching a champion. Imports no Ray, so
 that commands start quickly, and set Ray's environment before it is read.
@@ -6,7 +6,7 @@ that commands start quickly, and set Ray's environment before it is read.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from moderation.topology import CHALLENGER
 from serve.experiments.split import Arm, Split
@@ -24,6 +24,12 @@ class ClassifierConfig(TypedDict):
     variant: str
     version: int
     threads: int
+
+
+class OutboxConfig(TypedDict):
+    """The outbox's `user_config`: the endpoints, as the topology names them; where a secret is, not what it is."""
+
+    webhooks: list[dict[str, Any]]
 
 
 def application_of(variant: str, arm: Arm) -> str:

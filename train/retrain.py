@@ -132,7 +132,7 @@ def _retrain(
 ) -> Outcome:
     variant = request.variant
     progress("exporting the ledger's labels to the lake")
-    lake = Lake(settings.lake)
+    lake = Lake(settings.lake_url)
     lake.export(ledger)
     champion = registry.champion(variant)
     champion_folder = registry.fetch(variant, champion)
@@ -140,7 +140,7 @@ def _retrain(
     labels = parent.card.labels
 
     progress("reading and preprocessing the labels with Ray Data")
-    rows = from_lake(lake.files("labels"), labels, variant=variant)
+    rows = from_lake(lake.files("labels"), labels, variant=variant, filesystem=lake.filesystem)
     if until is not None:
         rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
     rows = rows.materialize()  # the split reads them twice

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.fs
 import ray.data
 from ray.data import Dataset
 
@@ -38,13 +39,20 @@ def unit_hash(unit: str, salt: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def from_lake(files: Sequence[str], labels: Sequence[str], *, variant: str) -> Dataset:
+def from_lake(
+    files: Sequence[str],
+    labels: Sequence[str],
+    *,
+    variant: str,
+    filesystem: pyarrow.fs.FileSystem | None = None,
+) -> Dataset:
     """Read the lake's labels; the newest word on a label counts, a row a post.
 
     Args:
         files: of `Lake.files("labels")`.
         labels: in the order of `truth`.
         variant: posts that another variant judged are left out.
+        filesystem: of `Lake.filesystem`: where the files are.
 
     Raises:
         NotEnoughDataError: there is no file.
@@ -53,7 +61,8 @@ def from_lake(files: Sequence[str], labels: Sequence[str], *, variant: str) -> D
         raise NotEnoughDataError("the lake holds no label; send some to POST /v1/labels first")
     columns = ["post_id", "content_version", "author_id", "created_at", "text", "features", "labels", "variant"]
     columns += ["labelled_at", "label_seq"]
-    dataset = ray.data.read_parquet(list(files), columns=columns, override_num_blocks=min(len(files), 8))
+    blocks = min(len(files), 8)
+    dataset = ray.data.read_parquet(list(files), filesystem=filesystem, columns=columns, override_num_blocks=blocks)
 
     def merge(group: pd.DataFrame) -> pd.DataFrame:
         return merge_labels(group, tuple(labels), variant)

@@ -203,7 +203,7 @@ def announce(connection: Connection, number: Column[int]) -> None:
 
     Args:
         connection: in a transaction that writes.
-        number: the row numbers' column, of `decisions` or `labels`.
+        number: the row numbers' column, of `decisions`, `labels` or `actions`.
     """
     if connection.dialect.name == "sqlite":
         return
@@ -227,7 +227,7 @@ def settled(connection: Connection, number: Column[int]) -> int:
 
     Args:
         connection: in any transaction.
-        number: the row numbers' column, of `decisions` or `labels`.
+        number: the row numbers' column, of `decisions`, `labels` or `actions`.
     """
     if connection.dialect.name == "sqlite":
         return connection.execute(select(func.max(number))).scalar() or 0

@@ -1,9 +1,14 @@
 """The lake: Parquet files derived from the ledger, for training, drift detection and anyone who reads Parquet.
 
 `posts/` holds a row for each variant that judged a decision's post: the text, the logged features, the model version.
-`labels/` holds the same, joined to each label. Each file holds a range of the ledger's row numbers and is named after
-it, appears by an atomic rename, and is never written again: a killed export leaves nothing half done, and the next one
-goes on where the files end. Deleting the folder loses nothing; the next export writes it anew.
+`labels/` holds the same, joined to each label. The lake lies in a folder or in a bucket of S3. Each file holds a range
+of the ledger's row numbers and is named after it, appears whole (by a rename, or by one PUT), and is never written
+again: a killed export leaves nothing half done, and the next one goes on where the files end. Deleting it all loses
+nothing; the next export writes it anew.
+
+Exports keep apart by the ledger's lock, held for a while and renewed before each file; that of a killed export is
+overtaken. Should one be stopped for longer, and then go on, two files may begin at one row. The lake's files are
+therefore the chain from the first row on, at each step the longest: whatever happens, no row is in it twice.
 
 As a file that is written is never looked at again, it must hold every row of its range, also those that will yet be
 committed. On PostgreSQL rows appear out of order: of two transactions, the one that took the larger number may commit
@@ -13,6 +18,7 @@ still holds open waits, with all that came after it, for the next export. On SQL
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -23,17 +29,25 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs
 import pyarrow.parquet as pq
 from sqlalchemy import Select, select
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql import func
 
 from moderation.storage.dialect import settled
-from moderation.storage.ledger import Ledger
+from moderation.storage.label_rows import said_by
+from moderation.storage.ledger import Held, Ledger
+from moderation.storage.places import place_at
 from moderation.storage.tables import decisions, labels, posts, scorings
 
 Dataset = Literal["posts", "labels"]
 
 ROWS_A_FILE = 20_000
+LOCK_HOLD = timedelta(minutes=2)
+"""For how long an export that wrote no file is taken for alive."""
+LOCK_WAIT = timedelta(minutes=3)
+"""How long an export waits for another one: longer than one that was killed can hold it up."""
 
 _RANGE = re.compile(r"^part-(\d{12})-(\d{12})\.parquet$")
 _WHEN = pa.timestamp("us", tz="UTC")
@@ -60,6 +74,8 @@ SCHEMAS: dict[Dataset, pa.Schema] = {
             pa.field("source", pa.string()),
             pa.field("labelled_at", _WHEN),
             pa.field("sampling_probability", pa.float64()),
+            pa.field("reviewer", pa.string()),
+            pa.field("review_kind", pa.string()),
             *_POST_FIELDS,
         ]
     ),
@@ -76,25 +92,38 @@ class Exported:
 
 
 class Lake:
-    """A folder of Parquet files.
+    """Parquet files in a folder or a bucket.
 
     Args:
-        root: the folder; made where absent.
+        root: a folder, made where absent, or `s3://BUCKET/PREFIX`.
+
+    Raises:
+        ConfigError: it is neither.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | str) -> None:
         self.root = root
+        self._place = place_at(str(root))
+
+    @property
+    def filesystem(self) -> pyarrow.fs.FileSystem | None:
+        """With which `files` are opened; None: the machine's own."""
+        return self._place.filesystem
 
     def files(self, dataset: Dataset) -> list[str]:
         """The files of a dataset, oldest rows first."""
-        return [str(path) for _, path in self._parts(dataset)]
+        return [self._place.where(f"{dataset}/{name}") for _, name in self._parts(dataset)]
 
     def export(self, ledger: Ledger) -> Exported:
-        """Write what the ledger has and the lake has not. Safe to run at any time, also twice at once."""
-        with ledger.lock("lake-export", wait=timedelta(seconds=60)):
+        """Write what the ledger has and the lake has not. Safe to run at any time, also twice at once.
+
+        Raises:
+            ConflictError: another export is under way, and did not end within `LOCK_WAIT`.
+        """
+        with ledger.lock("lake-export", wait=LOCK_WAIT, hold=LOCK_HOLD) as held:
             return Exported(
-                posts=self._export("posts", ledger, decisions.c.decision_id, _posts_query),
-                labels=self._export("labels", ledger, labels.c.label_seq, _labels_query),
+                posts=self._export("posts", ledger, held, decisions.c.decision_id, _post_rows),
+                labels=self._export("labels", ledger, held, labels.c.label_seq, _label_rows),
             )
 
     def posts_between(self, begin: datetime, end: datetime, *, variant: str) -> pa.Table:
@@ -106,14 +135,42 @@ class Lake:
         chosen = (
             (created >= pa.scalar(begin, _WHEN)) & (created < pa.scalar(end, _WHEN)) & (ds.field("variant") == variant)
         )
-        return ds.dataset(files, schema=SCHEMAS["posts"]).to_table(filter=chosen)
+        return ds.dataset(files, schema=SCHEMAS["posts"], filesystem=self.filesystem).to_table(filter=chosen)
 
-    def _parts(self, dataset: Dataset) -> list[tuple[int, Path]]:
-        folder = self.root / dataset
-        matches = ((_RANGE.match(path.name), path) for path in sorted(folder.glob("part-*.parquet")))
-        return [(int(match[2]), path) for match, path in matches if match]
+    def put(self, name: str, table: pa.Table) -> None:
+        """Write a file of another kind, such as `references/text-multi/1.parquet`, or put it in the place of one."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self._place.put(name, buffer.getvalue())
 
-    def _export(self, dataset: Dataset, ledger: Ledger, number: Any, query: Callable[[int, int], Select[Any]]) -> int:
+    def get(self, name: str) -> pa.Table:
+        """Read a file that `put` wrote.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return pq.read_table(self._place.where(name), filesystem=self.filesystem)
+
+    def _parts(self, dataset: Dataset) -> list[tuple[int, str]]:
+        """The chain of files, each with its last row's number: where several begin at one row, the longest."""
+        matches = map(_RANGE.match, self._place.names(dataset))
+        found = [(int(match[1]), int(match[2]), match[0]) for match in matches if match]
+        chain: list[tuple[int, str]] = []
+        done = 0
+        for begin, end, name in sorted(found, key=lambda part: (part[0], -part[1])):
+            if begin == done + 1:
+                chain.append((end, name))
+                done = end
+        return chain
+
+    def _export(
+        self,
+        dataset: Dataset,
+        ledger: Ledger,
+        held: Held,
+        number: Any,
+        rows_of: Callable[[Connection, int, int], list[dict[str, Any]]],
+    ) -> int:
         parts = self._parts(dataset)
         done = parts[-1][0] if parts else 0
         with ledger.read() as connection:
@@ -123,13 +180,10 @@ class Lake:
         written = 0
         for begin, end in _ranges(done, last):
             with ledger.read() as connection:
-                rows = [_row(row._mapping) for row in connection.execute(query(begin, end))]
+                rows = rows_of(connection, begin, end)
+            held.renew()
             table = pa.Table.from_pylist(rows, schema=SCHEMAS[dataset])
-            target = self.root / dataset / f"part-{begin + 1:012d}-{end:012d}.parquet"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_suffix(".tmp")
-            pq.write_table(table, temporary, compression="zstd")
-            temporary.rename(target)
+            self.put(f"{dataset}/part-{begin + 1:012d}-{end:012d}.parquet", table)
             written += len(rows)
         return written
 
@@ -164,6 +218,19 @@ _POST_COLUMNS = [
 ]
 _SAME_CONTENT = (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version)
 _SCORED = (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_version == decisions.c.content_version)
+
+
+def _post_rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
+    return [_row(row._mapping) for row in connection.execute(_posts_query(begin, end))]
+
+
+def _label_rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
+    rows = [_row(row._mapping) for row in connection.execute(_labels_query(begin, end))]
+    said = said_by(connection, {row["label_id"]: (row["post_id"], row["content_version"]) for row in rows})
+    for row in rows:
+        found = said.get(row["label_id"])
+        row["reviewer"], row["review_kind"] = (None, None) if found is None else (found.reviewer, found.kind)
+    return rows
 
 
 def _posts_query(begin: int, end: int) -> Select[Any]:

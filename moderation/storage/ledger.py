@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy import delete, func, insert, select, tuple_, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -34,6 +34,8 @@ from moderation.storage.schema import bring_to_head
 from moderation.storage.tables import decisions, labels, locks, posts, scorings
 
 SETTING = "SEAWALL_LEDGER_URL"
+OWN_LABELS = "review:"
+"""What the ids of labels begin with that follow from a verdict; the number of the review comes after it."""
 _WRITER = secrets.token_hex(16)
 """Tells this process's counts from others'."""
 
@@ -217,6 +219,9 @@ class Ledger:
                     else:
                         problem = f"id {line.id!r} is recorded already, with another content"
                         out.errors.append(LabelLineError(line=number, detail=problem))
+                elif line.id.startswith(OWN_LABELS):
+                    problem = f"id {line.id!r} begins with {OWN_LABELS!r}, as those of verdicts on reviews do"
+                    out.errors.append(LabelLineError(line=number, detail=problem))
                 elif newest is None or (line.content_version or 1) > newest:
                     version = "" if line.content_version is None else f" in version {line.content_version}"
                     problem = f"post_id {line.post_id!r} is unknown{version}"
@@ -236,8 +241,8 @@ class Ledger:
     @contextmanager
     def lock(
         self, name: str, *, wait: timedelta = timedelta(0), hold: timedelta = timedelta(minutes=10)
-    ) -> Iterator[None]:
-        """Hold a named lock across processes.
+    ) -> Iterator[Held]:
+        """Hold a named lock across processes; what it yields prolongs it.
 
         Args:
             name: what is locked.
@@ -266,7 +271,7 @@ class Ledger:
                         raise ConflictError(message) from None
                 time.sleep(0.2)
         try:
-            yield
+            yield Held(self, name, holder, hold)
         finally:
             with self.write() as connection:
                 connection.execute(delete(locks).where(locks.c.name == name, locks.c.holder == holder))
@@ -286,6 +291,28 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A named lock that is held, of `Ledger.lock`."""
+
+    ledger: Ledger
+    name: str
+    holder: str
+    hold: timedelta
+
+    def renew(self) -> None:
+        """Hold it as long again from now on.
+
+        Raises:
+            ConflictError: it was overtaken meanwhile.
+        """
+        mine = (locks.c.name == self.name) & (locks.c.holder == self.holder)
+        with self.ledger.write() as connection:
+            renewed = connection.execute(update(locks).where(mine).values(expires_at=now() + self.hold)).rowcount
+        if not renewed:
+            raise ConflictError(f"lock {self.name!r} was held for longer than {self.hold} and is another one's now")
 
 
 def conflict_with(newest: Recorded, post_id: str, post: PostIn, content_hash: str) -> ConflictError | None:

@@ -21,7 +21,7 @@ from moderation.posts import Actor, Decision, Standing
 from moderation.review import Kind, ReviewItem, ReviewRules, severity_of
 from moderation.storage import reports, standing
 from moderation.storage.dialect import claim
-from moderation.storage.ledger import Ledger, content_of, insert_labels, newest_content, now
+from moderation.storage.ledger import OWN_LABELS, Ledger, content_of, insert_labels, newest_content, now
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.standing import Act, Action
 
@@ -199,7 +199,7 @@ def _follow(
 ) -> None:
     if labels:
         label: dict[str, Any] = {
-            "id": f"review:{row.review_id}",
+            "id": f"{OWN_LABELS}{row.review_id}",
             "post_id": row.post_id,
             "content_version": row.content_version,
         }

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import select
 
 from drift.check import CheckResult, DriftConfig, check, compare
-from drift.reference import path_of, set_reference
+from drift.reference import name_of, set_reference
 from moderation.errors import NotEnoughDataError, RegistryError
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
@@ -176,7 +176,7 @@ def test_the_first_window_becomes_the_reference_of_a_champion_that_has_none(hous
     assert (found.window_from, found.window_to) == (DAY, until)
     assert found.note == "version 1 had no reference: from now on it is compared with these 40 posts"
     assert retraining.get_reference(house.ledger, VARIANT, 1) == retraining.Reference(DAY, until, 40)
-    frame = pd.read_parquet(path_of(settings_in(tmp_path / "home"), VARIANT, 1))
+    frame = pd.read_parquet(tmp_path / "home" / "lake" / name_of(VARIANT, 1))
     assert frame["text"].tolist() == [KNOWN[number % 4] for number in range(40)]
     assert set(frame["author_id"]) == {f"u-{number}" for number in range(21)}
     expected = shipped_model().score(frame["text"].tolist())
@@ -327,7 +327,7 @@ def test_too_few_posts_are_no_reference(house: House, tmp_path: Path) -> None:
     with pytest.raises(NotEnoughDataError, match=r"39 posts between .*; a reference takes 40"):
         set_reference(settings_in(tmp_path / "home"), house.ledger, house.registry, VARIANT, DAY, until, minimum=40)
     assert retraining.get_reference(house.ledger, VARIANT, 1) is None
-    assert not path_of(settings_in(tmp_path / "home"), VARIANT, 1).exists()
+    assert not (tmp_path / "home" / "lake" / name_of(VARIANT, 1)).exists()
 
 
 def test_without_a_champion_there_is_nothing_to_check(house: House, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from moderation.settings import DEPLOYMENTS, REPOSITORY, Settings
 
-VARIABLES = ("SEAWALL_HOME", "SEAWALL_LEDGER_URL", "SEAWALL_MLFLOW_URI")
+VARIABLES = ("SEAWALL_HOME", "SEAWALL_LEDGER_URL", "SEAWALL_MLFLOW_URI", "SEAWALL_LAKE_URL")
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_without_an_environment_everything_is_under_the_working_folder(tmp_path:
     assert settings.home == home
     assert settings.ledger_url == f"sqlite:///{home}/ledger.db"
     assert settings.mlflow_uri == f"sqlite:///{home}/mlflow.db"
-    assert (settings.lake, settings.models) == (home / "lake", home / "models")
+    assert (settings.lake_url, settings.models) == (f"{home}/lake", home / "models")
     assert (settings.artifacts, settings.run) == (home / "artifacts", home / "run")
     assert not home.exists()
 
@@ -53,6 +53,13 @@ def test_each_database_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Settings.from_environment().mlflow_uri == f"sqlite:///{tmp_path}/.seawall/mlflow.db"
     monkeypatch.setenv("SEAWALL_MLFLOW_URI", "http://mlflow:5000")
     assert Settings.from_environment().mlflow_uri == "http://mlflow:5000"
+
+
+def test_the_lake_is_a_folder_or_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEAWALL_LAKE_URL", "some/../water")
+    assert Settings.from_environment().lake_url == f"{tmp_path}/water"
+    monkeypatch.setenv("SEAWALL_LAKE_URL", "s3://bucket/some/prefix")
+    assert Settings.from_environment().lake_url == "s3://bucket/some/prefix"
 
 
 def test_another_process_gets_the_same_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

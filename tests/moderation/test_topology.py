@@ -167,3 +167,66 @@ def test_the_topology_that_ships_serves_every_language_of_every_region() -> None
 @pytest.mark.parametrize(("share", "waiting", "most"), [(0.9, 1024, 921), (1.0, 10, 10), (0.5, 9, 4), (0.1, 5, 1)])
 def test_a_client_may_fill_a_share_of_the_queue_and_one_place_at_least(share: float, waiting: int, most: int) -> None:
     assert Gateway(client_share=share, max_waiting_posts=waiting).max_waiting_a_client == most
+
+
+def a_webhook(**changes: Any) -> dict[str, Any]:
+    return {"name": "platform", "url": "https://platform.example/hook?a=1", "secret_env": "HOOK_SECRET"} | changes
+
+
+def test_no_webhook_is_configured_unless_somebody_does(tmp_path: Path) -> None:
+    assert Topology.load(written(tmp_path)).webhooks == ()
+    for name in ("local.yaml", "light.yaml"):
+        assert Topology.load(DEPLOYMENTS / name).webhooks == ()
+
+
+def test_webhooks_are_read_with_their_defaults(tmp_path: Path) -> None:
+    path = written(tmp_path, webhooks=[a_webhook(), a_webhook(name="other", url="http://127.0.0.1:9/", timeout_s=2)])
+    first, second = Topology.load(path).webhooks
+    assert (first.name, first.timeout_s, first.max_attempts, first.after_action) == ("platform", 10.0, 20, 0)
+    assert (second.name, second.url, second.timeout_s) == ("other", "http://127.0.0.1:9/", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"url": "file:///etc/passwd"}, r"webhooks\.0\.url.*no address that starts with http:// or https://"),
+        ({"url": "ftp://host/"}, "no address"),
+        ({"url": "//host/"}, "no address"),
+        ({"url": "https://"}, "no address"),
+        ({"url": "https://host:99999/"}, "no address"),
+        ({"url": "https://[::1/"}, "no address"),
+        ({"url": "https://user:password@host/"}, "a user, a password or a fragment"),
+        ({"url": "https://host/#a"}, "a user, a password or a fragment"),
+        ({"name": "Platform"}, r"webhooks\.0\.name"),
+        ({"name": "a" * 65}, r"webhooks\.0\.name"),
+        ({"secret_env": "hook-secret"}, r"webhooks\.0\.secret_env"),
+        ({"timeout_s": 0}, r"webhooks\.0\.timeout_s"),
+        ({"max_attempts": 0}, r"webhooks\.0\.max_attempts"),
+        ({"max_retry_s": 1}, "max_retry_s is 1.0, below first_retry_s, which is 10.0"),
+        ({"secret": "not here"}, r"webhooks\.0\.secret"),
+    ],
+)
+def test_a_wrong_webhook_is_told(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Topology.load(written(tmp_path, webhooks=[a_webhook(**change)]))
+
+
+def test_a_name_is_one_endpoint_s(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="webhooks has 'platform' twice"):
+        Topology.load(written(tmp_path, webhooks=[a_webhook(), a_webhook(url="https://other.example/")]))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"puid_prefix": "a b"}, r"statements\.puid_prefix"),
+        ({"territorial_scope": ["DE", "US"]}, "territorial_scope has 'US'"),
+        ({"territorial_scope": []}, "territorial_scope has 'nothing'"),
+        ({"ground": ""}, r"statements\.ground"),
+        ({"ground_url": "rules.html"}, r"statements\.ground_url"),
+        ({"visibility": "DECISION_VISIBILITY_CONTENT_DEMOTED"}, r"statements\.visibility"),
+    ],
+)
+def test_what_a_statement_could_not_say_is_told(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Topology.load(written(tmp_path, statements=change))

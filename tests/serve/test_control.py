@@ -10,7 +10,7 @@ import pytest
 
 from moderation.errors import RegistryError
 from moderation.storage import experiments
-from moderation.topology import GATEWAY
+from moderation.topology import GATEWAY, OUTBOX, Webhook
 from serve import control
 from serve.names import application_of
 from serve.promotion import House
@@ -160,3 +160,17 @@ def test_an_application_is_settled_when_its_config_has_arrived_and_it_is_healthy
     application: dict[str, Any] | None, settled: bool
 ) -> None:
     assert control._settled(application, WANTED) is settled
+
+
+def test_a_sender_runs_only_where_there_is_an_endpoint(house: House) -> None:
+    assert [app["name"] for app in rendered(shipped(house))["applications"]] == ["gateway", VARIANT]
+    webhook = Webhook(name="platform", url="https://platform.example/", secret_env="HOOK_SECRET", timeout_s=7)
+    hooked = replace(house, topology=replace(house.topology, webhooks=(webhook,)))
+    *_, outbox = rendered(hooked)["applications"]
+    assert (outbox["name"], outbox["route_prefix"], outbox["import_path"]) == ("outbox", None, "serve.apps:outbox")
+    (deployment,) = outbox["deployments"]
+    assert (deployment["num_replicas"], deployment["graceful_shutdown_timeout_s"]) == (1, 8.0)
+    (told,) = deployment["user_config"]["webhooks"]
+    assert Webhook.model_validate(told) == webhook
+    json.dumps(outbox)
+    assert OUTBOX == "outbox"

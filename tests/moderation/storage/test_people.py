@@ -24,7 +24,7 @@ from moderation.storage.ledger import Entry, Ledger, now
 from moderation.storage.people_tables import actions, exemptions, strikes
 from moderation.storage.people_tables import reviews as review_rows
 from moderation.storage.tables import labels as label_rows
-from tests.moderation.storage.rows import an_entry, at, record
+from tests.moderation.storage.rows import a_label, an_entry, at, record, say
 
 RULES = ReviewRules(second_share=0, golden_share=0)
 NEVER = random.Random(0)
@@ -630,3 +630,9 @@ def test_an_appeal_outlives_an_edit_and_leaves_the_newer_content_alone(ledger: L
     taken_back = dict(rows(ledger, select(strikes.c.content_version, strikes.c.taken_back_at)))
     assert taken_back[1] is not None
     assert taken_back[2] is None
+
+
+def test_nobody_else_s_label_takes_a_verdict_s_id(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    out = say(ledger, a_label("review:1"))
+    assert (out.accepted, "as those of verdicts" in out.errors[0].detail) == (0, True)

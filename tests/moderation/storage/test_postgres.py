@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,13 +20,24 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from moderation.errors import ConfigError, ConflictError
-from moderation.storage import dialect, experiments, retraining
+from moderation.storage import dialect, experiments, label_rows, outbox, retraining
 from moderation.storage.dialect import announce, claim, settled
 from moderation.storage.lake import Dataset, Exported, Lake
 from moderation.storage.ledger import Ledger, Recorded
+from moderation.storage.people_tables import actions
 from moderation.storage.retraining import Reference, Window
 from moderation.storage.tables import decisions, labels, posts
-from tests.moderation.storage import test_experiments, test_lake, test_ledger, test_promotions, test_retraining
+from tests.moderation.storage import (
+    test_experiments,
+    test_label_rows,
+    test_lake,
+    test_ledger,
+    test_outbox,
+    test_promotions,
+    test_retraining,
+    test_statements,
+)
+from tests.moderation.storage.acts import act
 from tests.moderation.storage.rows import a_label, an_entry, at, record, say, versions_of
 from tests.moderation.storage.writers import add_rows, held_open, in_processes, put_posts
 
@@ -75,7 +87,8 @@ def every_test_of(module: Any) -> dict[str, Any]:
     return {f"{name}__{module.__name__.rpartition('.')[2]}": tests[name] for name in tests.keys() - SQLITE_ONLY}
 
 
-for _module in (test_ledger, test_experiments, test_retraining, test_promotions, test_lake):
+_MODULES = (test_ledger, test_experiments, test_retraining, test_promotions, test_lake)
+for _module in (*_MODULES, test_outbox, test_statements, test_label_rows):
     globals().update(every_test_of(_module))
 
 
@@ -149,12 +162,14 @@ def test_a_number_that_is_none_is_null_and_fails_no_group(ledger: Ledger) -> Non
 
 def test_row_numbers_go_beyond_32_bits(ledger: Ledger, lake: Lake) -> None:
     with ledger.write() as connection:
-        for sequence in ("decisions_decision_id_seq", "labels_label_seq_seq"):
+        for sequence in ("decisions_decision_id_seq", "labels_label_seq_seq", "actions_action_id_seq"):
             connection.execute(text(f"ALTER SEQUENCE {sequence} RESTART WITH {2**40}"))
     record(ledger, an_entry())
     say(ledger, a_label())
+    act(ledger)
     with ledger.read() as connection:
-        assert settled(connection, decisions.c.decision_id) == settled(connection, labels.c.label_seq) == 2**40
+        for number in (decisions.c.decision_id, labels.c.label_seq, actions.c.action_id):
+            assert settled(connection, number) == 2**40
     with held_open(ledger, an_entry("p-2")), ledger.read() as connection:
         assert settled(connection, decisions.c.decision_id) == 2**40
 
@@ -369,3 +384,59 @@ def test_exports_during_heavy_writing_miss_nothing_and_repeat_nothing(ledger: Le
     lake.export(ledger)
     assert parts > 5
     assert sorted(exported_ids(lake, "posts")) == sorted(writing.result())
+
+
+# The outbox, and labels out.
+
+
+def test_an_action_that_is_committed_late_is_not_missed_and_holds_up_what_came_after(
+    ledger: Ledger, neighbour: Ledger
+) -> None:
+    act(neighbour, "p-1")
+    with held_open(ledger, lambda: act(ledger, "p-2")):
+        act(neighbour, "p-3")  # commits before, with a larger number
+        with neighbour.read() as connection:
+            assert settled(connection, actions.c.action_id) == 1
+            assert settled(connection, labels.c.label_seq) == 0  # another table's floor is another one
+        assert outbox.fan_out(neighbour, "platform") == 1
+        act(neighbour, "p-4")  # nobody was held up
+        assert outbox.fan_out(neighbour, "platform") == 0
+    assert outbox.fan_out(neighbour, "platform") == 3
+    taken = outbox.take(neighbour, "platform", limit=9, hold=timedelta(minutes=1))
+    assert [delivery.post_id for delivery in taken] == ["p-1", "p-2", "p-3", "p-4"]
+
+
+def test_an_action_that_is_lost_is_not_waited_for(ledger: Ledger, neighbour: Ledger) -> None:
+    with held_open(ledger, lambda: act(ledger, "p-1"), lose=True):
+        act(neighbour, "p-2")
+        assert outbox.fan_out(neighbour, "platform") == 0
+    assert outbox.fan_out(neighbour, "platform") == 1
+
+
+def test_of_two_that_fan_out_at_once_one_does(ledger: Ledger, neighbour: Ledger) -> None:
+    act(ledger)
+    with held_open(ledger, lambda: outbox.fan_out(ledger, "platform")):
+        second = meanwhile(lambda: outbox.fan_out(neighbour, "platform"))
+        assert outbox.fan_out(neighbour, "other") == 1  # another endpoint waits for nobody
+    assert second.result(10) == 0
+
+
+def test_of_two_that_take_at_once_each_gets_something_else(ledger: Ledger, neighbour: Ledger) -> None:
+    for number in range(4):
+        act(ledger, f"p-{number}")
+    outbox.fan_out(ledger, "platform")
+    minute = timedelta(minutes=1)
+    with held_open(ledger, lambda: outbox.take(ledger, "platform", limit=3, hold=minute)):
+        second = meanwhile(lambda: outbox.take(neighbour, "platform", limit=3, hold=minute))
+    assert [delivery.action_id for delivery in second.result(10)] == [4]
+
+
+def test_the_cursor_of_labels_stops_before_one_that_is_committed_late(ledger: Ledger, neighbour: Ledger) -> None:
+    record(neighbour, an_entry())
+    say(neighbour, a_label("l-1"))
+    with held_open(ledger, a_label("l-2")):
+        say(neighbour, a_label("l-3"))
+        span = label_rows.span(neighbour, after=0, limit=9)
+        assert (span.last, len(list(label_rows.exported(neighbour, span)))) == (1, 1)
+    span = label_rows.span(neighbour, after=1, limit=9)
+    assert (span.last, len(list(label_rows.exported(neighbour, span)))) == (3, 2)

@@ -1,0 +1,114 @@
+"""A running Seawall with an endpoint: its sender is a Serve application, which survives a kill; exports over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from moderation.running import find
+from moderation.settings import DEPLOYMENTS, Settings
+from moderation.storage.ledger import Ledger
+from tests.end_to_end.service import Service, running_service
+from tests.moderation.storage.acts import act
+from tests.serve.receiver import SECRET, Receiver, receiver
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Hooked:
+    """A Seawall and the endpoint that it tells."""
+
+    service: Service
+    here: Receiver
+    ledger: Ledger
+
+    def arrived(self, action_id: int, *, within_s: float = 60) -> None:
+        give_up = time.monotonic() + within_s
+        while action_id not in self.here.actions():
+            assert time.monotonic() < give_up, f"action {action_id} did not arrive; there are {self.here.actions()}"
+            time.sleep(0.05)
+
+    def sender(self) -> int:
+        """The process of the sender's replica."""
+        running = find(Settings(self.service.home, "", ""))
+        assert running is not None
+        url = f"{running.dashboard_url}/api/serve/applications/"
+        found = httpx.get(url, headers=running.headers(), timeout=30, trust_env=False).json()
+        replicas = found["applications"]["outbox"]["deployments"]["outbox"]["replicas"]
+        return int(next(replica["pid"] for replica in replicas if replica["state"] == "RUNNING"))
+
+
+@pytest.fixture(scope="module")
+def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
+    folder = tmp_path_factory.mktemp("hooked")
+    with receiver() as here, pytest.MonkeyPatch.context() as patched:
+        raw = yaml.safe_load((DEPLOYMENTS / "light.yaml").read_text(encoding="utf-8"))
+        for name in ("policy", "blocklist"):
+            raw[name] = str(DEPLOYMENTS / raw[name])
+        for variant in raw["variants"].values():
+            variant["shipped"] = str(DEPLOYMENTS / variant["shipped"])
+        raw["webhooks"] = [{"name": "platform", "url": here.url, "secret_env": "HOOK_SECRET", "timeout_s": 2}]
+        topology = folder / "hooked.yaml"
+        topology.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        patched.setenv("HOOK_SECRET", SECRET)
+        with running_service(folder / "home", topology=topology, quiet=True) as service:
+            ledger = Ledger(f"sqlite:///{service.home / 'ledger.db'}")
+            yield Hooked(service, here, ledger)
+            ledger.close()
+
+
+def put(service: Service, post_id: str) -> None:
+    post = {"author_id": "u-1", "community": "gardening", "region": "US", "text": f"tomatoes {post_id}"}
+    post["created_at"] = "2026-11-24T09:30:00Z"
+    assert httpx.put(f"{service.url}/v1/posts/{post_id}", json=post, timeout=60, trust_env=False).status_code == 200
+
+
+def get(service: Service, path: str) -> tuple[list[dict[str, Any]], httpx.Headers]:
+    response = httpx.get(service.url + path, timeout=60, trust_env=False)
+    assert response.status_code == 200, response.text
+    return [json.loads(line) for line in response.text.splitlines()], response.headers
+
+
+def test_an_action_arrives_and_a_killed_sender_is_started_anew(hooked: Hooked) -> None:
+    put(hooked.service, "p-1")
+    hooked.arrived(act(hooked.ledger, "p-1"))
+    arrival = hooked.here.arrivals[-1]
+    assert arrival.signed
+    assert (arrival.said["post_id"], arrival.said["author_id"], arrival.said["region"]) == ("p-1", "u-1", "US")
+    before = hooked.sender()
+    os.kill(before, signal.SIGKILL)
+    last = [act(hooked.ledger, f"p-{number}", "hold") for number in range(5)][-1]
+    hooked.arrived(last, within_s=90)
+    assert hooked.sender() != before
+    found = hooked.service.ask("webhooks", "list")
+    assert found["endpoints"][0]["name"] == "platform"
+    assert found["endpoints"][0]["dead"] == 0
+
+
+def test_exports_are_streamed_by_the_service(hooked: Hooked) -> None:
+    put(hooked.service, "p-exported")
+    number = act(hooked.ledger, "p-exported", labels=("hate",), when=datetime(2026, 11, 24, 12, tzinfo=UTC))
+    statements, headers = get(hooked.service, "/v1/statements?day=2026-11-24")
+    assert headers["content-type"] == "application/x-ndjson"
+    assert [line["puid"] for line in statements] == [f"seawall-{number}"]
+    assert get(hooked.service, "/v1/statements/retractions?day=2026-11-24")[0] == []
+    label = {"id": "l-1", "post_id": "p-exported", "labels": {"abuse": True}, "source": "review"}
+    line = json.dumps(label | {"labelled_at": "2026-11-24T10:00:00Z"})
+    kind = {"Content-Type": "application/x-ndjson"}
+    httpx.post(f"{hooked.service.url}/v1/labels", content=line, headers=kind, timeout=60, trust_env=False)
+    rows, headers = get(hooked.service, "/v1/labels/export?after=0&limit=10")
+    assert headers["seawall-next"] == "1"
+    assert rows[0]["models"][0]["variant"] == "text-multi"
+    wrong = httpx.get(f"{hooked.service.url}/v1/labels/export?limit=1000000", timeout=60, trust_env=False)
+    assert (wrong.status_code, wrong.json()["bound"]) == (422, 100_000)
