@@ -25,7 +25,15 @@ from moderation.storage.lake import Dataset, Exported, Lake
 from moderation.storage.ledger import Ledger, Recorded
 from moderation.storage.retraining import Reference, Window
 from moderation.storage.tables import decisions, labels, posts
-from tests.moderation.storage import test_experiments, test_lake, test_ledger, test_promotions, test_retraining
+from tests.moderation.storage import (
+    test_events,
+    test_experiments,
+    test_lake,
+    test_ledger,
+    test_online,
+    test_promotions,
+    test_retraining,
+)
 from tests.moderation.storage.rows import a_label, an_entry, at, record, say, versions_of
 from tests.moderation.storage.writers import add_rows, held_open, in_processes, put_posts
 
@@ -37,6 +45,8 @@ SQLITE_ONLY = {
     "test_a_ramp_that_another_one_overtakes_takes_no_units_back",
     "test_a_ramp_that_a_stop_overtakes_changes_nothing",
     "test_a_folder_that_cannot_be_written_is_an_error_at_once",
+    # PostgreSQL chooses by statistics, and scans few rows.
+    "test_every_window_is_found_by_an_index",
 }
 
 
@@ -75,7 +85,7 @@ def every_test_of(module: Any) -> dict[str, Any]:
     return {f"{name}__{module.__name__.rpartition('.')[2]}": tests[name] for name in tests.keys() - SQLITE_ONLY}
 
 
-for _module in (test_ledger, test_experiments, test_retraining, test_promotions, test_lake):
+for _module in (test_ledger, test_experiments, test_retraining, test_promotions, test_lake, test_events, test_online):
     globals().update(every_test_of(_module))
 
 
