@@ -16,6 +16,7 @@ from moderation.preprocess.links import Blocklist, KnownDomains, LinkRules
 from moderation.preprocess.links.blocklist import read_domains
 from moderation.preprocess.links.check import EXECUTABLES, read_video_hosts
 from moderation.settings import DEPLOYMENTS
+from moderation.storage.online import Dimension
 
 List = TypeVar("List")
 
@@ -110,6 +111,29 @@ class Gateway(_Scaled):
     """Of one `POST /v1/labels`."""
     max_labels_body_bytes: int = Field(default=8_000_000, ge=1024)
     """Of one `POST /v1/labels`; beyond, 413."""
+    max_event_lines: int = Field(default=10_000, ge=1)
+    """Of one `POST /v1/events`; beyond, 413."""
+    max_events_body_bytes: int = Field(default=8_000_000, ge=1024)
+    """Of one `POST /v1/events`; beyond, 413."""
+
+
+class Metrics(_Strict):
+    """Bounds of the online metrics, and what of them Prometheus is told."""
+
+    max_window_days: float = Field(default=92.0, gt=0, le=3660)
+    """Of one `GET /v1/metrics/online`; beyond, 422."""
+    max_groups: int = Field(default=1000, ge=1, le=100_000)
+    """Of one `GET /v1/metrics/online`; beyond, 422."""
+    golden_days: float = Field(default=30.0, gt=0, le=3660)
+    """How far before a window's end golden items were judged that tell how often reviewers err."""
+    least_golden: int = Field(default=30, ge=1)
+    """Verdicts on harmful, and on harmless, golden items below which nothing is corrected by them."""
+    refresh_s: float = Field(default=60.0, ge=0)
+    """How often each replica of the gateway computes what Prometheus is told; 0: never."""
+    window_hours: float = Field(default=24.0, gt=0, le=24 * 366)
+    """The window that Prometheus is told of; it ends now."""
+    series_by: tuple[Dimension, ...] = ("region", "language", "label", "model_version")
+    """Dimensions of the series, each by itself. A community is a series too many where there are thousands."""
 
 
 class Links(_Strict):
@@ -136,6 +160,7 @@ class _TopologyFile(_Strict):
     variants: dict[str, Variant] = Field(min_length=1)
     routes: tuple[Route, ...] = Field(min_length=1)
     gateway: Gateway = Gateway()
+    metrics: Metrics = Metrics()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +175,7 @@ class Topology:
     blocklist: Blocklist
     links: Links
     link_rules: LinkRules
+    metrics: Metrics
 
     @classmethod
     def load(cls, path: Path) -> Topology:
@@ -181,6 +207,7 @@ class Topology:
             blocklist=_list(Blocklist.load, path.parent / parsed.blocklist, f"{path.name}: blocklist"),
             links=parsed.links,
             link_rules=_link_rules(parsed.links, path),
+            metrics=parsed.metrics,
         )
 
     def variant_for(self, service: Service, *, region: str, language: str) -> str | None:

@@ -106,6 +106,7 @@ class Moderator:
         score: asks a classifier.
         card: of a variant's version; blocking, remembered by its owner.
         known: what is known of authors and communities; None: nothing is.
+        recorded: told of the entries that were new, after their commit; must not block.
     """
 
     def __init__(
@@ -115,12 +116,14 @@ class Moderator:
         score: Score,
         card: Callable[[str, int], Card],
         known: FeatureStore | None = None,
+        recorded: Callable[[Sequence[Entry]], None] | None = None,
     ) -> None:
         self._topology = topology
         self._ledger = ledger
         self._score = score
         self._card = card
         self._known = known
+        self._recorded = recorded
         self._counting: set[asyncio.Task[None]] = set()
         self._in_flight: dict[tuple[str, str], asyncio.Future[Answer]] = {}
         self.splits: Mapping[str, Split] = {}
@@ -203,6 +206,9 @@ class Moderator:
                     answers[index] = error
             outcomes = await asyncio.to_thread(self._ledger.record, list(entries.values()))
             self._count(posts_observed(list(entries.values()), outcomes))
+            if self._recorded is not None:
+                pairs = zip(entries.values(), outcomes, strict=True)
+                self._recorded([entry for entry, found in pairs if isinstance(found, Recorded) and found.fresh])
             for index, outcome in zip(entries, outcomes, strict=True):
                 replayed = isinstance(outcome, Recorded) and not outcome.fresh
                 answers[index] = Answer(outcome.body, replayed) if isinstance(outcome, Recorded) else outcome
