@@ -187,7 +187,8 @@ def corrected(apparent: Interval, reviewers: Reviewers, *, known: float = 1.0) -
     # The share falls as the sensitivity grows, and grows with the specificity.
     below = value - low, middle / index * by_sensitivity[1], (known - middle) / index * by_specificity[0]
     above = high - value, middle / index * by_sensitivity[0], (known - middle) / index * by_specificity[1]
-    ends = value - math.hypot(*below), value + math.hypot(*above)
+    # From the share within its bounds: one far below 0 is chance, and would leave an interval of no width at all.
+    ends = min(value, known) - math.hypot(*below), max(value, 0.0) + math.hypot(*above)
     low, high = (min(max(end, 0.0), known) for end in ends)
     return Interval(middle, low, high)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -21,7 +21,7 @@ from moderation.labels import BY_NAME
 from moderation.metrics import Floats, Interval
 from moderation.storage import online
 from moderation.storage.ledger import Ledger, now
-from moderation.storage.online import Frame, Golden, Judged, Key, Window
+from moderation.storage.online import Dimension, Frame, Golden, Judged, Key, Window
 
 Value = TypeVar("Value")
 
@@ -180,34 +180,62 @@ def measure(ledger: Ledger, window: Window, rule: GoldenRule | None = None, *, a
         at: the present; None: now.
 
     Raises:
-        TooManyGroupsError: a dimension has more values than the window allows.
+        TooManyGroupsError: the dimensions have more values than the window allows.
+    """
+    (out,) = measure_by(ledger, window, [window.by], rule, at=at)
+    return out
+
+
+def measure_by(
+    ledger: Ledger,
+    window: Window,
+    divisions: Sequence[tuple[Dimension, ...]],
+    rule: GoldenRule | None = None,
+    *,
+    at: datetime | None = None,
+) -> list[OnlineOut]:
+    """As `measure`, for several divisions of one window, which share its total.
+
+    Args:
+        ledger: blocking.
+        window: begin and end; its own dimensions do not matter.
+        divisions: the dimensions of each answer.
+        rule: for golden items; None: the default one.
+        at: the present; None: now.
+
+    Raises:
+        TooManyGroupsError: a division has more groups than the window allows.
     """
     rule = rule or GoldenRule()
     at = at or now()
+    undivided = replace(window, by=())
     with ledger.read() as connection:
-        verdicts = online.golden_verdicts(connection, window.end - rule.lookback, window.end)
-        whole = _Counted(connection, Window(window.begin, window.end), at)
-        parts = _Counted(connection, window, at) if window.by else None
-    rates = _Rates(verdicts, rule)
+        rates = _Rates(online.golden_verdicts(connection, window.end - rule.lookback, window.end), rule)
+        whole = _Counted(connection, undivided, at)
+        divided = [(by, _Counted(connection, replace(window, by=by), at) if by else None) for by in divisions]
     rules = {frame: _rules(whole.judged[frame][()]) for frame in whole.judged}
-    groups = []
-    if parts is not None:
-        keys = parts.keys()
-        if len(keys) > window.max_groups:
-            raise TooManyGroupsError(
-                f"by={','.join(window.by)} has {len(keys)} groups, the bound is {window.max_groups}"
-            )
-        for key in keys:
-            figures = _figures(parts, key, window, rates, rules)
-            groups.append(Group(group=dict(zip(window.by, key, strict=True)), **dict(figures)))
-    return OnlineOut(
-        begin=window.begin,
-        end=window.end,
-        by=list(window.by),
-        reviewers=rates.out(),
-        total=_figures(whole, (), Window(window.begin, window.end), rates, rules),
-        groups=groups,
-    )
+    total = _figures(whole, (), undivided, rates, rules)
+    return [
+        OnlineOut(
+            begin=window.begin,
+            end=window.end,
+            by=list(by),
+            reviewers=rates.out(),
+            total=total,
+            groups=[] if parts is None else _groups(parts, replace(window, by=by), rates, rules),
+        )
+        for by, parts in divided
+    ]
+
+
+def _groups(parts: _Counted, window: Window, rates: _Rates, rules: Mapping[Frame, Mapping[str, Floats]]) -> list[Group]:
+    keys = parts.keys()
+    if len(keys) > window.max_groups:
+        raise TooManyGroupsError(f"by={','.join(window.by)} has {len(keys)} groups, the bound is {window.max_groups}")
+    return [
+        Group(group=dict(zip(window.by, key, strict=True)), **dict(_figures(parts, key, window, rates, rules)))
+        for key in keys
+    ]
 
 
 class _Counted:

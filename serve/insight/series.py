@@ -11,15 +11,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from ray.serve import metrics as ray_metrics
 
-from moderation.online import Estimate, Figures, Harm, OnlineOut, measure
+from moderation.online import Estimate, Figures, Harm, OnlineOut, measure_by
 from moderation.storage.ledger import Entry, Ledger, now
-from moderation.storage.online import Window
+from moderation.storage.online import Dimension, Window
 from moderation.topology import Metrics
 from serve.insight.routes import rule_of
 
@@ -157,9 +157,9 @@ def refreshed(ledger: Ledger, metrics: Metrics) -> list[Point]:
     end = now()
     window = Window(end - timedelta(hours=metrics.window_hours), end, (), metrics.max_groups)
     found: dict[tuple[str, tuple[str, ...]], Point] = {}
-    for by in ((), *((name,) for name in metrics.series_by)):
-        for point in points(measure(ledger, replace(window, by=by), rule_of(metrics), at=end)):
-            found[(point.series, point.tags)] = point
+    divisions: list[tuple[Dimension, ...]] = [(), *((name,) for name in metrics.series_by)]
+    for out in measure_by(ledger, window, divisions, rule_of(metrics), at=end):
+        found |= {(point.series, point.tags): point for point in points(out)}
     took = Point("seawall_online_refresh_seconds", (), time.perf_counter() - begun)
     return [*found.values(), took, Point("seawall_online_refreshed_at", (), end.timestamp())]
 

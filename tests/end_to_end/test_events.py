@@ -30,12 +30,6 @@ def client(service: Service) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture
-def region() -> str:
-    """A region that no other test of the session uses."""
-    return "ZZ"
-
-
 def put(client: httpx.Client, region: str, text: str = "the tomatoes are ripe") -> str:
     post_id = f"e-{uuid.uuid4().hex}"
     post = {"author_id": "u-1", "community": "g", "region": region, "created_at": "2020-01-01T00:00:00Z", "text": text}
@@ -70,7 +64,8 @@ def test_too_many_lines_and_another_media_type_are_refused(client: httpx.Client)
     assert client.post("/v1/events", content=b"{}", headers={"Content-Type": "text/csv"}).status_code == 415
 
 
-def test_the_metrics_of_a_window_by_region(client: httpx.Client, region: str) -> None:
+def test_the_metrics_of_a_window_by_region(client: httpx.Client) -> None:
+    region = "ZZ"  # that no other test of the session uses
     begun = datetime.now(UTC) - timedelta(seconds=1)
     for _ in range(3):
         send(client, an_event(put(client, region)))

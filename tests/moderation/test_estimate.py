@@ -175,6 +175,14 @@ def test_reviewers_whose_word_says_nothing_leave_nothing() -> None:
     assert harmful_share({"allow": posts(2)}, rows, Reviewers(0.5, 0.5)).interval == Interval(None, None, None)
 
 
+def test_fewer_called_harmful_than_errors_explain_is_chance_and_not_certainty() -> None:
+    rows = drawn(*some("allow", 0.01, [False] * 400))
+    interval = harmful_share({"allow": posts(40_000)}, rows, Reviewers(0.9, 0.97)).interval
+    low, high = ends(interval)
+    assert (interval.value, low) == (0, 0)
+    assert high > 0.005
+
+
 def test_perfect_reviewers_change_nothing() -> None:
     rows = drawn(
         *some("allow", 0.2, [index % 9 == 0 for index in range(90)]), *some("remove", 0.5, [True] * 8 + [False])
