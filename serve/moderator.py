@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from moderation.errors import FeaturesUnavailableError
+from moderation.errors import ConflictError, FeaturesUnavailableError
 from moderation.labels import Service
 from moderation.models.card import Card
 from moderation.policy import Scored
@@ -106,7 +106,7 @@ class Moderator:
         score: asks a classifier.
         card: of a variant's version; blocking, remembered by its owner.
         known: what is known of authors and communities; None: nothing is.
-        recorded: told of the entries that were new, after their commit; must not block.
+        recorded: told of the entries that were new, after their commit and before the reply; must not block.
     """
 
     def __init__(
@@ -206,9 +206,7 @@ class Moderator:
                     answers[index] = error
             outcomes = await asyncio.to_thread(self._ledger.record, list(entries.values()))
             self._count(posts_observed(list(entries.values()), outcomes))
-            if self._recorded is not None:
-                pairs = zip(entries.values(), outcomes, strict=True)
-                self._recorded([entry for entry, found in pairs if isinstance(found, Recorded) and found.fresh])
+            self._tell(list(entries.values()), outcomes)
             for index, outcome in zip(entries, outcomes, strict=True):
                 replayed = isinstance(outcome, Recorded) and not outcome.fresh
                 answers[index] = Answer(outcome.body, replayed) if isinstance(outcome, Recorded) else outcome
@@ -274,6 +272,15 @@ class Moderator:
         task = asyncio.get_running_loop().create_task(count(self._known))
         self._counting.add(task)
         task.add_done_callback(self._counting.discard)
+
+    def _tell(self, entries: Sequence[Entry], outcomes: Sequence[Recorded | ConflictError]) -> None:
+        if self._recorded is None:
+            return
+        pairs = zip(entries, outcomes, strict=True)
+        try:
+            self._recorded([entry for entry, found in pairs if isinstance(found, Recorded) and found.fresh])
+        except Exception:  # what is recorded is answered, whoever fails to hear of it
+            logger.exception("%d decisions were not told", len(entries))
 
     async def _ask(self, ask: _Ask, tasks: Sequence[_Task]) -> list[_Judged]:
         """One handle call. A model that fails costs scores, not posts: the policy says what a failure means."""
