@@ -41,9 +41,10 @@ unit: setup ## fast tests only
 test: setup lint ## style, types, all tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
-bench: setup ## serving and start-up, and, with the corpora in DATA, quality; each ends in a line of JSON
+bench: setup ## serving, start-up, prevalence, and, with the corpora in DATA, quality; each ends in a line of JSON
 	@$(BIN)/python -m tests.benchmarks.serving
 	@$(BIN)/python -m tests.benchmarks.start_up
+	@$(BIN)/python -m tests.benchmarks.prevalence
 	@$(if $(DATA),$(BIN)/python -m tests.benchmarks.quality --data $(DATA),echo "quality: name the corpora with DATA=" >&2)
 
 quality: setup ## how good the shipped text model is, on the corpora in DATA

@@ -9,6 +9,7 @@ SeawallError
 ├── LedgerError        the ledger cannot be reached, or fails
 ├── NotEnoughDataError too few rows to say anything
 ├── FeaturesUnavailableError  the store of online features cannot be reached, or fails
+├── TooManyGroupsError a measurement would have more groups than may be asked for
 └── ServiceError       the running service did not answer, or did not become ready
 """
 
@@ -57,6 +58,10 @@ class NotEnoughDataError(SeawallError):
 
 class FeaturesUnavailableError(SeawallError):
     """The store of online features cannot be reached, or fails; posts can be decided without it."""
+
+
+class TooManyGroupsError(SeawallError):
+    """A measurement would have more groups than may be asked for."""
 
 
 class ServiceError(SeawallError):

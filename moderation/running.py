@@ -35,6 +35,8 @@ class Running:
     """Ray's token, readable by its owner only."""
     topology: str
     """File that it runs; commands that name no other speak of this one."""
+    metrics_url: str = ""
+    """Where Prometheus scrapes; on this machine only."""
 
     @property
     def url(self) -> str:

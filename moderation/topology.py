@@ -19,6 +19,7 @@ from moderation.preprocess.links.blocklist import read_domains
 from moderation.preprocess.links.check import EXECUTABLES, read_video_hosts
 from moderation.review import ReviewRules
 from moderation.settings import DEPLOYMENTS
+from moderation.storage.online import Dimension
 
 List = TypeVar("List")
 
@@ -128,11 +129,34 @@ class Gateway(_Scaled):
     """Of one `POST /v1/labels`; beyond, 413."""
     max_exported_labels: int = Field(default=100_000, ge=1)
     """Of one `GET /v1/labels/export`; beyond, 422."""
+    max_event_lines: int = Field(default=10_000, ge=1)
+    """Of one `POST /v1/events`; beyond, 413."""
+    max_events_body_bytes: int = Field(default=8_000_000, ge=1024)
+    """Of one `POST /v1/events`; beyond, 413."""
 
     @property
     def max_waiting_a_client(self) -> int:
         """Posts of one client that wait for a group; at least 1."""
         return max(1, int(self.client_share * self.max_waiting_posts))
+
+
+class Metrics(_Strict):
+    """Bounds of the online metrics, and what of them Prometheus is told."""
+
+    max_window_days: float = Field(default=92.0, gt=0, le=3660)
+    """Of one `GET /v1/metrics/online`; beyond, 422."""
+    max_groups: int = Field(default=1000, ge=1, le=100_000)
+    """Of one `GET /v1/metrics/online`; beyond, 422."""
+    golden_days: float = Field(default=30.0, gt=0, le=3660)
+    """How far before a window's end golden items were judged that tell how often reviewers err."""
+    least_golden: int = Field(default=30, ge=1)
+    """Verdicts on harmful, and on harmless, golden items below which nothing is corrected by them."""
+    refresh_s: float = Field(default=60.0, ge=0)
+    """How often each replica of the gateway computes what Prometheus is told; 0: never."""
+    window_hours: float = Field(default=24.0, gt=0, le=24 * 366)
+    """The window that Prometheus is told of; it ends now."""
+    series_by: tuple[Dimension, ...] = ("region", "language", "label", "model_version")
+    """Dimensions of the series, each by itself. A community is a series too many where there are thousands."""
 
 
 class Links(_Strict):
@@ -232,6 +256,9 @@ class Statements(_Strict):
 _STATEMENTS = Statements()
 
 
+_METRICS = Metrics()
+
+
 class _TopologyFile(_Strict):
     policy: str
     blocklist: str
@@ -243,6 +270,7 @@ class _TopologyFile(_Strict):
     fuse: FuseRules = FuseRules()
     webhooks: tuple[Webhook, ...] = ()
     statements: Statements = _STATEMENTS
+    metrics: Metrics = Metrics()
 
     @model_validator(mode="after")
     def _own_names(self) -> Self:
@@ -269,6 +297,7 @@ class Topology:
     link_rules: LinkRules
     webhooks: tuple[Webhook, ...] = ()
     statements: Statements = _STATEMENTS
+    metrics: Metrics = _METRICS
 
     @classmethod
     def load(cls, path: Path) -> Topology:
@@ -308,6 +337,7 @@ class Topology:
             link_rules=_link_rules(parsed.links, path),
             webhooks=parsed.webhooks,
             statements=parsed.statements,
+            metrics=parsed.metrics,
         )
 
     def variant_for(self, service: Service, *, region: str, language: str) -> str | None:

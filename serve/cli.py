@@ -134,7 +134,8 @@ def status(as_json: JsonOption = False, topology: TopologyOption = None) -> None
         }
     url = None if house.cluster is None else house.cluster.url
     if as_json:
-        print_json({"url": url, "ready": ready, "variants": variants})
+        metrics_url = None if house.cluster is None else house.cluster.metrics_url or None
+        print_json({"url": url, "ready": ready, "metrics_url": metrics_url, "variants": variants})
         return
     out.print("not running" if url is None else f"{url} is {'ready' if ready else 'not ready'}")
     table = Table("variant", "champion", "challenger", "versions", "experiment", "alerts", "retrain request")

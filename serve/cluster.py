@@ -33,6 +33,7 @@ TOKEN = "ray-token"  # noqa: S105  # the name of a file
 _START_TIMEOUT_S = 120
 _DRAIN_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 3
+_METRICS = 3  # which of the agents' ports
 
 
 def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[str], None]) -> Running:
@@ -77,6 +78,7 @@ def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[
         scratch=str(scratch),
         token_file=str(token_file),
         topology=str(topology.resolve()),
+        metrics_url=f"http://{LOOPBACK}:{others[_METRICS]}/metrics",
     )
     (settings.run / STATE).write_text(json.dumps(asdict(running), indent=1) + "\n", encoding="utf-8")
     give_up = time.monotonic() + _START_TIMEOUT_S
@@ -119,7 +121,7 @@ def _command(gcs: int, dashboard: int, agents: list[int]) -> list[str]:
         "dashboard-agent-listen-port": agents[0],
         "dashboard-agent-grpc-port": agents[1],
         "runtime-env-agent-port": agents[2],
-        "metrics-export-port": agents[3],
+        "metrics-export-port": agents[_METRICS],
         "ray-client-server-port": agents[4],
         "node-ip-address": LOOPBACK,
         "num-cpus": cpus,

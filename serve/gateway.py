@@ -45,6 +45,8 @@ from serve.compat import discovery, openai, perspective
 from serve.context import Context
 from serve.experiments.split import Arm
 from serve.grouping import ClientShareError, QueueFullError
+from serve.insight.routes import router as insight
+from serve.insight.series import DecisionSeries, start_refreshing
 from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
 from serve.problems import Problem
@@ -123,6 +125,8 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     )
 }
 
+api.include_router(insight)
+
 
 api.include_router(exports.router)
 
@@ -146,8 +150,12 @@ class Gateway:
         self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)
         self._known = open_features(settings.features_url)
-        self._moderator = Moderator(self._topology, self._ledger, self._score, self._read_card, self._known)
+        series = DecisionSeries()
+        self._moderator = Moderator(
+            self._topology, self._ledger, self._score, self._read_card, self._known, series.count
+        )
         self.context = Context(self._topology, self._ledger, self._moderator, self._known)
+        start_refreshing(self._ledger, self._topology.metrics)
 
     def reconfigure(self, config: GatewayConfig) -> None:
         """Take over which experiments run."""

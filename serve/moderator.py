@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from moderation.errors import FeaturesUnavailableError
+from moderation.errors import ConflictError, FeaturesUnavailableError
 from moderation.labels import Service
 from moderation.models.card import Card
 from moderation.policy import Scored
@@ -117,6 +117,7 @@ class Moderator:
         score: asks a classifier.
         card: of a variant's version; blocking, remembered by its owner.
         known: what is known of authors and communities; None: nothing is.
+        recorded: told of the entries that were new, after their commit and before the reply; must not block.
     """
 
     def __init__(
@@ -126,12 +127,14 @@ class Moderator:
         score: Score,
         card: Callable[[str, int], Card],
         known: FeatureStore | None = None,
+        recorded: Callable[[Sequence[Entry]], None] | None = None,
     ) -> None:
         self._topology = topology
         self._ledger = ledger
         self._score = score
         self._card = card
         self._known = known
+        self._on_recorded = recorded
         self._draw = random.SystemRandom().random
         self._blown: set[Key] = fuses.blown(ledger)
         self._look_at = 0.0
@@ -210,7 +213,7 @@ class Moderator:
         return [results[index] for index in range(len(features))]
 
     async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
-        recorded, exempt = await asyncio.to_thread(self._recorded, group)
+        recorded, exempt = await asyncio.to_thread(self._known_of, group)
         self._look_at_fuses()
         answers: dict[int, Answer | Exception] = {}
         fresh: list[int] = []
@@ -231,12 +234,13 @@ class Moderator:
                     answers[index] = error
             outcomes = await asyncio.to_thread(self._ledger.record, list(entries.values()))
             self._count(posts_observed(list(entries.values()), outcomes))
+            self._tell(list(entries.values()), outcomes)
             for index, outcome in zip(entries, outcomes, strict=True):
                 replayed = isinstance(outcome, Recorded) and not outcome.fresh
                 answers[index] = Answer(outcome.body, replayed) if isinstance(outcome, Recorded) else outcome
         return [answers[index] for index in range(len(group))]
 
-    def _recorded(self, group: Sequence[_Task]) -> tuple[dict[str, Recorded], set[str]]:
+    def _known_of(self, group: Sequence[_Task]) -> tuple[dict[str, Recorded], set[str]]:
         """What is recorded of a group's posts, and which of their contents were restored on appeal."""
         recorded = self._ledger.newest([task.post_id for task in group])
         return recorded, self._ledger.exempt([task.content_hash for task in group])
@@ -327,6 +331,15 @@ class Moderator:
         task = asyncio.get_running_loop().create_task(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
+
+    def _tell(self, entries: Sequence[Entry], outcomes: Sequence[Recorded | ConflictError]) -> None:
+        if self._on_recorded is None:
+            return
+        pairs = zip(entries, outcomes, strict=True)
+        try:
+            self._on_recorded([entry for entry, found in pairs if isinstance(found, Recorded) and found.fresh])
+        except Exception:  # what is recorded is answered, whoever fails to hear of it
+            logger.exception("%d decisions were not told", len(entries))
 
     async def _ask(self, ask: _Ask, tasks: Sequence[_Task]) -> list[_Judged]:
         """One handle call. A model that fails costs scores, not posts: the policy says what a failure means."""

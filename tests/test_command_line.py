@@ -441,6 +441,7 @@ def test_status_tells_what_stands_where_nothing_runs(command: Command, house: Ho
     assert json.loads(done.out) == {
         "url": None,
         "ready": None,
+        "metrics_url": None,
         "variants": {
             VARIANT: {
                 "champion": 1,

@@ -12,12 +12,10 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.engine import Connection
 
 from moderation.storage.dialect import settled
-from moderation.storage.ledger import Ledger
+from moderation.storage.ledger import OWN_LABELS, Ledger
 from moderation.storage.people_tables import reviews
 from moderation.storage.tables import decisions, labels, posts, scorings
 
-REVIEW = "review:"
-"""What the id of a verdict's label begins with; the number of the review follows."""
 PAGE = 500
 """Labels that one transaction reads."""
 
@@ -43,7 +41,7 @@ def said_by(connection: Connection, found: Mapping[str, tuple[str, int]]) -> dic
         found: post and content version of each label, by the label's id. A label that only looks like a verdict's,
             because a platform may call its own what it likes, is of another post, and is left out.
     """
-    numbers = {id_.removeprefix(REVIEW): id_ for id_ in found if id_.startswith(REVIEW)}
+    numbers = {id_.removeprefix(OWN_LABELS): id_ for id_ in found if id_.startswith(OWN_LABELS)}
     ids = {int(number): id_ for number, id_ in numbers.items() if _is_number(number)}
     columns = [reviews.c.review_id, reviews.c.post_id, reviews.c.content_version, reviews.c.decided_by, reviews.c.kind]
     said: dict[str, Said] = {}

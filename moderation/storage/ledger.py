@@ -441,7 +441,7 @@ def _content() -> Any:
 
 def _newest(connection: Connection, post_ids: Sequence[str]) -> dict[str, Recorded]:
     result: dict[str, Recorded] = {}
-    for chunk in _chunks(sorted(set(post_ids))):
+    for chunk in chunks(sorted(set(post_ids))):
         rows = connection.execute(_NEWEST.where(posts.c.post_id.in_(chunk)))
         result.update((row[0], Recorded(*row[1:])) for row in rows)
     return result
@@ -457,7 +457,7 @@ _NEWEST = _recorded().where(
 
 def _versions(connection: Connection, post_ids: Sequence[str]) -> dict[str, int]:
     result: dict[str, int] = {}
-    for chunk in _chunks(sorted(set(post_ids))):
+    for chunk in chunks(sorted(set(post_ids))):
         query = select(posts.c.post_id, func.max(posts.c.content_version)).where(posts.c.post_id.in_(chunk))
         result.update((post_id, version) for post_id, version in connection.execute(query.group_by(posts.c.post_id)))
     return result
@@ -470,13 +470,14 @@ def _digest(line: LabelIn) -> str:
 
 def _digests(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     result: dict[str, str] = {}
-    for chunk in _chunks(sorted(set(ids))):
+    for chunk in chunks(sorted(set(ids))):
         rows = connection.execute(select(labels.c.id, labels.c.digest).where(labels.c.id.in_(chunk)))
         result.update((label_id, digest) for label_id, digest in rows)
     return result
 
 
-def _chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """Slices of at most `size`: a statement has room for so many parameters."""
     for begin in range(0, len(values), size):
         yield values[begin : begin + size]
 

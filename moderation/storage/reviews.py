@@ -21,7 +21,7 @@ from moderation.posts import Actor, Decision, Standing
 from moderation.review import Kind, ReviewItem, ReviewRules, severity_of
 from moderation.storage import reports, standing
 from moderation.storage.dialect import claim
-from moderation.storage.ledger import OWN_LABELS, Ledger, content_of, insert_labels, newest_content, now
+from moderation.storage.ledger import OWN_LABELS, Ledger, chunks, content_of, insert_labels, newest_content, now
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.standing import Act, Action
 
@@ -285,8 +285,15 @@ def count_impressions(connection: Connection, seen: Mapping[str, int]) -> None:
         connection: in a transaction that writes.
         seen: new impressions by post.
     """
-    for post_id, more in sorted(seen.items()):
-        expected = reviews.c.impressions + more
-        priority = reviews.c.p_harm * reviews.c.severity * expected
-        waiting = (reviews.c.post_id == post_id) & (reviews.c.status == "open") & (reviews.c.kind != "golden")
-        connection.execute(update(reviews).where(waiting).values(impressions=expected, priority=priority))
+    waiting = (reviews.c.status == "open") & (reviews.c.kind != "golden")
+    for chunk in chunks(sorted(seen)):
+        asked = connection.execute(
+            select(reviews.c.review_id, reviews.c.post_id).where(waiting, reviews.c.post_id.in_(chunk))
+        )
+        for row in sorted(
+            asked, key=lambda row: int(row.review_id)
+        ):  # in one order, so that no two wait for each other
+            expected = reviews.c.impressions + seen[row.post_id]
+            priority = reviews.c.p_harm * reviews.c.severity * expected
+            values = {"impressions": expected, "priority": priority}
+            connection.execute(update(reviews).where(reviews.c.review_id == row.review_id).values(values))

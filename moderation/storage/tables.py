@@ -118,6 +118,7 @@ decisions = Table(
     Column("features", JSON, nullable=False),
     Column("decided_at", UtcDateTime, nullable=False),
     UniqueConstraint("post_id", "content_version"),
+    Index("decisions_decided_at", "decided_at"),
     sqlite_autoincrement=True,
 )
 """What was decided, and the features of the post. `body` is the reply."""

@@ -24,7 +24,7 @@ from serve.exports import NEXT, router
 from serve.problems import Problem
 from serve.statements import statement_lines
 from tests.moderation.storage.acts import a_review, act
-from tests.moderation.storage.rows import a_label, an_entry, record, say
+from tests.moderation.storage.rows import a_label, an_entry, record, say, say_as_verdict
 from tests.serve.house import TOPOLOGY
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -106,7 +106,8 @@ def test_labels_are_exported_from_a_number_on(client: TestClient, ledger: Ledger
     monkeypatch.setattr(label_rows, "PAGE", 3)
     record(ledger, an_entry())
     number = a_review(ledger, by="r-7")
-    say(ledger, a_label(f"review:{number}"), *(a_label(f"l-{index}") for index in range(2, 9)))
+    say_as_verdict(ledger, a_label(f"review:{number}"))
+    say(ledger, *(a_label(f"l-{index}") for index in range(2, 9)))
     response = client.get("/v1/labels/export", params={"limit": 5})
     found = lines(response)
     assert [line["label_seq"] for line in found] == [1, 2, 3, 4, 5]

@@ -26,7 +26,7 @@ from moderation.preprocess.features import Features
 from moderation.preprocess.links import Blocklist
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, FeatureStore, open_features
-from moderation.storage.ledger import Ledger
+from moderation.storage.ledger import Entry, Ledger
 from moderation.storage.tables import decisions, posts, scorings
 from moderation.topology import Topology
 from serve.classifier import DeadlineError, GroupScores
@@ -92,8 +92,9 @@ def moderator(
     topology: Topology | None = None,
     card: Callable[[str, int], Card] = lambda _variant, _version: CARD,
     known: FeatureStore | None = None,
+    recorded: Callable[[Sequence[Entry]], None] | None = None,
 ) -> Moderator:
-    return Moderator(topology or shipped(), ledger, score, card, known)
+    return Moderator(topology or shipped(), ledger, score, card, known, recorded)
 
 
 def decide(moderator: Moderator, post: PostIn, post_id: str = "p-1") -> dict[str, Any]:
@@ -847,3 +848,24 @@ def test_a_list_that_takes_long_to_read_holds_up_no_post_and_holds_once_it_is_re
         time.sleep(0.01)
     assert verdict("p-3") == "blocked"
     topology.blocklist.unwatch()
+
+
+def test_who_asks_is_told_of_what_is_new_and_of_nothing_twice(ledger: Ledger) -> None:
+    told: list[str] = []
+    judge = moderator(
+        ledger,
+        scoring([], abuse=0.03, hate=0.02),
+        recorded=lambda entries: told.extend(entry.decision.post_id for entry in entries),
+    )
+    run(all_of(judge, [("p-1", a_post()), ("p-2", a_post())]))
+    run(all_of(judge, [("p-2", a_post()), ("p-3", a_post()), ("p-1", a_post("older", minute=-5))]))
+    assert sorted(told) == ["p-1", "p-2", "p-3"]
+
+
+def test_who_fails_to_hear_of_a_decision_takes_no_answer_away(ledger: Ledger) -> None:
+    def deaf(_entries: Sequence[Entry]) -> None:
+        raise RuntimeError("no counter")
+
+    decision = decide(moderator(ledger, scoring([], abuse=0.03, hate=0.02), recorded=deaf), a_post())
+    assert decision["decision"] == "allow"
+    assert len(rows(ledger)) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from moderation.storage.ledger import Ledger
+from tests.moderation.storage.rows import an_entry, record
 
 
 @pytest.fixture
@@ -28,3 +29,11 @@ def neighbour(ledger: Ledger, url: str) -> Iterator[Ledger]:
     other = Ledger(url)
     yield other
     other.close()
+
+
+@pytest.fixture
+def posted(ledger: Ledger) -> Ledger:
+    """A ledger that knows the posts p-1 and p-2."""
+    record(ledger, an_entry("p-1"))
+    record(ledger, an_entry("p-2"))
+    return ledger

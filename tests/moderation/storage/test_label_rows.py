@@ -10,7 +10,7 @@ import pytest
 from moderation.storage import label_rows
 from moderation.storage.ledger import Ledger
 from tests.moderation.storage.acts import a_review
-from tests.moderation.storage.rows import a_label, an_entry, record, say
+from tests.moderation.storage.rows import a_label, an_entry, record, say, say_as_verdict
 
 
 def exported(ledger: Ledger, *, after: int = 0, limit: int = 1000) -> tuple[list[dict[str, Any]], int]:
@@ -57,7 +57,8 @@ def test_a_label_comes_with_what_the_models_saw(ledger: Ledger) -> None:
 def test_a_verdict_s_label_says_who_decided_and_why_they_were_asked(ledger: Ledger) -> None:
     record(ledger, an_entry())
     number = a_review(ledger, kind="sampled", by="r-7")
-    say(ledger, a_label(f"review:{number}", sampling_probability=0.01), a_label("l-2"))
+    say_as_verdict(ledger, a_label(f"review:{number}", sampling_probability=0.01))
+    say(ledger, a_label("l-2"))
     first, second = exported(ledger)[0]
     assert (first["reviewer"], first["review_kind"], first["sampling_probability"]) == ("r-7", "sampled", 0.01)
     assert (second["reviewer"], second["review_kind"]) == (None, None)
@@ -69,7 +70,7 @@ def test_a_verdict_s_label_says_who_decided_and_why_they_were_asked(ledger: Ledg
 def test_a_label_that_only_looks_like_a_verdict_s_has_no_reviewer(ledger: Ledger, id_: str) -> None:
     record(ledger, an_entry())
     a_review(ledger)
-    say(ledger, a_label(id_))
+    say_as_verdict(ledger, a_label(id_))
     ((row,), _) = exported(ledger)
     assert row["reviewer"] is None
 
@@ -78,7 +79,7 @@ def test_another_post_s_review_lends_no_reviewer(ledger: Ledger) -> None:
     for post_id in ("p-1", "p-2"):
         record(ledger, an_entry(post_id))
     number = a_review(ledger, "p-2")
-    say(ledger, a_label(f"review:{number}", "p-1"))
+    say_as_verdict(ledger, a_label(f"review:{number}", "p-1"))
     ((row,), _) = exported(ledger)
     assert row["reviewer"] is None
 

@@ -26,7 +26,7 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.places import Bucket, Folder, Place, place_at
 from tests.killing import killed
 from tests.moderation.storage.acts import a_review
-from tests.moderation.storage.rows import a_label, an_entry, at, record, say
+from tests.moderation.storage.rows import a_label, an_entry, at, record, say, say_as_verdict
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -130,7 +130,8 @@ def test_a_window_is_read_from_either(ledger: Ledger, lake: Lake) -> None:
 def test_a_label_says_who_decided_and_how_the_post_came_before_them(ledger: Ledger, lake: Lake) -> None:
     record(ledger, an_entry())
     number = a_review(ledger, kind="sampled", by="r-7")
-    say(ledger, a_label(f"review:{number}", sampling_probability=0.02), a_label("l-2", source="platform"))
+    say_as_verdict(ledger, a_label(f"review:{number}", sampling_probability=0.02))
+    say(ledger, a_label("l-2", source="platform"))
     lake.export(ledger)
     found = [(row["reviewer"], row["review_kind"], row["sampling_probability"]) for row in rows(lake, "labels")]
     assert found == [("r-7", "sampled", 0.02), (None, None, None)]

@@ -17,6 +17,7 @@ def upgrade() -> None:
     def text(length: int | None = None) -> TypeEngine[str]:
         return sa.Text() if length is None or op.get_bind().dialect.name == "postgresql" else sa.String(length)
 
+    op.create_index("decisions_decided_at", "decisions", ["decided_at"])
     op.create_table(
         "actions",
         sa.Column("action_id", number, primary_key=True, autoincrement=True),
