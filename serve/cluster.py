@@ -33,6 +33,9 @@ TOKEN = "ray-token"  # noqa: S105  # the name of a file
 _START_TIMEOUT_S = 120
 _DRAIN_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 3
+_REPLICA_PORTS = 64
+"""Ports that gateways' replicas on one machine choose from."""
+_FIRST_PORT, _LAST_PORT = 12_000, 32_000
 _METRICS = 3  # which of the agents' ports
 
 
@@ -55,7 +58,7 @@ def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[
     token_file.touch(mode=0o600, exist_ok=True)
     token_file.write_text(secrets.token_hex(32), encoding="ascii")
     scratch = Path(tempfile.mkdtemp(prefix="seawall-"))
-    gcs, dashboard, *others = _free_ports(9)
+    gcs, dashboard, *others = _free_ports(11)
     log_path = settings.run / "ray.log"
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -148,8 +151,25 @@ def _serve_environment(scratch: Path, ports: list[int]) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[0]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[1]),
+        # Who takes a request while no gateway lives; at the port that all Serves share it may be another Seawall's.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[2]),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[3]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
-    }
+    } | _ingress_ports()
+
+
+def _ingress_ports() -> dict[str, str]:
+    """Ports for the gateways' replicas that no other Seawall of this machine takes.
+
+    From one common range a port that a killed gateway left would go to whoever starts a gateway next, and HAProxy would
+    send it our posts until it hears of the death.
+    """
+    settings = {}
+    for kind in ("HTTP", "GRPC"):
+        begin = _free_block(_REPLICA_PORTS)
+        settings[f"RAY_SERVE_DIRECT_INGRESS_MIN_{kind}_PORT"] = str(begin)
+        settings[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(begin + _REPLICA_PORTS - 1)
+    return settings
 
 
 def _applications(running: Running) -> str:
@@ -191,6 +211,15 @@ def _free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind((LOOPBACK, 0))
         return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _free_block(size: int) -> int:
+    """The first of `size` free ports in a row, drawn at random below those that systems give out by themselves."""
+    for _ in range(100):
+        begin = secrets.choice(range(_FIRST_PORT, _LAST_PORT - size, size))
+        if all(_is_free(port) for port in range(begin, begin + size)):
+            return begin
+    raise ServiceError(f"no {size} free ports in a row between {_FIRST_PORT} and {_LAST_PORT}")
 
 
 def _tail(path: Path, lines: int = 20) -> str:

@@ -14,6 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+import yaml
+
+from moderation.running import find
+from moderation.settings import DEPLOYMENTS, Settings
+
 SEAWALL = str(Path(sys.executable).with_name("seawall"))
 
 
@@ -47,6 +53,33 @@ class Service:
             raise RuntimeError(f"seawall {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
         document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return document
+
+    def replica(self, application: str, deployment: str) -> int:
+        """The process of a deployment's running replica.
+
+        Raises:
+            LookupError: none runs now.
+        """
+        running = find(Settings(self.home, "", ""))
+        assert running is not None
+        url = f"{running.dashboard_url}/api/serve/applications/"
+        found = httpx.get(url, headers=running.headers(), timeout=30, trust_env=False).json()
+        for replica in found["applications"][application]["deployments"][deployment]["replicas"]:
+            if replica["state"] == "RUNNING":
+                return int(replica["pid"])
+        raise LookupError(f"no replica of {deployment!r} runs")
+
+
+def light_topology(folder: Path, **sections: Any) -> Path:
+    """The light topology with other sections, as a file in `folder`."""
+    raw = yaml.safe_load((DEPLOYMENTS / "light.yaml").read_text(encoding="utf-8"))
+    for name in ("policy", "blocklist"):
+        raw[name] = str(DEPLOYMENTS / raw[name])
+    for variant in raw["variants"].values():
+        variant["shipped"] = str(DEPLOYMENTS / variant["shipped"])
+    path = folder / "topology.yaml"
+    path.write_text(yaml.safe_dump(raw | sections), encoding="utf-8")
+    return path
 
 
 @contextmanager

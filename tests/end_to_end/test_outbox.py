@@ -13,12 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from moderation.running import find
-from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage.ledger import Ledger
-from tests.end_to_end.service import Service, running_service
+from tests.end_to_end.service import Service, light_topology, running_service
 from tests.moderation.storage.acts import act
 from tests.serve.receiver import SECRET, Receiver, receiver
 
@@ -41,26 +38,15 @@ class Hooked:
 
     def sender(self) -> int:
         """The process of the sender's replica."""
-        running = find(Settings(self.service.home, "", ""))
-        assert running is not None
-        url = f"{running.dashboard_url}/api/serve/applications/"
-        found = httpx.get(url, headers=running.headers(), timeout=30, trust_env=False).json()
-        replicas = found["applications"]["outbox"]["deployments"]["outbox"]["replicas"]
-        return int(next(replica["pid"] for replica in replicas if replica["state"] == "RUNNING"))
+        return self.service.replica("outbox", "outbox")
 
 
 @pytest.fixture(scope="module")
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
     folder = tmp_path_factory.mktemp("hooked")
     with receiver() as here, pytest.MonkeyPatch.context() as patched:
-        raw = yaml.safe_load((DEPLOYMENTS / "light.yaml").read_text(encoding="utf-8"))
-        for name in ("policy", "blocklist"):
-            raw[name] = str(DEPLOYMENTS / raw[name])
-        for variant in raw["variants"].values():
-            variant["shipped"] = str(DEPLOYMENTS / variant["shipped"])
-        raw["webhooks"] = [{"name": "platform", "url": here.url, "secret_env": "HOOK_SECRET", "timeout_s": 2}]
-        topology = folder / "hooked.yaml"
-        topology.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        webhook = {"name": "platform", "url": here.url, "secret_env": "HOOK_SECRET", "timeout_s": 2}
+        topology = light_topology(folder, webhooks=[webhook])
         patched.setenv("HOOK_SECRET", SECRET)
         with running_service(folder / "home", topology=topology, quiet=True) as service:
             ledger = Ledger(f"sqlite:///{service.home / 'ledger.db'}")

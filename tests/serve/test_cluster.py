@@ -201,3 +201,23 @@ def test_only_the_loopback_address_is_listened_on_and_every_port_is_its_own() ->
     assert {options[name] for name in ("dashboard-host", "node-ip-address")} == {"127.0.0.1"}
     ports = [value for name, value in options.items() if name.endswith("port") and value.startswith("100")]
     assert sorted(ports) == [str(port) for port in range(1000, 1007)]
+
+
+def test_a_seawall_has_a_block_of_ports_of_its_own_for_its_replicas() -> None:
+    ports = {name: int(port) for name, port in cluster._ingress_ports().items()}
+    for kind in ("HTTP", "GRPC"):
+        begin, end = (ports[f"RAY_SERVE_DIRECT_INGRESS_{bound}_{kind}_PORT"] for bound in ("MIN", "MAX"))
+        assert 12_000 <= begin < end < 32_000
+        assert end - begin == 63
+
+
+def test_a_block_with_a_taken_port_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        taken.listen()
+        monkeypatch.setattr(cluster, "_FIRST_PORT", port)
+        monkeypatch.setattr(cluster, "_LAST_PORT", port + 2)
+        monkeypatch.setattr(cluster.secrets, "choice", lambda _: port)
+        with pytest.raises(ServiceError, match="no 1 free ports in a row"):
+            cluster._free_block(1)
