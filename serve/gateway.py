@@ -36,6 +36,7 @@ from moderation.posts import (
 from moderation.preprocess.features import Features
 from moderation.registry import Registry
 from moderation.settings import Settings
+from moderation.storage import labelling
 from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found
 from moderation.topology import Topology
@@ -312,7 +313,7 @@ class Gateway:
                 good[number] = parsed(LabelIn, line)
             except Problem as problem:
                 errors.append(LabelLineError(line=number, detail=problem.detail))
-        out = await asyncio.to_thread(self._ledger.add_labels, good)
+        out = await asyncio.to_thread(labelling.add, self._ledger, good)
         tasks = BackgroundTasks()
         tasks.add_task(self._count_labels, [line.id for line in good.values()])
         out.errors = sorted([*errors, *out.errors], key=lambda item: item.line)

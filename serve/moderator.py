@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from moderation.errors import ConflictError, FeaturesUnavailableError
 from moderation.labels import Service
 from moderation.models.card import Card
@@ -32,22 +30,18 @@ from moderation.preprocess.features import Features, observe, scored_features
 from moderation.preprocess.language import Language, detect_language
 from moderation.preprocess.links import check_links, find_links
 from moderation.review import item_for
-from moderation.storage import fuses
 from moderation.storage.features import FeatureStore, PostObserved, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Recorded, Scoring, conflict_with, now
-from moderation.storage.removals import Key
 from moderation.topology import Topology
 from serve.classifier import GroupScores
 from serve.experiments.split import Arm, Split, arm_of
+from serve.fusebox import FuseBox
 from serve.grouping import Grouper
 
 logger = logging.getLogger("ray.serve")
 
 TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
 """What the text of a post is put to."""
-
-_FORGET_S = 3600.0
-"""Seconds between two times that the fuse's old counts are deleted."""
 
 Score = Callable[[str, Arm, list[str], list[Features], float], Awaitable[GroupScores]]
 """Variant, arm, texts, what else is known of each post, deadline -> scores."""
@@ -136,9 +130,7 @@ class Moderator:
         self._known = known
         self._on_recorded = recorded
         self._draw = random.SystemRandom().random
-        self._blown: set[Key] = fuses.blown(ledger)
-        self._look_at = 0.0
-        self._forget_at = 0.0
+        self._fuses = FuseBox(ledger, topology)
         self._beside: set[asyncio.Task[None]] = set()
         self._in_flight: dict[tuple[str, str], asyncio.Future[Answer]] = {}
         self.splits: Mapping[str, Split] = {}
@@ -214,7 +206,8 @@ class Moderator:
 
     async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
         recorded, exempt = await asyncio.to_thread(self._known_of, group)
-        self._look_at_fuses()
+        if self._fuses.due():
+            self._keep(self._fuses.look())
         answers: dict[int, Answer | Exception] = {}
         fresh: list[int] = []
         for index, task in enumerate(group):
@@ -244,28 +237,6 @@ class Moderator:
         """What is recorded of a group's posts, and which of their contents were restored on appeal."""
         recorded = self._ledger.newest([task.post_id for task in group])
         return recorded, self._ledger.exempt([task.content_hash for task in group])
-
-    def _look_at_fuses(self) -> None:
-        """See, once in a while, which fuses must blow or have blown; no post waits for it."""
-        if time.monotonic() < self._look_at:
-            return
-        self._look_at = time.monotonic() + self._topology.fuse.check_s
-
-        async def look() -> None:
-            rules, policy = self._topology.fuse, self._topology.policy
-            try:
-                blown = await asyncio.to_thread(fuses.check, self._ledger, policy, rules, now())
-                if time.monotonic() >= self._forget_at:
-                    self._forget_at = time.monotonic() + _FORGET_S
-                    await asyncio.to_thread(fuses.forget, self._ledger, now() - 2 * rules.looks_back)
-            except SQLAlchemyError:
-                logger.exception("nobody looked at the fuses; asked again in %s s", rules.check_s)
-                return
-            for label, region in sorted(blown - self._blown):
-                logger.error("the fuse of %s in %s has blown: its removals are held for people", label, region)
-            self._blown = blown
-
-        self._keep(look())
 
     async def _judge(self, tasks: Sequence[_Task]) -> list[list[_Judged]]:
         calls: dict[_Ask, list[int]] = {}
@@ -368,7 +339,7 @@ class Moderator:
             now=decided_at,
             unexamined_links=unexamined,
             review_shorteners=self._topology.links.review_shorteners,
-            blown=[label for label, region in self._blown if region == task.post.region],
+            blown=self._fuses.blown_in(task.post.region),
         )
         if exempt:
             verdict = replace(verdict, decision="allow", mode="reactive", review=ReviewDecision(queued=False))

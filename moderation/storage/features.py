@@ -103,7 +103,7 @@ def posts_observed(entries: Sequence[Entry], results: Sequence[Recorded | Confli
 
 
 def labels_observed(ledger: Ledger, ids: Sequence[str]) -> list[LabelObserved]:
-    """What the ledger recorded under these ids within `MEMORY`, to be observed after `Ledger.add_labels`.
+    """What the ledger recorded under these ids within `MEMORY`, to be observed after `labelling.add`.
 
     Read from the ledger, and not from what was sent: only there it is known whose post it is, and what is recorded.
     """

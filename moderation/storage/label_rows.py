@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import and_, func, select
 from sqlalchemy.engine import Connection
 
+from moderation.storage import labelling
 from moderation.storage.dialect import settled
-from moderation.storage.ledger import OWN_LABELS, Ledger
+from moderation.storage.ledger import Ledger
 from moderation.storage.people_tables import reviews
 from moderation.storage.tables import decisions, labels, posts, scorings
 
@@ -41,7 +42,7 @@ def said_by(connection: Connection, found: Mapping[str, tuple[str, int]]) -> dic
         found: post and content version of each label, by the label's id. A label that only looks like a verdict's,
             because a platform may call its own what it likes, is of another post, and is left out.
     """
-    numbers = {id_.removeprefix(OWN_LABELS): id_ for id_ in found if id_.startswith(OWN_LABELS)}
+    numbers = {id_.removeprefix(labelling.OWN): id_ for id_ in found if id_.startswith(labelling.OWN)}
     ids = {int(number): id_ for number, id_ in numbers.items() if _is_number(number)}
     columns = [reviews.c.review_id, reviews.c.post_id, reviews.c.content_version, reviews.c.decided_by, reviews.c.kind]
     said: dict[str, Said] = {}

@@ -19,9 +19,9 @@ from moderation.errors import ConflictError, NotFoundError
 from moderation.people import LeasedReview, LeaseIn, VerdictIn, VerdictOut
 from moderation.posts import Actor, Decision, Standing
 from moderation.review import Kind, ReviewItem, ReviewRules, severity_of
-from moderation.storage import reports, standing
+from moderation.storage import labelling, reports, standing
 from moderation.storage.dialect import claim
-from moderation.storage.ledger import OWN_LABELS, Ledger, chunks, content_of, insert_labels, newest_content, now
+from moderation.storage.ledger import Ledger, chunks, content_of, newest_content, now
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.standing import Act, Action
 
@@ -199,12 +199,12 @@ def _follow(
 ) -> None:
     if labels:
         label: dict[str, Any] = {
-            "id": f"{OWN_LABELS}{row.review_id}",
+            "id": f"{labelling.OWN}{row.review_id}",
             "post_id": row.post_id,
             "content_version": row.content_version,
         }
         label |= {"labels": labels, "source": _SOURCES.get(row.kind, "review"), "labelled_at": at}
-        insert_labels(connection, [label | {"sampling_probability": row.sampling_probability}])
+        labelling.insert(connection, [label | {"sampling_probability": row.sampling_probability}])
     if row.kind == "second":
         if said.verdict != _verdict_of(connection, row.of_review):
             _ask_again(connection, row, "third", at, rules)

@@ -11,6 +11,7 @@ from starlette.background import BackgroundTasks
 from starlette.responses import JSONResponse
 
 from moderation.errors import FeaturesUnavailableError
+from moderation.storage import labelling
 from moderation.storage.features import labels_observed
 from moderation.storage.ledger import now
 from serve.compat.comments import Asked, asked_of, check_comment, languages_of
@@ -146,9 +147,9 @@ async def suggest_score(request: Request, context: Annotated[Context, Depends(cu
     if not body.do_not_store:
         await context.moderator.moderate(post_id, post)
         label = label_of(post_id, labels, said_by=(body.session_id, body.client_token), at=now())
-        out = await asyncio.to_thread(context.ledger.add_labels, {1: label})
+        out = await asyncio.to_thread(labelling.add, context.ledger, {1: label})
         # Its id says all of it but the time: what stands under it already is this very suggestion.
-        if out.errors and not await asyncio.to_thread(context.ledger.has_label, label.id):
+        if out.errors and not await asyncio.to_thread(labelling.has, context.ledger, label.id):
             raise Problem(503, f"the label was not recorded: {out.errors[0].detail}", retry_after=1)
         if out.accepted:
             tasks.add_task(_count, context, label.id)

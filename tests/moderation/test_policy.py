@@ -349,3 +349,33 @@ def test_beyond_the_stricter_threshold_a_flagged_post_is_removed(tmp_path: Path)
 def test_a_removal_that_may_not_be_is_refused(tmp_path: Path, label: str, changes: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError, match=where):
         a_policy(tmp_path, {label: a_rule(**changes)})
+
+
+# The fuse.
+
+
+def test_what_a_blown_fuse_keeps_back_is_held_for_a_person(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule()})
+    verdict = policy.decide({"abuse": scored(0.9)}, region="US", links=(), now=NOW, blown=["abuse"])
+    assert (verdict.decision, verdict.mode, verdict.diverted) == ("review", "proactive", True)
+    assert verdict.removed_for == ("abuse",)
+    assert verdict.review.reasons == ["the fuse of abuse in US has blown"]
+    assert verdict.review.deadline == NOW + BY_NAME["abuse"].deadline
+    assert verdict.labels["abuse"].flagged
+
+
+def test_a_blown_fuse_of_one_label_does_not_keep_back_what_another_removes(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule(), "hate": a_rule()})
+    scores = {"abuse": scored(0.9), "hate": scored(0.9)}
+    verdict = policy.decide(scores, region="US", links=(), now=NOW, blown=["abuse"])
+    assert (verdict.decision, verdict.diverted, verdict.removed_for) == ("remove", False, ("abuse", "hate"))
+    both = policy.decide(scores, region="US", links=(), now=NOW, blown=["abuse", "hate"])
+    assert (both.decision, both.diverted) == ("review", True)
+
+
+def test_a_blown_fuse_changes_nothing_for_what_is_not_removed(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule(action="review")})
+    scores = {"abuse": scored(0.9)}
+    with_fuse = policy.decide(scores, region="US", links=(), now=NOW, blown=["abuse"])
+    assert with_fuse == policy.decide(scores, region="US", links=(), now=NOW)
+    assert with_fuse.removed_for == ()

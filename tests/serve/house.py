@@ -23,6 +23,7 @@ from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
+from moderation.storage import labelling
 from moderation.storage.ledger import Entry, Ledger, Scoring
 from moderation.topology import Topology
 from serve import promotion
@@ -175,4 +176,4 @@ def judged_traffic(
             entries.append(an_entry(post_id, post, scores=scores, flagged=flagged, version=version, experiment=tried))
             labels.append(a_label(post_id, harmful))
     ledger.record(entries)
-    assert ledger.add_labels(dict(enumerate(labels, start=1))).accepted == 2 * authors
+    assert labelling.add(ledger, dict(enumerate(labels, start=1))).accepted == 2 * authors

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from moderation.errors import ConflictError, ModelError
@@ -25,8 +25,11 @@ from moderation.posts import PostIn, TextFeature
 from moderation.preprocess.features import Features
 from moderation.preprocess.links import Blocklist
 from moderation.settings import DEPLOYMENTS
+from moderation.storage import fuses
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, FeatureStore, open_features
 from moderation.storage.ledger import Entry, Ledger
+from moderation.storage.people_tables import actions, exemptions, removal_counts, reviews
+from moderation.storage.people_tables import fuses as fuse_rows
 from moderation.storage.tables import decisions, posts, scorings
 from moderation.topology import Topology
 from serve.classifier import DeadlineError, GroupScores
@@ -869,3 +872,77 @@ def test_who_fails_to_hear_of_a_decision_takes_no_answer_away(ledger: Ledger) ->
     decision = decide(moderator(ledger, scoring([], abuse=0.03, hate=0.02), recorded=deaf), a_post())
     assert decision["decision"] == "allow"
     assert len(rows(ledger)) == 1
+
+
+# People's side.
+
+
+def people(ledger: Ledger, table: Any) -> list[Any]:
+    with ledger.read() as connection:
+        return list(connection.execute(select(table)))
+
+
+def test_a_post_that_the_policy_queues_waits_for_a_person(ledger: Ledger, tmp_path: Path) -> None:
+    topology = topology_in(tmp_path, policy=policy_in(tmp_path, action="review"))
+    decision = decide(moderator(ledger, scoring(abuse=0.9999), topology=topology), a_post())
+    assert decision["review"]["queued"] is True
+    (row,) = people(ledger, reviews)
+    assert (row.kind, row.labels, row.sampling_probability) == ("flagged", ["abuse"], None)
+    assert row.deadline == datetime.fromisoformat(decision["review"]["deadline"])
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0.0, 0), (1.0, 1)])
+def test_a_share_of_what_is_allowed_is_drawn_for_review(
+    ledger: Ledger, tmp_path: Path, share: float, drawn: int
+) -> None:
+    topology = topology_in(tmp_path, review={"sampled_allowed": share, "sampled_uncertain": share})
+    decision = decide(moderator(ledger, scoring(), topology=topology), a_post())
+    assert (decision["decision"], decision["review"]["queued"]) == ("allow", False)
+    assert [(row.kind, row.sampling_probability) for row in people(ledger, reviews)] == [("sampled", 1.0)] * drawn
+
+
+def test_what_was_restored_on_appeal_is_left_alone_wherever_it_is_posted(ledger: Ledger) -> None:
+    post = a_post("a line of a play")
+    with ledger.write() as connection:
+        values = {"content_hash": post.content_hash(), "appeal_id": 1, "created_at": datetime.now(UTC)}
+        connection.execute(insert(exemptions).values(**values))
+    asked = moderator(ledger, scoring(abuse=0.9999))
+    decision = decide(asked, post)
+    assert (decision["decision"], decision["exempt"], decision["labels"]["abuse"]["flagged"]) == ("allow", True, True)
+    assert decide(asked, a_post("another line"), "p-2")["decision"] == "remove"
+    assert people(ledger, removal_counts)[-1].count >= 1
+    removals = [row for row in people(ledger, removal_counts) if row.label == "abuse"]
+    assert sum(row.count for row in removals) == 1  # what is exempt would not have been removed
+
+
+def test_a_blown_fuse_holds_what_would_be_removed_until_it_is_reset(ledger: Ledger, tmp_path: Path) -> None:
+    with ledger.write() as connection:
+        values = {"label": "abuse", "region": "US", "evidence": {"from": "2026-11-24T00:00:00+00:00"}}
+        connection.execute(insert(fuse_rows).values(**values, tripped_at=datetime.now(UTC)))
+    topology = topology_in(tmp_path, fuse={"check_s": 0.1})
+    asked = moderator(ledger, scoring(abuse=0.9999), topology=topology)
+    held = decide(asked, a_post())
+    assert (held["decision"], held["mode"]) == ("review", "proactive")
+    assert [(row.action, row.actor) for row in people(ledger, actions)] == [("hold", "fuse")]
+    assert decide(asked, a_post(region="FR"), "p-fr")["decision"] == "remove"
+    fuses.reset(ledger, 1, "alice")
+
+    async def after_a_look() -> str:
+        await asyncio.sleep(0.15)
+        await asked.moderate("p-2", a_post("second"))  # makes it look again
+        await asyncio.gather(*asked._beside)
+        return str(json.loads((await asked.moderate("p-3", a_post("third"))).body)["decision"])
+
+    assert run(after_a_look()) == "remove"
+
+
+def test_a_fuse_that_cannot_be_looked_at_costs_no_post(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = moderator(ledger, scoring(), topology=topology_in(tmp_path, fuse={"check_s": 0.1}))
+
+    def broken(*_: object) -> set[tuple[str, str]]:
+        raise OperationalError("SELECT", {}, Exception("disk"))
+
+    monkeypatch.setattr(fuses, "check", broken)
+    assert decide(asked, a_post())["decision"] == "allow"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from moderation.settings import REPOSITORY
+from moderation.storage import labelling
 from moderation.storage import lake as lake_module
 from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger
@@ -37,7 +38,7 @@ def test_labels_are_read_from_either(
     monkeypatch.setattr(lake_module, "ROWS_A_FILE", 2)
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.record([an_entry(f"p-{number}", f"text {number}", author=f"u-{number}") for number in range(5)])
-    ledger.add_labels({n: a_label(f"l-{n}", f"p-{n}", labels={"abuse": n % 2 == 0}) for n in range(5)})
+    labelling.add(ledger, {n: a_label(f"l-{n}", f"p-{n}", labels={"abuse": n % 2 == 0}) for n in range(5)})
     assert Lake(url).export(ledger).labels == 5
     ledger.close()
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "PYTHONWARNINGS": "ignore"}

@@ -20,7 +20,7 @@ from moderation.models.load import load_text_classifier
 from moderation.posts import PostIn
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
-from moderation.storage import retraining
+from moderation.storage import labelling, retraining
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
@@ -48,7 +48,7 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
     scores = {"abuse": 0.1, "hate": 0.1}
     ledger.record([an_entry(post.post_id, as_put(post), scores=scores) for post in posts])
     labels = [a_label(post.post_id, post.harmful, labelled_at=post.created_at) for post in posts]
-    assert ledger.add_labels(dict(enumerate(labels, start=1))).accepted == len(posts)
+    assert labelling.add(ledger, dict(enumerate(labels, start=1))).accepted == len(posts)
     evidence = {"new_words": [{"word": SLANG_WORD, "authors": 20}]}
     retraining.raise_alert(ledger, VARIANT, 1, window_to=DAY, evidence=evidence, reason="drift: words")
     yield ledger

@@ -18,7 +18,8 @@ from moderation.posts import (
     ReviewDecision,
 )
 from moderation.preprocess.features import Features
-from moderation.storage.ledger import Entry, Ledger, Recorded, Scoring, insert_labels
+from moderation.storage import labelling
+from moderation.storage.ledger import Entry, Ledger, Recorded, Scoring
 
 BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -91,13 +92,13 @@ def a_label(label_id: str = "l-1", post_id: str = "p-1", *, minutes: float = 60,
 
 def say(ledger: Ledger, *labels: LabelIn) -> LabelsOut:
     """Send labels as lines 1, 2, ..."""
-    return ledger.add_labels(dict(enumerate(labels, start=1)))
+    return labelling.add(ledger, dict(enumerate(labels, start=1)))
 
 
 def say_as_verdict(ledger: Ledger, label: LabelIn) -> None:
     """Add a label as a verdict does, with an id that no platform may send."""
     with ledger.write() as connection:
-        insert_labels(connection, [label.model_dump() | {"content_version": label.content_version or 1}])
+        labelling.insert(connection, [label.model_dump() | {"content_version": label.content_version or 1}])
 
 
 def versions_of(ledger: Ledger, post_id: str) -> Sequence[int]:

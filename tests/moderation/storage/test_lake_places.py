@@ -20,6 +20,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from moderation.errors import ConfigError, ConflictError
+from moderation.storage import labelling
 from moderation.storage import lake as lake_module
 from moderation.storage.lake import SCHEMAS, Dataset, Exported, Lake
 from moderation.storage.ledger import Ledger
@@ -55,7 +56,7 @@ def fill(ledger: Ledger, posts: int, labels: int = 0) -> None:
         number: a_label(f"l-{number}", f"p-{number % posts + 1}", sampling_probability=1 / number)
         for number in range(1, labels + 1)
     }
-    assert ledger.add_labels(said).accepted == labels
+    assert labelling.add(ledger, said).accepted == labels
 
 
 def test_a_url_names_a_folder_or_a_bucket(tmp_path: Path, bucket_url: str) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from moderation.errors import ConflictError, LedgerError, NotFoundError
 from moderation.posts import Decision
+from moderation.storage import labelling
 from moderation.storage.ledger import Ledger, Recorded, conflict_with, found
 from moderation.storage.tables import decisions, labels, locks, posts, scorings
 from tests.moderation.storage.rows import BEGIN, a_label, an_entry, at, record, say, versions_of
@@ -262,7 +263,7 @@ def test_the_order_of_a_label_s_fields_makes_no_other_content(ledger: Ledger) ->
 def test_a_bad_line_does_not_hold_up_the_others_and_keeps_its_number(ledger: Ledger) -> None:
     record(ledger, an_entry())
     lines = {3: a_label("l-1"), 7: a_label("l-2", "p-9"), 9: a_label("l-3", content_version=2), 12: a_label("l-4")}
-    out = ledger.add_labels(lines)
+    out = labelling.add(ledger, lines)
     assert out.accepted == 2
     assert [(error.line, error.detail) for error in out.errors] == [
         (7, "post_id 'p-9' is unknown"),
@@ -288,15 +289,15 @@ def test_thousands_of_labels_are_taken_at_once_and_again(ledger: Ledger) -> None
 
 
 def test_no_lines_are_no_labels(ledger: Ledger) -> None:
-    out = ledger.add_labels({})
+    out = labelling.add(ledger, {})
     assert (out.accepted, out.duplicates, out.errors) == (0, 0, [])
 
 
 def test_it_is_known_under_which_ids_labels_stand(ledger: Ledger) -> None:
     record(ledger, an_entry())
-    assert not ledger.has_label("l-1")
+    assert not labelling.has(ledger, "l-1")
     say(ledger, a_label("l-1"), a_label("l-2", "p-9"))
-    assert (ledger.has_label("l-1"), ledger.has_label("l-2")) == (True, False)
+    assert (labelling.has(ledger, "l-1"), labelling.has(ledger, "l-2")) == (True, False)
 
 
 def test_a_label_sent_by_many_threads_is_taken_once(ledger: Ledger, neighbour: Ledger) -> None:

@@ -13,7 +13,7 @@ import pytest
 from moderation.errors import NotFoundError
 from moderation.metrics import Interval
 from moderation.models.operating import Objective
-from moderation.storage import experiments
+from moderation.storage import experiments, labelling
 from moderation.storage.experiments import JudgedPost
 from moderation.storage.ledger import Ledger
 from serve.experiments.report import ArmReport, Verdict, _arm, _rows, _verdict, report
@@ -161,7 +161,7 @@ def test_one_arm_without_labels_is_not_enough(ledger: Ledger) -> None:
         post = a_post(f"text {number}", author_id=f"u-{number}")
         tried = ("try-2", "challenger")
         ledger.record([an_entry(f"p-{number}", post, scores={"abuse": 0.9}, flagged=flagged, experiment=tried)])
-    ledger.add_labels({number: a_label(f"p-{number}", number < 10) for number in range(20)})
+    labelling.add(ledger, {number: a_label(f"p-{number}", number < 10) for number in range(20)})
     found = report(ledger, "try-2", label="abuse", objective=PRECISION, at=DAY)
     assert found.verdict == "not enough labels"
     assert (found.arms["challenger"].precision.value, found.arms["champion"].precision.value) == (10 / 15, None)
@@ -171,7 +171,7 @@ def test_posts_of_other_experiments_and_of_none_are_left_out(ledger: Ledger) -> 
     for number, tried in enumerate([("try-2", "champion"), ("try-3", "champion"), None]):
         post = a_post(f"text {number}")
         ledger.record([an_entry(f"p-{number}", post, scores={"abuse": 0.9}, flagged=True, experiment=tried)])
-    ledger.add_labels({number: a_label(f"p-{number}", True) for number in range(3)})
+    labelling.add(ledger, {number: a_label(f"p-{number}", True) for number in range(3)})
     found = report(ledger, "try-2", label="abuse", objective=PRECISION, at=DAY)
     assert (found.arms["champion"].posts, found.arms["champion"].labelled) == (1, 1)
 
@@ -179,12 +179,13 @@ def test_posts_of_other_experiments_and_of_none_are_left_out(ledger: Ledger) -> 
 def test_the_newest_word_on_a_post_counts_and_a_report_does_not_take_it_out(ledger: Ledger) -> None:
     tried = ("try-2", "champion")
     ledger.record([an_entry("p-1", a_post(), scores={"abuse": 0.9}, flagged=True, experiment=tried)])
-    ledger.add_labels(
+    labelling.add(
+        ledger,
         {
             1: a_label("p-1", True, probability=0.5),
             2: a_label("p-1", False, id="appeal", source="appeal", probability=None, labelled_at="2026-11-25T00:00Z"),
             3: a_label("p-1", True, id="old", source="report", probability=None, labelled_at="2026-11-23T00:00Z"),
-        }
+        },
     )
     [post] = experiments.judged_posts(ledger, "try-2")
     assert (post.labels, post.sampling_probability) == ({"abuse": False}, 0.5)
