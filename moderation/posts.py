@@ -217,6 +217,21 @@ class ModerateOut(Wire):
 class LabelIn(Wire):
     """One line of `POST /v1/labels`: what a person, or the platform, says of a post."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "l-1",
+                    "post_id": "p-1",
+                    "labels": {"abuse": True},
+                    "source": "platform",
+                    "labelled_at": "2026-11-24T10:00:00Z",
+                }
+            ]
+        },
+    )
+
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(description="Idempotency key")
     post_id: Identifier
     content_version: int | None = Field(default=None, ge=1, description="The newest where absent")
