@@ -142,6 +142,7 @@ class Standing(Wire):
     state: State = Field(description="held: not shown until a person decides")
     actor: Actor | None = Field(default=None, description="Who acted last; null: nobody has, so it is shown")
     since: datetime | None = None
+    content_version: int | None = Field(default=None, description="Of the content that was acted on")
 
 
 class Decision(Wire):

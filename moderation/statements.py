@@ -127,7 +127,7 @@ def statement(removal: Removal, platform: Statements) -> Statement:
         "incompatible_content_explanation": f"The post was found to break the platform's rules on {rules}.",
         "content_type": [f"CONTENT_TYPE_{modality.upper()}" for modality in removal.modalities],
         "category": categories[0],
-        "content_date": max(_day(removal.created_at), EARLIEST).isoformat(),
+        "content_date": min(max(_day(removal.created_at), EARLIEST), _day(removal.acted_at)).isoformat(),
         "application_date": _day(removal.acted_at).isoformat(),
         "decision_facts": _facts(removal),
         "source_type": _source(removal),

@@ -79,6 +79,7 @@ class _Task:
     content_hash: str
     received_at: datetime
     started: float
+    acts: bool = True
     language: Language = field(default_factory=lambda: Language("und", 0.0))
     features: Features = field(default_factory=dict)
     asks: tuple[_Ask, ...] = ()
@@ -142,12 +143,15 @@ class Moderator:
             max_a_client=gateway.max_waiting_a_client,
         )
 
-    async def moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None = None) -> Answer:
+    async def moderate(
+        self, post_id: str, post: PostIn, *, acts: bool = True, taken: bool = False, client: str | None = None
+    ) -> Answer:
         """Decide on a post, and record it; content that was decided before is not judged again.
 
         Args:
             post_id: chosen by the platform.
             post: its content.
+            acts: False: a text to learn from; nothing is done with it, and nobody is asked about it.
             taken: True: it belongs to a batch that was taken when there was room, and is not refused now.
             client: who sent it, as `serve.wire.client_of` tells clients apart.
 
@@ -155,7 +159,7 @@ class Moderator:
             ConflictError: content that was created later is recorded already.
             QueueFullError: too many posts wait, or, as a ClientShareError, too many of this client.
         """
-        task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter())
+        task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
         key = (post_id, task.content_hash)
         running = self._in_flight.get(key)
         if running is not None:
@@ -390,6 +394,7 @@ class Moderator:
             scorings=tuple(found.scoring() for found in judged),
             received_at=task.received_at,
             item=item,
+            acts=task.acts,
             actor="fuse" if verdict.diverted else "model",
             removed_for=() if exempt else verdict.removed_for,
         )

@@ -30,6 +30,7 @@ from moderation.review import ReviewItem
 from moderation.storage import dialect, removals, standing
 from moderation.storage.dialect import announce, claim
 from moderation.storage.schema import bring_to_head
+from moderation.storage.standing import Act
 from moderation.storage.tables import decisions, locks, posts, scorings
 
 SETTING = "SEAWALL_LEDGER_URL"
@@ -66,6 +67,7 @@ class Entry:
         item: what a person is asked about it, if anything.
         actor: who acts by the decision.
         removed_for: labels that asked for a removal without a person, also where the fuse kept it back.
+        acts: False: it is no post of the platform's, but a text to learn from; nothing is done, and nobody is asked.
     """
 
     post: PostIn
@@ -77,6 +79,7 @@ class Entry:
     item: ReviewItem | None = None
     actor: Actor = "model"
     removed_for: tuple[str, ...] = ()
+    acts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class Ledger:
             claim(connection, "post", post_ids)
             known = as_they_hold(connection, _newest(connection, post_ids))
             results: list[Recorded | ConflictError] = []
-            new: dict[str, tuple[Entry, Decision]] = {}
+            new: list[tuple[Entry, Decision]] = []
             new_posts: list[dict[str, Any]] = []
             new_decisions: list[dict[str, Any]] = []
             new_scorings: list[dict[str, Any]] = []
@@ -174,7 +177,7 @@ class Ledger:
                 recorded = Recorded(
                     decision.model_dump_json(), entry.content_hash, entry.post.created_at, version, True
                 )
-                new[post_id] = (entry, decision)
+                new.append((entry, decision))
                 known[post_id] = recorded
                 results.append(recorded)
                 new_posts.append(_post_row(entry, version))
@@ -314,27 +317,40 @@ def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[
     result = dict(recorded)
     for post_id, found in recorded.items():
         stands, review = acted.get(post_id), waiting.get(post_id)
+        # What was done with, or is asked about, older content says nothing of this one.
+        stands = stands if stands and stands.content_version == found.content_version else None
+        review = review if review and review.content_version == found.content_version else None
         if (stands and stands.actor in ("review", "appeal")) or (review and review.kind != "flagged"):
             result[post_id] = replace(found, body=standing.effective(found.body, stands, review))
     return result
 
 
-def _follow(connection: Connection, new: Mapping[str, tuple[Entry, Decision]]) -> None:
+def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]]) -> None:
     """What fresh decisions do with their posts, and what people are asked about them."""
-    edited = [post_id for post_id, (_, decision) in new.items() if decision.content_version > 1]
-    before = standing.of(connection, edited) if edited else {}
+    edited = [decision.post_id for _, decision in new if decision.content_version > 1]
+    stands = standing.of(connection, edited) if edited else {}
     if edited:
         standing.drop_open(connection, edited)
-    acts = (
-        standing.follows(
-            decision, author_id=entry.post.author_id, actor=entry.actor, before=before.get(decision.post_id)
+    acts: list[Act] = []
+    newest: dict[str, tuple[Entry, Decision]] = {}
+    for entry, decision in new:
+        newest[decision.post_id] = (entry, decision)
+        if not entry.acts:
+            continue
+        done = standing.follows(
+            decision,
+            author_id=entry.post.author_id,
+            actor=entry.actor,
+            removed_for=entry.removed_for,
+            before=stands.get(decision.post_id),
         )
-        for entry, decision in new.values()
-    )
-    standing.act(connection, [done for done in acts if done is not None])
-    _count(connection, new)
-    for entry, decision in new.values():
-        if entry.item is not None:
+        if done is not None:
+            acts.append(done)
+            stands[decision.post_id] = standing.state_after(done)
+    standing.act(connection, acts)
+    _count(connection, [entry for entry, _ in new if entry.acts])
+    for entry, decision in newest.values():
+        if entry.item is not None and entry.acts:
             standing.queue(
                 connection,
                 decision.post_id,
@@ -347,18 +363,18 @@ def _follow(connection: Connection, new: Mapping[str, tuple[Entry, Decision]]) -
             )
 
 
+def _count(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Count for the fuse, in the minute in which the group is recorded."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        counted.update((label, entry.post.region) for label in ("", *entry.removed_for))
+    removals.count(connection, _WRITER, now(), counted)
+
+
 _SAME_CONTENT = tuple_(posts.c.post_id, posts.c.content_version) == tuple_(
     decisions.c.post_id, decisions.c.content_version
 )
 _LAST_FIRST = posts.c.content_version.desc()
-
-
-def _count(connection: Connection, new: Mapping[str, tuple[Entry, Decision]]) -> None:
-    """Count for the fuse, in the minute in which the group is recorded."""
-    counted: Counter[tuple[str, str]] = Counter()
-    for entry, _ in new.values():
-        counted.update((label, entry.post.region) for label in ("", *entry.removed_for))
-    removals.count(connection, _WRITER, now(), counted)
 
 
 def _recorded() -> Any:

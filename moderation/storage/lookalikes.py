@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import exists, func, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, select, tuple_
 
 from moderation.clusters import clusters
 from moderation.metrics import Floats
@@ -63,28 +63,45 @@ def surface(
     for members in clusters([row.text for row in rows], embed):
         if any(rows[index].known for index in members):
             continue
-        row = rows[members[-1]]
+        # A post that was drawn for review and nobody judged yet says nothing of the others, and is asked about anyway.
+        free = [rows[index] for index in members if not rows[index].waits]
+        if not free:
+            continue
+        row = free[-1]
         if _queue(ledger, row, len(members), policy, rules):
             found.append(Surfaced(row.post_id, row.text, len(members)))
     return found
 
 
 def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[Any]:
-    """The newest content of posts, oldest first, and whether somebody knows of it already."""
+    """The newest content of posts, oldest first: whether somebody knows of it, and whether it waits for a person.
+
+    With those that stood for clusters before, however many posts came since: what looks like them is known.
+    """
     same = (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version)
     last = select(func.max(decisions.c.decision_id)).scalar_subquery()
-    known = [
-        exists().where(table.c.post_id == posts.c.post_id, table.c.content_version == posts.c.content_version)
-        for table in (labels, reviews, actions)
-    ]
+    newer = posts.alias("newer")
+    newest = ~exists().where(newer.c.post_id == posts.c.post_id, newer.c.content_version > posts.c.content_version)
+    asked = exists().where(*_of_post(reviews))
+    drawn = asked.where(reviews.c.kind == "sampled", reviews.c.status == "open")
+    known = (
+        exists().where(*_of_post(labels))
+        | exists().where(*_of_post(actions))
+        | asked.where((reviews.c.kind != "sampled") | (reviews.c.status != "open"))
+    )
+    before = asked.where(reviews.c.kind == "cluster", reviews.c.created_at >= since)
     query = (
-        select(posts, decisions.c.body, (known[0] | known[1] | known[2]).label("known"))
+        select(posts, decisions.c.body, known.label("known"), drawn.label("waits"))
         .join(decisions, same)
-        .where(decisions.c.decision_id > last - limit, decisions.c.decided_at >= since)
+        .where((decisions.c.decision_id > last - limit) | before, decisions.c.decided_at >= since, newest)
         .order_by(decisions.c.decision_id)
     )
     with ledger.read() as connection:
         return list(connection.execute(query))
+
+
+def _of_post(table: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return table.c.post_id == posts.c.post_id, table.c.content_version == posts.c.content_version
 
 
 def _queue(ledger: Ledger, row: Any, size: int, policy: Policy, rules: ReviewRules) -> bool:

@@ -143,9 +143,9 @@ def populations(connection: Connection, window: Window, frame: Frame) -> dict[Ke
 def judged(connection: Connection, window: Window, frame: Frame) -> dict[Key, list[Judged]]:
     """The posts of the window, or with impressions in it, that were drawn for review, by group (without `label`).
 
-    Drawn are those that a coin chose (`sampled`, with its probability) and those that the policy queued (`flagged`, all
-    of them). What reports, appeals and second looks brought to a reviewer is no draw; their verdicts count for posts
-    that were drawn, as the newest verdict is the truth.
+    Drawn are those that a coin chose (they keep its probability, also when reports made them urgent) and those that the
+    policy queued (`flagged`, all of them). What reports, appeals and second looks brought to a reviewer is no draw;
+    their verdicts count for posts that were drawn, as the newest verdict is the truth.
     """
     framed, size = _frame(window, frame)
     source, columns = _grouped(framed, framed, window.unlabelled)
@@ -177,7 +177,7 @@ def judged(connection: Connection, window: Window, frame: Frame) -> dict[Key, li
     for *key, post_id, version, decision, weight, kind, p, verdict, labels in connection.execute(query):
         name = (tuple(key), post_id, version)
         before = found.get(name, Judged(decision, 0.0, float(weight), None, {}))
-        drawn = 1.0 if kind == "flagged" else p if kind == "sampled" and p is not None else 0.0
+        drawn = 1.0 if kind == "flagged" else p or 0.0
         said = (before.verdict, before.labels) if verdict is None else (verdict, labels or {})
         found[name] = Judged(decision, max(before.probability, drawn), before.size, *said)
     result: dict[Key, list[Judged]] = {}

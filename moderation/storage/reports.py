@@ -20,6 +20,11 @@ from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, newest_content, now
 from moderation.storage.people_tables import reporters, reports, reviews
 
+_MOST_HEARD = 200
+"""Unanswered reports of a post that are weighed; with more nothing changes any more."""
+_MOST_SHOWN = 20
+"""Reports that a reviewer is shown."""
+
 
 def add(
     ledger: Ledger, post_id: str, report: ReportIn, *, policy: Policy, rules: ReviewRules
@@ -71,30 +76,30 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
     """Let what people report move the post in the queue, or into it."""
     heard = _unanswered(connection, post.post_id)
     weights = [row.weight for row in heard]
-    named = dict.fromkeys(row.label for row in heard if row.label is not None and row.weight > 0)
+    named = list(dict.fromkeys(row.label for row in heard if row.label is not None))
+    enough = sum(weights) >= rules.report_threshold_of(post.community)
     found = connection.execute(
-        select(reviews).where(reviews.c.post_id == post.post_id, reviews.c.status == "open", reviews.c.kind != "golden")
+        select(reviews)
+        .where(reviews.c.post_id == post.post_id, reviews.c.content_version == post.content_version)
+        .where(reviews.c.status == "open", reviews.c.kind != "golden")
     ).first()
     decision = Decision.model_validate_json(post.body, extra="ignore")
     ranked = rank(decision.labels, policy.rules(post.region))
-    labels = list(dict.fromkeys([*named, *(found.labels if found else ()), *ranked]))
     p_harm = with_reports(max(ranked.values(), default=0.0), weights)
     if found is not None:
-        severity = severity_of(labels)
-        change = {"labels": labels, "p_harm": p_harm, "severity": severity}
-        change["priority"] = p_harm * severity * found.impressions
-        connection.execute(update(reviews).where(reviews.c.review_id == found.review_id).values(**change))
+        _raise(connection, found, named, p_harm, enough=enough)
         return
     state = standing.of(connection, [post.post_id]).get(post.post_id)
-    if sum(weights) < rules.report_threshold_of(post.community) or (state is not None and state.state == "removed"):
+    if not enough or (state is not None and state.state == "removed"):
         return
+    labels = tuple(dict.fromkeys([*named, *ranked]))
     item = ReviewItem(
         kind="reported",
-        labels=tuple(labels),
+        labels=labels,
         p_harm=p_harm,
         severity=severity_of(labels),
         impressions=rules.expected_in(post.community),
-        within=min((BY_NAME[name].deadline for name in labels[:1]), default=timedelta(hours=24)),
+        within=_deadline(labels),
     )
     standing.queue(
         connection,
@@ -108,36 +113,72 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
     )
 
 
+def _raise(connection: Connection, found: Any, named: list[str], p_harm: float, *, enough: bool) -> None:
+    """Move an open item up, never down; with enough reports it is as urgent as a reported one.
+
+    What was drawn at random keeps its probability, by which it is known whatever it is called. The labels in question
+    stay while somebody holds the item, who is asked about those.
+    """
+    if found.kind == "appeal":
+        return  # there the question is whether the removal was wrong, and reports say nothing of that
+    p_harm = max(p_harm, found.p_harm)
+    severity = max(found.severity, severity_of(named)) if enough else found.severity
+    change = {"p_harm": p_harm, "severity": severity, "priority": p_harm * severity * found.impressions}
+    held = found.leased_until is not None and found.leased_until >= now()
+    if not held:
+        change["labels"] = list(dict.fromkeys([*found.labels, *named]))
+    if enough:
+        change["deadline"] = min(found.deadline, now() + _deadline(named or found.labels))
+        if found.kind in ("sampled", "cluster"):
+            change["kind"] = "reported"
+    connection.execute(update(reviews).where(reviews.c.review_id == found.review_id).values(**change))
+
+
+def _deadline(labels: Sequence[str]) -> timedelta:
+    """How soon a person looks at what is reported for these labels: the most urgent one's time."""
+    return min((BY_NAME[name].deadline for name in labels if name in BY_NAME), default=timedelta(hours=24))
+
+
 def _unanswered(connection: Connection, post_id: str) -> Sequence[Any]:
-    query = select(reports.c.label, reports.c.weight).where(reports.c.post_id == post_id, reports.c.outcome.is_(None))
-    return connection.execute(query.order_by(reports.c.report_id)).all()
+    """What people whose word counts reported of a post and nobody answered yet, the first first.
+
+    Also of content that was edited since: an edit does not make the reports go away.
+    """
+    query = select(reports.c.label, reports.c.weight).where(
+        reports.c.post_id == post_id, reports.c.outcome.is_(None), reports.c.weight > 0
+    )
+    return connection.execute(query.order_by(reports.c.report_id).limit(_MOST_HEARD)).all()
 
 
 def shown(connection: Connection, post_ids: Sequence[str]) -> dict[str, list[ReportShown]]:
-    """What was reported of posts and is not answered yet, the first first; muted reporters are left out."""
-    query = select(reports.c.post_id, reports.c.reason, reports.c.label).where(
-        reports.c.post_id.in_(post_ids), reports.c.outcome.is_(None), reports.c.weight > 0
-    )
+    """What was reported of posts, the first first, a bounded number each; muted reporters are left out."""
     result: dict[str, list[ReportShown]] = {}
-    for row in connection.execute(query.order_by(reports.c.report_id)):
-        result.setdefault(row.post_id, []).append(ReportShown(reason=row.reason, label=row.label))
+    for post_id in dict.fromkeys(post_ids):
+        query = select(reports.c.reason, reports.c.label).where(reports.c.post_id == post_id, reports.c.weight > 0)
+        rows = connection.execute(query.order_by(reports.c.report_id).limit(_MOST_SHOWN))
+        result[post_id] = [ReportShown(reason=row.reason, label=row.label) for row in rows]
     return result
 
 
 def answer(connection: Connection, post_id: str, content_version: int, *, removed: bool) -> None:
-    """Count a verdict for those who reported the content and were not answered yet."""
+    """Count a verdict for those who reported this content and were not answered yet."""
     outcome = "upheld" if removed else "dismissed"
-    mine = (reports.c.post_id == post_id) & (reports.c.content_version <= content_version) & reports.c.outcome.is_(None)
+    same = (reports.c.post_id == post_id) & (reports.c.content_version == content_version)
+    mine = same & reports.c.outcome.is_(None)
     heard = sorted(row[0] for row in connection.execute(select(reports.c.reporter_id).where(mine)))
     if not heard:
         return
     connection.execute(update(reports).where(mine).values(outcome=outcome))
-    counted = reporters.c.upheld if removed else reporters.c.dismissed
-    for reporter_id in heard:  # in one order, so that two verdicts never wait for each other
-        _make_known(connection, reporter_id)
-        connection.execute(
-            update(reporters).where(reporters.c.reporter_id == reporter_id).values({counted: counted + 1})
-        )
+    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = make(reporters)
+    added = {
+        reporters.c.upheld: reporters.c.upheld + statement.excluded.upheld,
+        reporters.c.dismissed: reporters.c.dismissed + statement.excluded.dismissed,
+    }
+    counts = {"upheld": int(removed), "dismissed": int(not removed), "muted": False}
+    # In one order, so that two verdicts never wait for each other.
+    rows = [{"reporter_id": reporter_id, **counts} for reporter_id in heard]
+    connection.execute(statement.on_conflict_do_update(index_elements=[reporters.c.reporter_id], set_=added), rows)
 
 
 def mute(ledger: Ledger, reporter_id: str, *, muted: bool) -> ReporterOut:

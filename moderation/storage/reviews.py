@@ -17,19 +17,21 @@ from sqlalchemy.engine import Connection
 
 from moderation.errors import ConflictError, NotFoundError
 from moderation.people import LeasedReview, LeaseIn, VerdictIn, VerdictOut
+from moderation.policy import Policy
 from moderation.posts import Actor, Decision, Standing
-from moderation.review import Kind, ReviewItem, ReviewRules, severity_of
+from moderation.review import Kind, ReviewItem, ReviewRules, rank, severity_of
 from moderation.storage import labelling, reports, standing
 from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, chunks, content_of, newest_content, now
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.standing import Act, Action
 
-_SOURCES: dict[Kind, str] = {"sampled": "audit", "appeal": "appeal"}
 _judged = reviews.alias("judged")
 
 
-def lease(ledger: Ledger, wanted: LeaseIn, *, rules: ReviewRules, chance: random.Random) -> list[LeasedReview]:
+def lease(
+    ledger: Ledger, wanted: LeaseIn, *, policy: Policy, rules: ReviewRules, chance: random.Random
+) -> list[LeasedReview]:
     """Lease the most pressing items to a reviewer, for `rules.lease_s`.
 
     Those whose deadline is near come first, the nearest first; then by priority. Golden items are mixed in.
@@ -37,12 +39,14 @@ def lease(ledger: Ledger, wanted: LeaseIn, *, rules: ReviewRules, chance: random
     Args:
         ledger: of the queue.
         wanted: by whom, how many, of which labels and languages.
+        policy: its prevalences weigh the scores of golden items.
         rules: how review works.
         chance: where golden items are put.
     """
     at = now()
     until = at + timedelta(seconds=rules.lease_s)
     limit = min(wanted.limit, rules.max_lease)
+    hidden = sum(chance.random() < rules.golden_share for _ in range(limit))
     with ledger.write() as connection:
         taken: list[Any] = []
         soon = at + timedelta(seconds=rules.overtake_s)
@@ -51,14 +55,14 @@ def lease(ledger: Ledger, wanted: LeaseIn, *, rules: ReviewRules, chance: random
             _free(wanted, at).where(reviews.c.deadline > soon).order_by(reviews.c.priority.desc(), reviews.c.review_id),
         ):
             # Skipped where another lease holds the row: that one gets it.
-            query = order.limit(limit - len(taken)).with_for_update(skip_locked=True, of=reviews)
-            taken += connection.execute(query).all() if len(taken) < limit else []
+            query = order.limit(max(1, limit - hidden) - len(taken)).with_for_update(skip_locked=True, of=reviews)
+            taken += connection.execute(query).all() if len(taken) < max(1, limit - hidden) else []
         ids = [row.review_id for row in taken]
         values = {"leased_by": wanted.reviewer_id, "leased_until": until}
         connection.execute(update(reviews).where(reviews.c.review_id.in_(ids)).values(**values))
         items = [(row.review_id, row) for row in taken]
-        hidden = sum(chance.random() < rules.golden_share for _ in items)
-        for number, row in _golden(connection, wanted.reviewer_id, hidden, until):
+        room = min(hidden, len(items), limit - len(items))  # among others, or not at all
+        for number, row in _golden(connection, wanted, room, until, policy=policy, rules=rules, chance=chance):
             items.insert(chance.randint(0, len(items)), (number, row))
         return _shown(connection, items, until)
 
@@ -72,8 +76,10 @@ def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
             ~exists().where(
                 _judged.c.post_id == reviews.c.post_id,
                 _judged.c.content_version == reviews.c.content_version,
-                _judged.c.decided_by == wanted.reviewer_id,
-                _judged.c.kind != "golden",
+                or_(
+                    _judged.c.decided_by == wanted.reviewer_id,
+                    (_judged.c.leased_by == wanted.reviewer_id) & (_judged.c.status == "dropped"),
+                ),
             )
         )
     )
@@ -85,25 +91,42 @@ def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
     return query
 
 
-def _golden(connection: Connection, reviewer_id: str, wanted: int, until: datetime) -> list[tuple[int, Any]]:
-    """Lease golden items that the reviewer has not met, as if they were any other."""
-    if not wanted:
+def _golden(
+    connection: Connection,
+    wanted: LeaseIn,
+    room: int,
+    until: datetime,
+    *,
+    policy: Policy,
+    rules: ReviewRules,
+    chance: random.Random,
+) -> list[tuple[int, Any]]:
+    """Lease golden items that the reviewer has not met, so that they look like any that was drawn at random."""
+    if room <= 0:
         return []
     same = (_judged.c.post_id == golden.c.post_id) & (_judged.c.content_version == golden.c.content_version)
-    met = exists().where(same, or_(_judged.c.decided_by == reviewer_id, _judged.c.leased_by == reviewer_id))
-    rows = connection.execute(select(golden).where(~met).order_by(golden.c.created_at).limit(wanted)).all()
-    leased = []
-    for row in rows:
+    met = exists().where(
+        same, or_(_judged.c.decided_by == wanted.reviewer_id, _judged.c.leased_by == wanted.reviewer_id)
+    )
+    leased: list[tuple[int, Any]] = []
+    for row in connection.execute(select(golden).where(~met).order_by(golden.c.created_at)):
         post = content_of(connection, row.post_id, row.content_version)
         decision = Decision.model_validate_json(post.body, extra="ignore")
-        names = tuple(row.labels)
-        item = ReviewItem("golden", names, 0.5, severity_of(names), 1.0, until - now())
+        ranked = rank(decision.labels, policy.rules(post.region))
+        names = tuple(ranked)
+        if wanted.languages is not None and decision.language.code not in wanted.languages:
+            continue
+        if wanted.labels is not None and not set(wanted.labels) & set(names):
+            continue
+        within = timedelta(hours=rules.sampled_deadline_h * chance.uniform(0.05, 1))
+        p_harm, expected = max(ranked.values(), default=0.0), rules.expected_in(post.community)
+        item = ReviewItem("golden", names, p_harm, severity_of(names), expected, within)
         about = {"language": decision.language.code, "region": post.region, "community": post.community}
-        number = standing.queue(
-            connection, row.post_id, row.content_version, item, **about, created_at=now(),
-            leased_by=reviewer_id, leased_until=until,
-        )  # fmt: skip
+        lease = {"leased_by": wanted.reviewer_id, "leased_until": until}
+        number = standing.queue(connection, row.post_id, row.content_version, item, **about, created_at=now(), **lease)
         leased.append((number, connection.execute(select(reviews).where(reviews.c.review_id == number)).one()))
+        if len(leased) == room:
+            break
     return leased
 
 
@@ -157,6 +180,7 @@ def decide(
         if row.status == "decided":
             return _repeated(connection, row, said), False
         _check_lease(row, said.reviewer_id)
+        _check_first(connection, row, said.reviewer_id)
         at = now()
         labels = _complete(row, said)
         values: dict[str, Any] = {"verdict": said.verdict, "verdict_labels": labels, "note": said.note}
@@ -172,6 +196,15 @@ def _check_lease(row: Any, reviewer_id: str) -> None:
         return  # also after its time, as long as nobody else has leased it since
     holder = "nobody" if row.leased_by is None else f"{row.leased_by!r} until {row.leased_until.isoformat()}"
     raise ConflictError(f"review {row.review_id} is leased by {holder}, not by {reviewer_id!r}")
+
+
+def _check_first(connection: Connection, row: Any, reviewer_id: str) -> None:
+    """Nobody judges the same content twice, as when an appeal came while they held the item before it."""
+    same = (reviews.c.post_id == row.post_id) & (reviews.c.content_version == row.content_version)
+    theirs = same & (reviews.c.decided_by == reviewer_id) & (reviews.c.kind != "golden")
+    other = connection.execute(select(reviews.c.review_id).where(theirs)).first()
+    if other is not None and row.kind != "golden":
+        raise ConflictError(f"{reviewer_id!r} has judged this content already, in review {other.review_id}")
 
 
 def _complete(row: Any, said: VerdictIn) -> dict[str, bool]:
@@ -203,18 +236,28 @@ def _follow(
             "post_id": row.post_id,
             "content_version": row.content_version,
         }
-        label |= {"labels": labels, "source": _SOURCES.get(row.kind, "review"), "labelled_at": at}
+        label |= {"labels": labels, "source": _source(row), "labelled_at": at}
         labelling.insert(connection, [label | {"sampling_probability": row.sampling_probability}])
+    if row.status != "open":
+        return  # newer content, or an appeal, took its place meanwhile: a label, and no more
     if row.kind == "second":
         if said.verdict != _verdict_of(connection, row.of_review):
             _ask_again(connection, row, "third", at, rules)
+        else:
+            reports.answer(connection, row.post_id, row.content_version, removed=said.verdict == "remove")
         return
     reports.answer(connection, row.post_id, row.content_version, removed=said.verdict == "remove")
     _act(connection, row, said, labels, at)
     if row.kind == "appeal":
         _answer_appeal(connection, row, said, at)
-    elif row.kind != "third" and row.status == "open" and chance.random() < rules.second_share:
+    elif row.kind != "third" and chance.random() < rules.second_share:
         _ask_again(connection, row, "second", at, rules)
+
+
+def _source(row: Any) -> str:
+    if row.kind == "appeal":
+        return "appeal"
+    return "review" if row.sampling_probability is None else "audit"
 
 
 def _act(connection: Connection, row: Any, said: VerdictIn, labels: Mapping[str, bool], at: datetime) -> None:
@@ -286,14 +329,12 @@ def count_impressions(connection: Connection, seen: Mapping[str, int]) -> None:
         seen: new impressions by post.
     """
     waiting = (reviews.c.status == "open") & (reviews.c.kind != "golden")
+    asked: list[Any] = []
     for chunk in chunks(sorted(seen)):
-        asked = connection.execute(
-            select(reviews.c.review_id, reviews.c.post_id).where(waiting, reviews.c.post_id.in_(chunk))
-        )
-        for row in sorted(
-            asked, key=lambda row: int(row.review_id)
-        ):  # in one order, so that no two wait for each other
-            expected = reviews.c.impressions + seen[row.post_id]
-            priority = reviews.c.p_harm * reviews.c.severity * expected
-            values = {"impressions": expected, "priority": priority}
-            connection.execute(update(reviews).where(reviews.c.review_id == row.review_id).values(values))
+        query = select(reviews.c.review_id, reviews.c.post_id).where(waiting, reviews.c.post_id.in_(chunk))
+        asked += connection.execute(query).all()
+    for row in sorted(asked, key=lambda row: int(row.review_id)):  # in one order, so that no two wait for each other
+        expected = reviews.c.impressions + seen[row.post_id]
+        priority = reviews.c.p_harm * reviews.c.severity * expected
+        values = {"impressions": expected, "priority": priority}
+        connection.execute(update(reviews).where(reviews.c.review_id == row.review_id).values(values))

@@ -59,12 +59,12 @@ class Act:
 def of(connection: Connection, post_ids: Sequence[str]) -> dict[str, Standing]:
     """How posts stand. Posts that nobody acted on are left out: they are shown."""
     newest = select(func.max(actions.c.action_id)).where(actions.c.post_id.in_(post_ids)).group_by(actions.c.post_id)
-    rows = connection.execute(
-        select(actions.c.post_id, actions.c.action, actions.c.actor, actions.c.acted_at).where(
-            actions.c.action_id.in_(newest)
+    return {
+        row.post_id: Standing(
+            state=_STATES[row.action], actor=row.actor, since=row.acted_at, content_version=row.content_version
         )
-    )
-    return {row.post_id: Standing(state=_STATES[row.action], actor=row.actor, since=row.acted_at) for row in rows}
+        for row in connection.execute(select(actions).where(actions.c.action_id.in_(newest)))
+    }
 
 
 def act(connection: Connection, acts: Sequence[Act]) -> None:
@@ -102,13 +102,16 @@ def _row(done: Act) -> dict[str, Any]:
     }
 
 
-def follows(decision: Decision, *, author_id: str, actor: Actor, before: Standing | None) -> Act | None:
+def follows(
+    decision: Decision, *, author_id: str, actor: Actor, removed_for: tuple[str, ...], before: Standing | None
+) -> Act | None:
     """What a fresh decision does with its post, if anything.
 
     Args:
         decision: as recorded.
         author_id: of the post.
         actor: who acts by it.
+        removed_for: labels that asked for the removal, if it is one.
         before: how its earlier content stood; None: nobody acted on it.
     """
     state = before.state if before else "shown"
@@ -122,7 +125,8 @@ def follows(decision: Decision, *, author_id: str, actor: Actor, before: Standin
         action = "allow"
     else:
         return None
-    labels = tuple(name for name, label in decision.labels.items() if label.flagged)
+    flagged = tuple(name for name, label in decision.labels.items() if label.flagged)
+    labels = removed_for if action == "remove" and removed_for else flagged
     version, at = decision.content_version, decision.decided_at
     return Act(decision.post_id, version, action, actor, labels, at, author_id)
 
@@ -155,7 +159,10 @@ def queue(connection: Connection, post_id: str, version: int, item: ReviewItem, 
 def drop_open(connection: Connection, post_ids: Sequence[str]) -> None:
     """Take what is open of posts out of the queue, as newer content takes its place. An appeal is still answered."""
     of_posts = reviews.c.post_id.in_(post_ids) & (reviews.c.status == "open") & (reviews.c.kind != "appeal")
-    connection.execute(update(reviews).where(of_posts).values(status="dropped"))
+    # In one order with `reviews.count_impressions`, so that no two wait for each other.
+    query = select(reviews.c.review_id).where(of_posts).order_by(reviews.c.review_id).with_for_update()
+    ids = [row.review_id for row in connection.execute(query)]
+    connection.execute(update(reviews).where(reviews.c.review_id.in_(ids)).values(status="dropped"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,13 @@ class Waiting:
 
     kind: Kind
     deadline: datetime
+    content_version: int
+
+
+def state_after(done: Act) -> Standing:
+    """How a post stands once this is done."""
+    state = _STATES[done.action]
+    return Standing(state=state, actor=done.actor, since=done.at, content_version=done.content_version)
 
 
 def effective(body: str, standing: Standing | None, waiting: Waiting | None) -> str:
@@ -188,7 +202,8 @@ def effective(body: str, standing: Standing | None, waiting: Waiting | None) -> 
 
 def open_reviews(connection: Connection, post_ids: Sequence[str]) -> dict[str, Waiting]:
     """The reviews of posts that wait, of those that the platform is told of."""
-    query = select(reviews.c.post_id, reviews.c.deadline, reviews.c.kind).where(
+    query = select(reviews).where(
         reviews.c.post_id.in_(post_ids), reviews.c.status == "open", reviews.c.kind.in_(SHOWN_AS_QUEUED)
     )
-    return {row.post_id: Waiting(row.kind, row.deadline) for row in connection.execute(query)}
+    rows = connection.execute(query.order_by(reviews.c.content_version))  # of two, the newer content's
+    return {row.post_id: Waiting(row.kind, row.deadline, row.content_version) for row in rows}

@@ -145,7 +145,7 @@ async def suggest_score(request: Request, context: Annotated[Context, Depends(cu
     post_id, post = post_of(text, languages.requested, body.community_id, at=now())
     tasks = BackgroundTasks()
     if not body.do_not_store:
-        await context.moderator.moderate(post_id, post)
+        await context.moderator.moderate(post_id, post, acts=False)
         label = label_of(post_id, labels, said_by=(body.session_id, body.client_token), at=now())
         out = await asyncio.to_thread(labelling.add, context.ledger, {1: label})
         # Its id says all of it but the time: what stands under it already is this very suggestion.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from moderation.errors import ConflictError, NotFoundError
@@ -37,6 +37,7 @@ from serve.wire import body_schema, json_reply, read_json
 
 Result = TypeVar("Result")
 House = Annotated[Context, Depends(current)]
+Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 router = APIRouter(tags=["people"])
 _IDENTIFIER = TypeAdapter(Identifier)
@@ -134,7 +135,8 @@ async def post_lease(request: Request, house: House) -> Response:
         detail = f"limit is {body.limit}, the bound is {rules.max_lease}"
         errors = [{"pointer": "/limit", "detail": detail}]
         raise Problem(422, f"/limit: {detail}", errors=errors, members={"bound": rules.max_lease})
-    leased = await _on_thread(lambda: reviews.lease(house.ledger, body, rules=rules, chance=_chance))
+    policy = house.topology.policy
+    leased = await _on_thread(lambda: reviews.lease(house.ledger, body, policy=policy, rules=rules, chance=_chance))
     return json_reply(LeaseOut(reviews=leased).model_dump_json())
 
 
@@ -145,7 +147,7 @@ async def post_lease(request: Request, house: House) -> Response:
     openapi_extra=body_schema(VerdictIn),
     summary="Decide a leased item",
 )
-async def put_review(review_id: int, request: Request, house: House) -> Response:
+async def put_review(review_id: Number, request: Request, house: House) -> Response:
     """Idempotent: the same verdict again answers the same, with `Seawall-Replayed: true`."""
     body = await read_json(request, VerdictIn, house.topology.gateway.max_body_bytes)
     rules = house.topology.review
@@ -224,7 +226,7 @@ async def get_fuses(house: House) -> Response:
     openapi_extra=body_schema(FuseResetIn),
     summary="Let removals be automatic again",
 )
-async def post_reset(fuse_id: int, request: Request, house: House) -> Response:
+async def post_reset(fuse_id: Number, request: Request, house: House) -> Response:
     """What was seen before no longer counts; every gateway follows within the seconds of `fuse.check_s`."""
     body = await read_json(request, FuseResetIn, house.topology.gateway.max_body_bytes)
     out = await _on_thread(lambda: fuses.reset(house.ledger, fuse_id, body.by))

@@ -72,7 +72,7 @@ def removed(ledger: Ledger, post_id: str = "p-1", **changes: Any) -> Entry:
 
 def lease(ledger: Ledger, reviewer: str = "mod-1", limit: int = 10, **wanted: Any) -> list[int]:
     request = LeaseIn(reviewer_id=reviewer, limit=limit, **wanted)
-    return [got.review_id for got in reviews.lease(ledger, request, rules=RULES, chance=NEVER)]
+    return [got.review_id for got in reviews.lease(ledger, request, policy=POLICY, rules=RULES, chance=NEVER)]
 
 
 def verdict(reviewer: str = "mod-1", said: Any = "remove", note: str = "", **labels: bool) -> VerdictIn:
@@ -164,7 +164,7 @@ def test_what_nobody_acted_on_is_answered_as_it_was_recorded(ledger: Ledger) -> 
 def test_the_most_harm_comes_first(ledger: Ledger) -> None:
     for post_id, p_harm in (("p-1", 0.2), ("p-2", 0.9), ("p-3", 0.5)):
         flagged(ledger, post_id, p_harm)
-    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=POLICY, rules=RULES, chance=NEVER)
     assert [leased.post_id for leased in got] == ["p-2", "p-3", "p-1"]
     assert got[0].priority == pytest.approx(0.9 * 3 * 100)
     assert got[0].text == "the tomatoes are ripe"
@@ -174,7 +174,7 @@ def test_severity_and_impressions_weigh_as_well(ledger: Ledger) -> None:
     flagged(ledger, "p-1", 0.9)
     flagged(ledger, "p-2", 0.4, severity=10.0)
     flagged(ledger, "p-3", 0.1, impressions=100_000.0)
-    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=POLICY, rules=RULES, chance=NEVER)
     assert [leased.post_id for leased in got] == ["p-3", "p-2", "p-1"]
 
 
@@ -182,7 +182,7 @@ def test_a_near_deadline_overtakes(ledger: Ledger) -> None:
     flagged(ledger, "p-1", 0.9)
     flagged(ledger, "p-2", 0.1, within=timedelta(minutes=20))
     flagged(ledger, "p-3", 0.1, within=timedelta(minutes=10))
-    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1", limit=2), rules=RULES, chance=NEVER)
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1", limit=2), policy=POLICY, rules=RULES, chance=NEVER)
     assert [leased.post_id for leased in got] == ["p-3", "p-2"]
 
 
@@ -381,6 +381,11 @@ def test_where_two_differ_a_third_decides(ledger: Ledger) -> None:
     assert reviewers.agreement(ledger, at(0), now() + DAY).agreement == 0
 
 
+def golden_lease(ledger: Ledger, reviewer: str, rules: ReviewRules, **wanted: Any) -> list[Any]:
+    request = LeaseIn(reviewer_id=reviewer, **wanted)
+    return reviews.lease(ledger, request, policy=POLICY, rules=rules, chance=random.Random(1))
+
+
 def test_golden_items_measure_a_reviewer_and_change_nothing(ledger: Ledger) -> None:
     record(ledger, an_entry("p-1"))
     record(ledger, an_entry("p-2", text="other"))
@@ -388,9 +393,9 @@ def test_golden_items_measure_a_reviewer_and_change_nothing(ledger: Ledger) -> N
     reviewers.put_golden(ledger, "p-2", GoldenIn(verdict="allow", labels={"abuse": False}))
     for number in (3, 4, 5):
         flagged(ledger, f"p-{number}")
-    rules = ReviewRules(golden_share=1)
-    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=rules, chance=random.Random(1))
-    assert len(got) == 5
+    rules = ReviewRules(golden_share=1, second_share=0)
+    got = [leased for _ in range(3) for leased in golden_lease(ledger, "mod-1", rules)]
+    assert sorted(leased.post_id for leased in got) == ["p-1", "p-2", "p-3", "p-4", "p-5"]
     for leased in got:
         decide(ledger, leased.review_id, verdict(), rules)
     found = reviewers.reviewer(ledger, "mod-1")
@@ -409,10 +414,14 @@ def test_golden_items_come_once_a_reviewer_and_to_each(ledger: Ledger) -> None:
         flagged(ledger, f"q-{reviewer}-1")
         flagged(ledger, f"q-{reviewer}-2")
         wanted = LeaseIn(reviewer_id=reviewer)
-        posts = [got.post_id for got in reviews.lease(ledger, wanted, rules=rules, chance=random.Random(1))]
+        posts = [
+            got.post_id for got in reviews.lease(ledger, wanted, policy=POLICY, rules=rules, chance=random.Random(1))
+        ]
         assert posts.count("p-1") == 1
         flagged(ledger, f"q-{reviewer}-3")
-        again = [got.post_id for got in reviews.lease(ledger, wanted, rules=rules, chance=random.Random(1))]
+        again = [
+            got.post_id for got in reviews.lease(ledger, wanted, policy=POLICY, rules=rules, chance=random.Random(1))
+        ]
         assert "p-1" not in again
 
 
@@ -429,7 +438,7 @@ def test_enough_reporters_put_a_post_before_a_person(ledger: Ledger) -> None:
     assert [report(ledger, f"r-{number}")[0].review_queued for number in (1, 2, 3)] == [False, False, True]
     decision = newest(ledger)
     assert (decision.decision, decision.review.queued, decision.review.reasons) == ("allow", True, ["reported"])
-    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=POLICY, rules=RULES, chance=NEVER)
     assert got.labels[0] == "abuse"
     assert [shown.reason for shown in got.reports] == ["it is rude"] * 3
 
@@ -504,7 +513,7 @@ def test_reports_after_a_verdict_begin_anew(ledger: Ledger) -> None:
     decide(ledger, lease(ledger)[0], verdict(said="allow"))
     assert not report(ledger, "r-4")[0].review_queued
     assert newest(ledger).standing == Standing(
-        state="shown", actor="review", since=rows(ledger, select(actions.c.acted_at))[0][0]
+        state="shown", actor="review", since=rows(ledger, select(actions.c.acted_at))[0][0], content_version=1
     )
     assert [report(ledger, f"r-{number}")[0].review_queued for number in (5, 6)] == [False, True]
     assert lease(ledger, "mod-1") == []
@@ -526,7 +535,7 @@ def test_impressions_move_what_waits(ledger: Ledger) -> None:
     flagged(ledger, "p-2", 0.3)
     with ledger.write() as connection:
         reviews.count_impressions(connection, {"p-1": 900, "unknown": 5})
-    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    got = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=POLICY, rules=RULES, chance=NEVER)
     assert [(leased.post_id, round(leased.priority, 3)) for leased in got] == [("p-1", 300.0), ("p-2", 90.0)]
 
 
@@ -543,7 +552,7 @@ def test_an_upheld_appeal_restores_everything(ledger: Ledger) -> None:
     out, fresh = appeal(ledger)
     assert (out.status, fresh) == ("open", True)
     assert newest(ledger).review.reasons == ["appeal"] or newest(ledger).review.queued
-    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), rules=RULES, chance=NEVER)
+    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=POLICY, rules=RULES, chance=NEVER)
     assert got.appeal == "I was quoting"
     decide(ledger, got.review_id, verdict(said="allow"))
     assert acted(ledger) == [("remove", "model"), ("restore", "appeal")]
@@ -588,7 +597,7 @@ def test_an_appeal_takes_the_place_of_a_second_look(ledger: Ledger) -> None:
     flagged(ledger)
     decide(ledger, lease(ledger)[0], verdict(), ReviewRules(second_share=1))
     appeal(ledger, author="author-of-p-1")
-    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-2"), rules=RULES, chance=NEVER)
+    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-2"), policy=POLICY, rules=RULES, chance=NEVER)
     assert got.appeal is not None
 
 
@@ -636,3 +645,172 @@ def test_nobody_else_s_label_takes_a_verdict_s_id(ledger: Ledger) -> None:
     record(ledger, an_entry())
     out = say(ledger, a_label("review:1"))
     assert (out.accepted, "as those of verdicts" in out.errors[0].detail) == (0, True)
+
+
+# What a review found.
+
+
+def sampled(ledger: Ledger, entry: Entry, probability: float = 0.5) -> None:
+    record(ledger, replace(entry, item=item(0.9, kind="sampled", sampling_probability=probability)))
+
+
+def test_an_item_that_an_appeal_replaced_is_a_label_and_undoes_nothing(ledger: Ledger) -> None:
+    sampled(ledger, decided(an_entry(flagged={"abuse": True}), "remove"))
+    (held,) = lease(ledger, "mod-1")
+    appeal(ledger)
+    decide(ledger, lease(ledger, "mod-2")[0], verdict("mod-2", "allow"))
+    assert decide(ledger, held, verdict("mod-1")).standing.state == "shown"
+    assert acted(ledger) == [("remove", "model"), ("restore", "appeal")]
+    assert count(ledger, label_rows) == 2
+
+
+def test_a_second_look_that_an_appeal_replaced_asks_nobody_a_third_time(ledger: Ledger) -> None:
+    second = twice(ledger)
+    appeal(ledger, author="author-of-p-1")
+    decide(ledger, second, verdict("mod-2", "allow"))
+    assert [row.kind for row in rows(ledger, select(review_rows).where(review_rows.c.status == "open"))] == ["appeal"]
+
+
+def test_who_held_the_item_before_does_not_judge_the_appeal(ledger: Ledger) -> None:
+    sampled(ledger, decided(an_entry(flagged={"abuse": True}), "remove"))
+    (held,) = lease(ledger, "mod-1")
+    appeal(ledger)
+    assert lease(ledger, "mod-1") == []
+    (appealed,) = lease(ledger, "mod-2")
+    with ledger.write() as connection:  # as if it had been leased before that rule
+        connection.execute(update(review_rows).where(review_rows.c.review_id == appealed).values(leased_by="mod-1"))
+    decide(ledger, held, verdict("mod-1"))
+    with pytest.raises(ConflictError, match="judged this content already"):
+        decide(ledger, appealed, verdict("mod-1"))
+
+
+def test_a_golden_item_looks_like_any_that_was_drawn(ledger: Ledger) -> None:
+    record(ledger, an_entry("p-1", flagged={"abuse": True, "hate": False}))
+    reviewers.put_golden(ledger, "p-1", GoldenIn(verdict="allow", labels={"abuse": False}))
+    flagged(ledger, "p-2")
+    got = {leased.post_id: leased for leased in golden_lease(ledger, "mod-1", ReviewRules(golden_share=1))}
+    assert set(got["p-1"].labels) == {"abuse", "hate"}
+    assert got["p-1"].deadline - got["p-1"].leased_until > timedelta(hours=1)
+    assert got["p-1"].priority > 10
+
+
+@pytest.mark.parametrize("wanted", [{"languages": ["de"]}, {"labels": ["nudity"]}])
+def test_golden_items_are_of_the_kind_that_was_asked_for(ledger: Ledger, wanted: dict[str, Any]) -> None:
+    record(ledger, an_entry("p-1"))
+    reviewers.put_golden(ledger, "p-1", GoldenIn(verdict="allow", labels={"abuse": False}))
+    flagged(ledger, "p-2")
+    with ledger.write() as connection:
+        connection.execute(update(review_rows).values(language="de", labels=["nudity"]))
+    got = golden_lease(ledger, "mod-1", ReviewRules(golden_share=1), **wanted)
+    assert [leased.post_id for leased in got] == ["p-2"]
+
+
+def test_a_lease_is_no_longer_than_was_asked_for_and_golden_items_never_come_alone(ledger: Ledger) -> None:
+    for number in range(6):
+        record(ledger, an_entry(f"g-{number}", text=str(number)))
+        reviewers.put_golden(ledger, f"g-{number}", GoldenIn(verdict="allow", labels={"abuse": False}))
+    rules = ReviewRules(golden_share=0.5)
+    assert golden_lease(ledger, "mod-1", rules) == []
+    for number in range(6):
+        flagged(ledger, f"p-{number}")
+    assert len(golden_lease(ledger, "mod-1", rules, limit=4)) == 4
+    assert len(golden_lease(ledger, "mod-2", rules, limit=1)) == 1
+
+
+def test_what_people_said_of_older_content_says_nothing_of_newer(ledger: Ledger) -> None:
+    flagged(ledger)
+    decide(ledger, lease(ledger)[0], verdict(said="allow"))
+    newer = decided(an_entry(text="worse", minutes=5, flagged={"abuse": True}, author="author-of-p-1"), "review")
+    recorded = record(ledger, replace(newer, item=item()))
+    assert ledger.newest(["p-1"])["p-1"].body == recorded.body
+    assert newest(ledger).decision == "review"
+
+
+def test_an_appeal_against_older_content_is_not_shown_on_newer(ledger: Ledger) -> None:
+    removed(ledger)
+    appeal(ledger)
+    record(ledger, an_entry(text="sorry", minutes=5))
+    assert not newest(ledger).review.queued
+
+
+def test_a_report_never_lowers_what_waits(ledger: Ledger) -> None:
+    flagged(ledger, "p-1", 0.9, labels=("hate",), severity=10.0)
+    before = rows(ledger, select(review_rows.c.priority))[0][0]
+    report(ledger, "r-1", label="misinformation")
+    (row,) = rows(ledger, select(review_rows))
+    assert row.priority >= before
+    assert row.labels == ["hate", "misinformation"]
+
+
+def test_reports_leave_the_question_alone_while_somebody_holds_it(ledger: Ledger) -> None:
+    flagged(ledger)
+    (review_id,) = lease(ledger)
+    report(ledger, "r-1", label="hate")
+    assert decide(ledger, review_id, verdict(said="allow")).labels == {"abuse": False}
+
+
+def test_muted_reports_and_reports_on_appeals_move_nothing(ledger: Ledger) -> None:
+    flagged(ledger)
+    reports.mute(ledger, "r-1", muted=True)
+    before = rows(ledger, select(review_rows))
+    report(ledger, "r-1", label="hate")
+    assert rows(ledger, select(review_rows)) == before
+    removed(ledger, "p-2")
+    appeal(ledger, "p-2")
+    before = rows(ledger, select(review_rows))
+    report(ledger, "r-2", "p-2", label="hate")
+    assert rows(ledger, select(review_rows)) == before
+
+
+def test_enough_reports_make_a_drawn_item_urgent_and_it_keeps_its_probability(ledger: Ledger) -> None:
+    entry = an_entry()
+    entry = replace(entry, decision=entry.decision.model_copy(update={"decided_at": now()}))
+    record(ledger, replace(entry, item=item(0.01, kind="sampled", sampling_probability=0.02, within=3 * DAY)))
+    assert [report(ledger, f"r-{number}", label="hate")[0].review_queued for number in range(3)] == [False, False, True]
+    (row,) = rows(ledger, select(review_rows))
+    assert (row.kind, row.sampling_probability, row.severity) == ("reported", 0.02, 10.0)
+    assert row.deadline - now() < timedelta(hours=1)
+    decide(ledger, lease(ledger)[0], verdict(said="allow"))
+    (label,) = rows(ledger, select(label_rows))
+    assert (label.source, label.sampling_probability) == ("audit", 0.02)
+
+
+def test_who_reported_what_was_edited_away_is_not_blamed(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    report(ledger, "r-1")
+    report(ledger, "r-2")
+    record(ledger, an_entry(text="sorry", minutes=5))
+    assert report(ledger, "r-3")[0].review_queued
+    decide(ledger, lease(ledger)[0], verdict(said="allow"))
+    assert [reports.reporter(ledger, f"r-{number}").dismissed for number in (1, 2, 3)] == [0, 0, 1]
+
+
+def test_a_reviewer_is_shown_a_bounded_number_of_reports(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    for number in range(30):
+        report(ledger, f"r-{number}")
+    (got,) = reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=POLICY, rules=RULES, chance=NEVER)
+    assert len(got.reports) == 20
+    decide(ledger, got.review_id, verdict())
+    assert {reports.reporter(ledger, f"r-{number}").upheld for number in range(30)} == {1}
+
+
+def test_a_removal_s_reasons_are_the_labels_that_asked_for_it(ledger: Ledger) -> None:
+    entry = decided(an_entry(flagged={"abuse": True, "misinformation": True}), "remove")
+    record(ledger, replace(entry, removed_for=("abuse",)))
+    assert rows(ledger, select(actions.c.labels)) == [(["abuse"],)]
+
+
+def test_a_text_to_learn_from_is_recorded_and_nothing_is_done_with_it(ledger: Ledger) -> None:
+    entry = decided(an_entry(flagged={"abuse": True}), "remove")
+    record(ledger, replace(entry, removed_for=("abuse",), item=item(), acts=False))
+    assert newest(ledger).decision == "remove"
+    assert acted(ledger) == rows(ledger, select(review_rows)) == rows(ledger, select(strikes)) == []
+    assert say(ledger, a_label()).accepted == 1
+
+
+def test_two_contents_of_a_post_in_one_group_both_act(ledger: Ledger) -> None:
+    first = decided(an_entry(flagged={"abuse": True}), "remove")
+    second = an_entry(text="sorry", minutes=5)
+    ledger.record([first, second])
+    assert acted(ledger) == [("remove", "model"), ("allow", "model")]
