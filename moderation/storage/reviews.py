@@ -263,10 +263,14 @@ def _source(row: Any) -> str:
 def _act(connection: Connection, row: Any, said: VerdictIn, labels: Mapping[str, bool], at: datetime) -> None:
     """Remove, show or show again, where the content is still the post's newest and does not stand so already."""
     post = newest_content(connection, row.post_id)
-    if post.content_version != row.content_version:
-        return
     stands = standing.of(connection, [row.post_id]).get(row.post_id)
     state = "shown" if stands is None else stands.state
+    if post.content_version != row.content_version:
+        if row.kind == "appeal" and said.verdict == "allow" and state == "shown":
+            # For the statement of reasons; where newer content is out of sight it would seem to be back.
+            back = Act(row.post_id, row.content_version, "restore", "appeal", (), at, post.author_id, row.review_id)
+            standing.act(connection, [back])
+        return
     wanted = "removed" if said.verdict == "remove" else "shown"
     if state == wanted and row.kind not in ("flagged", "reported"):
         return  # confirmed: nothing changes, and nobody waited to hear it

@@ -18,7 +18,7 @@ from sqlalchemy import Row, Select, and_, exists, func, select
 
 from moderation.statements import Removal, Retraction
 from moderation.storage.ledger import Ledger
-from moderation.storage.people_tables import actions, reports
+from moderation.storage.people_tables import actions, reports, reviews
 from moderation.storage.tables import decisions, posts
 
 PAGE = 500
@@ -39,8 +39,8 @@ def removals(ledger: Ledger, day: date) -> Iterator[Removal]:
             acted_at=row.acted_at,
             created_at=row.created_at,
             language=body.get("language", {}).get("code"),
-            detected=body.get("decision", "allow") != "allow",
-            reported=bool(row.reported),
+            detected=body.get("decision", "allow") != "allow" or row.kind == "cluster",
+            reported=bool(row.reported) and row.kind not in ("sampled", "cluster"),
         )
 
 
@@ -85,9 +85,10 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
         _same_content(reports, actions), reports.c.created_at <= actions.c.acted_at, reports.c.weight > 0
     )
     return (
-        select(actions, posts.c.created_at, decisions.c.body, reported.label("reported"))
+        select(actions, posts.c.created_at, decisions.c.body, reviews.c.kind, reported.label("reported"))
         .join(posts, _same_content(posts, actions))
         .outerjoin(decisions, _same_content(decisions, actions))
+        .outerjoin(reviews, reviews.c.review_id == actions.c.review_id)
         .where(
             actions.c.action == "remove",
             actions.c.acted_at >= begin,

@@ -19,7 +19,7 @@ from moderation.policy import Policy
 from moderation.posts import Decision, ReviewDecision, Standing
 from moderation.review import ReviewItem, ReviewRules
 from moderation.settings import DEPLOYMENTS
-from moderation.storage import appeals, reports, reviewers, reviews
+from moderation.storage import appeals, reports, reviewers, reviews, statements
 from moderation.storage.ledger import Entry, Ledger, now
 from moderation.storage.people_tables import actions, exemptions, strikes
 from moderation.storage.people_tables import reviews as review_rows
@@ -814,3 +814,26 @@ def test_two_contents_of_a_post_in_one_group_both_act(ledger: Ledger) -> None:
     second = an_entry(text="sorry", minutes=5)
     ledger.record([first, second])
     assert acted(ledger) == [("remove", "model"), ("allow", "model")]
+
+
+def test_an_appeal_upheld_after_an_edit_retracts_the_statement(ledger: Ledger) -> None:
+    removed(ledger)
+    appeal(ledger)
+    record(ledger, an_entry(text="sorry", minutes=5))
+    decide(ledger, lease(ledger)[0], verdict(said="allow"))
+    assert acted(ledger) == [("remove", "model"), ("allow", "model"), ("restore", "appeal")]
+    assert [undone.action_id for undone in statements.retractions(ledger, now().date())] == [1]
+    assert newest(ledger).standing is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "detected", "told"), [("cluster", True, False), ("sampled", False, False), ("reported", False, True)]
+)
+def test_a_statement_knows_how_the_post_came_to_the_reviewer(
+    ledger: Ledger, kind: str, detected: bool, told: bool
+) -> None:
+    record(ledger, replace(an_entry(), item=item(kind=kind)))
+    report(ledger, "r-1")
+    decide(ledger, lease(ledger)[0], verdict())
+    (found,) = statements.removals(ledger, now().date())
+    assert (found.detected, found.reported) == (detected, told)
