@@ -84,11 +84,11 @@ def test_an_action_arrives_and_a_killed_sender_is_started_anew(hooked: Hooked) -
 
 def test_exports_are_streamed_by_the_service(hooked: Hooked) -> None:
     put(hooked.service, "p-exported")
-    number = act(hooked.ledger, "p-exported", labels=("hate",), when=datetime(2026, 11, 24, 12, tzinfo=UTC))
-    statements, headers = get(hooked.service, "/v1/statements?day=2026-11-24")
+    number = act(hooked.ledger, "p-exported", labels=("hate",), when=datetime(2026, 11, 20, 12, tzinfo=UTC))
+    statements, headers = get(hooked.service, "/v1/statements?day=2026-11-20")
     assert headers["content-type"] == "application/x-ndjson"
     assert [line["puid"] for line in statements] == [f"seawall-{number}"]
-    assert get(hooked.service, "/v1/statements/retractions?day=2026-11-24")[0] == []
+    assert get(hooked.service, "/v1/statements/retractions?day=2026-11-20")[0] == []
     label = {"id": "l-1", "post_id": "p-exported", "labels": {"abuse": True}, "source": "review"}
     line = json.dumps(label | {"labelled_at": "2026-11-24T10:00:00Z"})
     kind = {"Content-Type": "application/x-ndjson"}
