@@ -34,8 +34,6 @@ from moderation.storage.standing import Act
 from moderation.storage.tables import decisions, locks, posts, scorings
 
 SETTING = "SEAWALL_LEDGER_URL"
-_WRITER = secrets.token_hex(16)
-"""Tells this process's counts from others'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +117,7 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
+        self._writer = secrets.token_hex(16)  # counts in rows of its own, so that no two ledgers wait for each other
         place = dialect.parse(url, setting=SETTING)
         try:
             self.engine = dialect.open_engine(place)
@@ -189,7 +188,7 @@ class Ledger:
                 connection.execute(insert(decisions), new_decisions)
             if new_scorings:
                 connection.execute(insert(scorings), new_scorings)
-            _follow(connection, new)
+            _follow(connection, new, self._writer)
         return results
 
     @contextmanager
@@ -325,7 +324,7 @@ def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[
     return result
 
 
-def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]]) -> None:
+def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]], writer: str) -> None:
     """What fresh decisions do with their posts, and what people are asked about them."""
     edited = [decision.post_id for _, decision in new if decision.content_version > 1]
     stands = standing.of(connection, edited) if edited else {}
@@ -348,7 +347,7 @@ def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]]) -> No
             acts.append(done)
             stands[decision.post_id] = standing.state_after(done)
     standing.act(connection, acts)
-    _count(connection, [entry for entry, _ in new if entry.acts])
+    _count(connection, [entry for entry, _ in new if entry.acts], writer)
     for entry, decision in newest.values():
         if entry.item is not None and entry.acts:
             standing.queue(
@@ -363,12 +362,12 @@ def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]]) -> No
             )
 
 
-def _count(connection: Connection, entries: Sequence[Entry]) -> None:
+def _count(connection: Connection, entries: Sequence[Entry], writer: str) -> None:
     """Count for the fuse, in the minute in which the group is recorded."""
     counted: Counter[tuple[str, str]] = Counter()
     for entry in entries:
         counted.update((label, entry.post.region) for label in ("", *entry.removed_for))
-    removals.count(connection, _WRITER, now(), counted)
+    removals.count(connection, writer, now(), counted)
 
 
 _SAME_CONTENT = tuple_(posts.c.post_id, posts.c.content_version) == tuple_(
