@@ -159,14 +159,14 @@ def _serve_environment(scratch: Path, ports: list[int]) -> dict[str, str]:
 
 
 def _ingress_ports() -> dict[str, str]:
-    """Ports for the gateways' replicas that no other Seawall of this machine takes.
+    """Ports for the gateways' replicas, drawn at random so that two Seawalls of one machine hardly share any.
 
     From one common range a port that a killed gateway left would go to whoever starts a gateway next, and HAProxy would
     send it our posts until it hears of the death.
     """
     settings = {}
-    for kind in ("HTTP", "GRPC"):
-        begin = _free_block(_REPLICA_PORTS)
+    block = _free_block(2 * _REPLICA_PORTS)
+    for kind, begin in (("HTTP", block), ("GRPC", block + _REPLICA_PORTS)):
         settings[f"RAY_SERVE_DIRECT_INGRESS_MIN_{kind}_PORT"] = str(begin)
         settings[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(begin + _REPLICA_PORTS - 1)
     return settings

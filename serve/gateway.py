@@ -63,11 +63,8 @@ api = FastAPI(
     version="0.1.0",
     description="Harmful content removal that keeps learning. Errors are RFC 9457 problems.",
 )
-for module in (openai, perspective, discovery):
-    api.include_router(module.router)
-
-
-api.include_router(people)
+for router in (openai.router, perspective.router, discovery.router, people, insight, exports.router):
+    api.include_router(router)
 
 
 @api.exception_handler(Problem)
@@ -125,11 +122,6 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (503, "Overloaded; see Retry-After"),
     )
 }
-
-api.include_router(insight)
-
-
-api.include_router(exports.router)
 
 
 @ray_serve.deployment(name="gateway")

@@ -21,7 +21,7 @@ TEXT_VERSION = "text-2"
 """Changes whenever `clean` or `normalise` gives any text another form."""
 
 URL_TOKEN = "\u241furl"  # noqa: S105  # a token of text, not a secret
-MENTION_TOKEN = "\u241fuser"  # noqa: S105  # likewise
+MENTION_TOKEN = "\u241fuser"  # noqa: S105  # a token of text, not a secret
 
 URL = re.compile(r"(?:https?://|www\.)[^\s<>\"']+", re.IGNORECASE)
 MENTION = re.compile(r"(?<![\w@])(?:@\w{1,64}|\[id\d+\|[^\]]{1,64}\]|/?u/[A-Za-z0-9_-]{3,32}\b)")

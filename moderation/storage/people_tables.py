@@ -203,9 +203,9 @@ removal_counts = Table(
     Column("label", String(32), primary_key=True),
     Column("count", Integer, nullable=False),
 )
-"""Posts decided (label: empty) and removed by models, for each label, a minute, region and gateway process.
+"""Posts decided (label: empty) and removed by models, for each label, a minute, region and writer.
 
-Each process adds to rows of its own, so that none waits for another's commit."""
+Each ledger adds to rows of its own, so that none waits for another's commit."""
 
 deliveries = Table(
     "deliveries",

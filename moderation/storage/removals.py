@@ -22,7 +22,7 @@ def count(connection: Connection, writer: str, at: datetime, decided: Mapping[Ke
 
     Args:
         connection: in a transaction that writes.
-        writer: the counting process; no other adds to its rows.
+        writer: who counts; no other adds to its rows.
         at: when the posts were decided.
         decided: by label, or none for all posts, and region.
     """

@@ -553,7 +553,7 @@ def test_a_list_that_is_watched_is_read_again_by_itself(tmp_path: Path) -> None:
     assert len(watchers) == 1
     for content, domain in (("b.example\n", "b.example"), (b"\xff\xfe", "b.example"), ("c.example\n", "c.example")):
         rewrite(path, content)
-        wait_until(lambda domain=domain: blocklist.domains == {domain})  # type: ignore[misc]
+        wait_until(lambda expected={domain}: blocklist.domains == expected)  # type: ignore[misc]  # mypy infers no lambda with a default
     blocklist.unwatch()
     assert not watchers[0].is_alive()
     rewrite(path, "d.example\n")

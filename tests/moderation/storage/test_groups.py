@@ -68,7 +68,8 @@ def seen(ledger: Ledger) -> Iterator[list[str]]:
 def stored(ledger: Ledger) -> tuple[int, int]:
     with ledger.read() as connection:
         count = select(func.count())
-        return tuple(connection.execute(count.select_from(table)).scalar_one() for table in (posts, decisions))  # type: ignore[return-value]
+        found = [connection.execute(count.select_from(table)).scalar_one() for table in (posts, decisions)]
+    return found[0], found[1]
 
 
 @pytest.mark.parametrize("size", [1, 8, 64])

@@ -116,8 +116,8 @@ def test_an_export_writes_only_what_is_new(ledger: Ledger, lake: Lake, monkeypat
     assert [row["decision_id"] for row in rows(lake, "posts")] == [1, 2, 3, 4, 5, 6, 7]
     assert [row["label_id"] for row in rows(lake, "labels")] == ["l-1", "l-2", "l-9"]
     for dataset in ("posts", "labels"):
-        schema = pq.read_schema(lake.files(dataset)[0], filesystem=lake.filesystem)  # type: ignore[arg-type]  # literal
-        assert schema.equals(SCHEMAS[dataset])  # type: ignore[index]  # literal
+        schema = pq.read_schema(lake.files(dataset)[0], filesystem=lake.filesystem)  # type: ignore[arg-type]  # a tuple's item is a str
+        assert schema.equals(SCHEMAS[dataset])  # type: ignore[index]  # likewise a str
 
 
 def test_a_window_is_read_from_either(ledger: Ledger, lake: Lake) -> None:
@@ -269,7 +269,7 @@ def test_an_exporter_that_is_killed_again_and_again_writes_each_label_once(
         done = killed("export_lake", url, lake_url, seed=round_, kills=8, least=0.0, most=0.25)
         kills += done["killed"]
         for dataset in ("posts", "labels"):
-            for file in lake.files(dataset):  # type: ignore[arg-type]  # literal
+            for file in lake.files(dataset):  # type: ignore[arg-type]  # a tuple's item is a str
                 kept.setdefault(file, content_of(lake, file))
         grew += before < len(lake.files("labels")) < 1000
     assert kills >= 20
