@@ -81,7 +81,7 @@ class Day:
             try:
                 url = self.service.url + path
                 response = httpx.request(method, url, timeout=30, trust_env=False, **request)
-                # While no gateway lives, Serve itself answers: 404, in plain text, where Seawall would answer JSON.
+                # What is no JSON is no answer of Seawall's, but of a proxy before it.
                 if response.status_code < 500 and "json" in response.headers.get("content-type", ""):
                     return response
             except httpx.TransportError:
