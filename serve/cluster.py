@@ -58,7 +58,7 @@ def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[
     token_file.touch(mode=0o600, exist_ok=True)
     token_file.write_text(secrets.token_hex(32), encoding="ascii")
     scratch = Path(tempfile.mkdtemp(prefix="seawall-"))
-    gcs, dashboard, *others = _free_ports(11)
+    gcs, dashboard, *others = free_ports(11 + 2 * _REPLICA_PORTS)
     log_path = settings.run / "ray.log"
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -66,7 +66,7 @@ def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[
             env=os.environ
             | settings.environment()
             | ray_environment(token_file)
-            | _serve_environment(scratch, others[5:]),
+            | _serve_environment(scratch, others[5:9], others[9:]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -136,7 +136,7 @@ def _command(gcs: int, dashboard: int, agents: list[int]) -> list[str]:
     return command + [f"--{name}={value}" for name, value in options.items()]
 
 
-def _serve_environment(scratch: Path, ports: list[int]) -> dict[str, str]:
+def _serve_environment(scratch: Path, ports: list[int], replica_ports: list[int]) -> dict[str, str]:
     """What Ray Serve reads at import, in every process.
 
     HAProxy in front, and user code on the replica's own loop: several times the default's throughput on two cores.
@@ -155,17 +155,16 @@ def _serve_environment(scratch: Path, ports: list[int]) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[2]),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[3]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
-    } | _ingress_ports()
+    } | _ingress_ports(replica_ports[0])
 
 
-def _ingress_ports() -> dict[str, str]:
-    """Ports for the gateways' replicas, drawn at random so that two Seawalls of one machine hardly share any.
+def _ingress_ports(block: int) -> dict[str, str]:
+    """Ports for the gateways' replicas, from `block` on: hardly ever those of another Seawall of this machine.
 
     From one common range a port that a killed gateway left would go to whoever starts a gateway next, and HAProxy would
     send it our posts until it hears of the death.
     """
     settings = {}
-    block = _free_block(2 * _REPLICA_PORTS)
     for kind, begin in (("HTTP", block), ("GRPC", block + _REPLICA_PORTS)):
         settings[f"RAY_SERVE_DIRECT_INGRESS_MIN_{kind}_PORT"] = str(begin)
         settings[f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT"] = str(begin + _REPLICA_PORTS - 1)
@@ -205,21 +204,20 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+def free_ports(count: int) -> list[int]:
+    """Free ports in a row, drawn at random below those that systems give out by themselves.
 
+    What listens on them listens only seconds later; by then a port from the system's own range may be the near end of
+    somebody's connection.
 
-def _free_block(size: int) -> int:
-    """The first of `size` free ports in a row, drawn at random below those that systems give out by themselves."""
+    Raises:
+        ServiceError: there are none.
+    """
     for _ in range(100):
-        begin = secrets.choice(range(_FIRST_PORT, _LAST_PORT - size, size))
-        if all(_is_free(port) for port in range(begin, begin + size)):
-            return begin
-    raise ServiceError(f"no {size} free ports in a row between {_FIRST_PORT} and {_LAST_PORT}")
+        begin = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT - count)
+        if all(_is_free(port) for port in range(begin, begin + count)):
+            return list(range(begin, begin + count))
+    raise ServiceError(f"no {count} free ports in a row between {_FIRST_PORT} and {_LAST_PORT}")
 
 
 def _tail(path: Path, lines: int = 20) -> str:

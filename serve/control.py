@@ -25,6 +25,9 @@ from serve.names import ClassifierConfig, GatewayConfig, OutboxConfig, applicati
 
 Config = dict[str, Any]
 
+_ATTEMPTS = 3
+_ANEW_S = 5.0
+
 
 def render(topology: Topology, registry: Registry, ledger: Ledger, *, port: int) -> Config:
     """The Serve config of all that should run now."""
@@ -159,7 +162,13 @@ def _details(client: httpx.Client) -> Config:
 
 
 def _put(client: httpx.Client, config: Config, progress: Callable[[str], None], *, timeout_s: float = 180) -> None:
-    response = client.put("/api/serve/applications/", json=config)
+    for attempt in range(_ATTEMPTS):
+        response = client.put("/api/serve/applications/", json=config)
+        # Serve gives HAProxy 5 s to start, which a busy machine may exceed, and starts it anew when that has failed.
+        if response.status_code != 500 or "HAProxy" not in response.text or attempt + 1 == _ATTEMPTS:
+            break
+        progress("waiting for HAProxy")
+        time.sleep(_ANEW_S)
     if response.status_code != 200:
         raise ServiceError(f"Ray Serve refused the config with {response.status_code}: {response.text[:2000]}")
     wanted = {app["name"]: app for app in config["applications"]}

@@ -42,7 +42,7 @@ from moderation.topology import Topology
 from serve import control
 from serve.classifier import GroupScores
 from serve.cli import SAMPLES, _table
-from serve.cluster import _free_ports
+from serve.cluster import free_ports
 from serve.moderator import Moderator
 from serve.promotion import House
 from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT, a_post, challenged_house, judged_traffic, run, shipped_card
@@ -309,7 +309,7 @@ def test_a_text_cannot_be_judged_where_nothing_runs(command: Command, tmp_path: 
 def deaf_service(tmp_path: Path) -> Iterator[Running]:
     """A service whose process lives and whose port nobody listens on, as while it restarts."""
     process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
-    [port] = _free_ports(1)
+    [port] = free_ports(1)
     folder = tmp_path / "home" / "run"
     folder.mkdir(parents=True)
     running = Running(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import yaml
 
 from moderation.running import find
 from moderation.settings import DEPLOYMENTS, Settings
+from serve.cluster import free_ports
 
 SEAWALL = str(Path(sys.executable).with_name("seawall"))
 
@@ -91,9 +91,7 @@ def running_service(home: Path, *, topology: Path | None = None, quiet: bool = F
         topology: that it runs; None: the local one.
         quiet: True: keep what `up` prints to oneself, unless it fails.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        service = Service(home.resolve(), probe.getsockname()[1])
+    service = Service(home.resolve(), free_ports(1)[0])
     service.run("down")
     shutil.rmtree(home, ignore_errors=True)
     command = [SEAWALL, "up", "--detach", "--port", str(service.port)]

@@ -67,7 +67,7 @@ def write_state(settings: Settings, process: subprocess.Popen[bytes], **changes:
     token.write_text("secret\n", encoding="ascii")
     scratch = settings.home / "scratch"
     scratch.mkdir()
-    [port] = cluster._free_ports(1)
+    [port] = cluster.free_ports(1)
     running = Running(
         pid=process.pid,
         started=psutil.Process(process.pid).create_time(),
@@ -85,7 +85,7 @@ def write_state(settings: Settings, process: subprocess.Popen[bytes], **changes:
 
 @pytest.mark.parametrize("count", [1, 9, 50])
 def test_free_ports_are_distinct_and_free(count: int) -> None:
-    ports = cluster._free_ports(count)
+    ports = cluster.free_ports(count)
     assert len(set(ports)) == count
     assert all(1024 <= port <= 65_535 for port in ports)
     with socket.socket() as probe:
@@ -204,11 +204,18 @@ def test_only_the_loopback_address_is_listened_on_and_every_port_is_its_own() ->
 
 
 def test_a_seawall_has_a_block_of_ports_of_its_own_for_its_replicas() -> None:
-    ports = {name: int(port) for name, port in cluster._ingress_ports().items()}
-    for kind in ("HTTP", "GRPC"):
-        begin, end = (ports[f"RAY_SERVE_DIRECT_INGRESS_{bound}_{kind}_PORT"] for bound in ("MIN", "MAX"))
-        assert 12_000 <= begin < end < 32_000
-        assert end - begin == 63
+    ports = {name: int(port) for name, port in cluster._ingress_ports(20_000).items()}
+    assert ports == {
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": 20_000,
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": 20_063,
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": 20_064,
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": 20_127,
+    }
+
+
+def test_ports_are_not_those_that_the_system_gives_out() -> None:
+    first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    assert all(12_000 <= port < int(first) for _ in range(50) for port in cluster.free_ports(3))
 
 
 def test_a_block_with_a_taken_port_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +225,6 @@ def test_a_block_with_a_taken_port_is_not_drawn(monkeypatch: pytest.MonkeyPatch)
         taken.listen()
         monkeypatch.setattr(cluster, "_FIRST_PORT", port)
         monkeypatch.setattr(cluster, "_LAST_PORT", port + 2)
-        monkeypatch.setattr(cluster.secrets, "choice", lambda _: port)
+        monkeypatch.setattr(cluster.secrets, "randbelow", lambda _: 0)
         with pytest.raises(ServiceError, match="no 1 free ports in a row"):
-            cluster._free_block(1)
+            cluster.free_ports(1)

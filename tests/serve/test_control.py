@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
-from moderation.errors import RegistryError
+from moderation.errors import RegistryError, ServiceError
 from moderation.storage import experiments
 from moderation.topology import GATEWAY, OUTBOX, Webhook
 from serve import control
@@ -174,3 +176,28 @@ def test_a_sender_runs_only_where_there_is_an_endpoint(house: House) -> None:
     assert Webhook.model_validate(told) == webhook
     json.dumps(outbox)
     assert OUTBOX == "outbox"
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ([500, 500, 200], None),
+        ([500, 500, 500], "refused the config with 500"),
+        ([400], "refused the config with 400"),
+    ],
+)
+def test_a_proxy_that_did_not_start_in_time_is_started_anew(
+    answers: list[int], told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_ANEW_S", 0.0)
+    given = iter(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"applications": {}})
+        return httpx.Response(next(given), text="HAProxy did not enter running state within 5 seconds.")
+
+    with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://serve") as client:
+        with contextlib.nullcontext() if told is None else pytest.raises(ServiceError, match=told):
+            control._put(client, {"applications": []}, lambda _: None)
+    assert list(given) == []

@@ -264,9 +264,10 @@ def test_an_exporter_that_is_killed_again_and_again_writes_each_label_once(
     ledger.engine.dispose()
     kills = 0
     grew = 0
-    for round_ in range(3):
+    for round_ in range(4):
         before = len(lake.files("labels"))
-        done = killed("export_lake", url, lake_url, seed=round_, kills=8, least=0.0, most=0.25)
+        # Longer from round to round: how long the first file takes depends on the machine.
+        done = killed("export_lake", url, lake_url, seed=round_, kills=6, least=0.0, most=0.2 * 2**round_)
         kills += done["killed"]
         for dataset in ("posts", "labels"):
             for file in lake.files(dataset):  # type: ignore[arg-type]  # a tuple's item is a str
