@@ -197,7 +197,8 @@ def test_a_proxy_that_did_not_start_in_time_is_started_anew(
             return httpx.Response(200, json={"applications": {}})
         return httpx.Response(next(given), text="HAProxy did not enter running state within 5 seconds.")
 
-    with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://serve") as client:
-        with contextlib.nullcontext() if told is None else pytest.raises(ServiceError, match=told):
-            control._put(client, {"applications": []}, lambda _: None)
+    expected = contextlib.nullcontext() if told is None else pytest.raises(ServiceError, match=told)
+    transport = httpx.MockTransport(answer)
+    with httpx.Client(transport=transport, base_url="http://serve") as client, expected:
+        control._put(client, {"applications": []}, lambda _: None)
     assert list(given) == []

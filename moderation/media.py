@@ -1,0 +1,175 @@
+"""Images and videos on their way through the house: what may be sent, what a decoder made of it, why it would not.
+
+Needs neither a decoder nor torch, so that every room may speak of media.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MediaKind = Literal["image", "video"]
+
+Code = Literal[
+    "empty",  # no bytes
+    "unknown_format",  # no picture or video that is known by its first bytes
+    "unsupported_format",  # known, and not read here: SVG, TIFF, PDF, audio
+    "wrong_kind",  # an image where a video was told, or the other way round
+    "truncated",  # ends too early
+    "broken",  # the decoder refuses it
+    "hidden_payload",  # an archive, a program or a page stands behind the picture
+    "too_many_bytes",
+    "too_many_pixels",
+    "too_many_frames",
+    "too_long",
+    "no_video",  # a container without a picture in it
+    "unreachable",  # its `uri` could not be read
+    "not_allowed",  # its `uri` may not be read
+    "unknown_media",  # its `sha256` is not held
+]
+"""Why a medium is refused: the client's to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A medium that is refused.
+
+    Attributes:
+        code: why.
+        detail: the same for people, with the value and the bound.
+        bound: that is exceeded, in the unit of the code: bytes, pixels, frames, seconds.
+    """
+
+    code: Code
+    detail: str
+    bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A medium that may be good and was not read or scored: a decoder crashed, hung or ate memory; a model failed.
+
+    Attributes:
+        reason: for the decision and the log.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A medium, decoded and sampled: all that the models, and the reader of text, see of it.
+
+    Attributes:
+        kind: as it was asked for; an animated GIF may be either.
+        format: `jpeg`, `png`, `gif`, `webp`, `bmp`, `avif`; of a video its container: `mp4`, `webm`, `gif`, ...
+        width, height: as shown, in pixels of the file: turned by EXIF or the container's rotation.
+        frames: in the file, where that is known.
+        seconds: how long it lasts; None: a still picture.
+        pictures: what was sampled, RGB in [0, 255], transparency flattened on white, turned as shown, and made smaller
+            where its longer side exceeded the rules' bound; shape (sampled, height, width, 3).
+        times: when each is shown, in seconds from the beginning, ascending; shape (sampled,).
+        followers: of a video, the frame shortly after each picture (before it, where it is the last), in grey in
+            [0, 255], 160 px on the longer side: what moved; shape (sampled, height', width'). None: an image.
+        step: seconds between a picture and its follower; shape (sampled,). None: an image.
+        perceptual_hash: PDQ (Facebook, 2019) of the first picture, 64 hex digits, and its quality in [0, 100]; None:
+            the picture is too small for one.
+        reader: which library read it.
+        codec: of a video.
+    """
+
+    kind: MediaKind
+    format: str
+    width: int
+    height: int
+    frames: int | None
+    seconds: float | None
+    pictures: npt.NDArray[np.uint8]
+    times: npt.NDArray[np.float32]
+    followers: npt.NDArray[np.uint8] | None
+    step: npt.NDArray[np.float32] | None
+    perceptual_hash: tuple[str, int] | None
+    reader: Literal["pillow", "decord", "pyav"]
+    codec: str | None = None
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, as shares of the picture's width and height, each in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Text that was read in a picture.
+
+    Attributes:
+        text: in reading order, one line of the picture a line.
+        confidence: of the reader, in [0, 1].
+        box: around all of it.
+        t: when the picture is shown, in seconds; None: a still picture.
+    """
+
+    text: str
+    confidence: float
+    box: Box
+    t: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What is written in a medium.
+
+    Attributes:
+        words: an entry a picture that has text that could be read; texts that are shown again come once.
+        unreadable: where text stands that could not be read: another script, or too unclear. Not clean: not scored.
+    """
+
+    words: tuple[Words, ...]
+    unreadable: tuple[Box, ...]
+
+
+class ReadRules(BaseModel):
+    """What is read of a medium: section `media.read` of a topology."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    max_image_bytes: int = Field(default=20_000_000, ge=1)
+    """Of one image."""
+    max_video_bytes: int = Field(default=100_000_000, ge=1)
+    """Of one video."""
+    max_image_pixels: int = Field(default=50_000_000, ge=1)
+    """Width times height of one image, read from its header, before anything is decoded."""
+    max_video_pixels: int = Field(default=9_000_000, ge=1)
+    """Width times height of one video: 4K passes, 8K does not."""
+    max_image_frames: int = Field(default=1000, ge=1)
+    """Of an animated image."""
+    max_video_frames: int = Field(default=20_000, ge=1)
+    """Of one video."""
+    max_seconds: float = Field(default=60.0, gt=0)
+    """Of one video, or of an animated image."""
+    image_samples: int = Field(default=8, ge=1, le=256)
+    """Frames of an animated image that are looked at, evenly spread."""
+    video_samples: int = Field(default=32, ge=1, le=256)
+    """Frames of a video that are looked at, at most."""
+    least_samples: int = Field(default=8, ge=1, le=256)
+    """A video with fewer key frames than that is sampled evenly, at this many frames or more."""
+    max_gap_s: float = Field(default=2.0, gt=0)
+    """Seconds between two frames that are looked at: key frames further apart are not enough."""
+    image_side: int = Field(default=1280, ge=64, le=8192)
+    """Pixels of the longer side, beyond which an image is made smaller before anything looks at it."""
+    video_side: int = Field(default=640, ge=64, le=8192)
+    """The same for a video's frames."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.max_seconds > self.video_samples * self.max_gap_s:
+            raise ValueError(
+                f"max_seconds is {self.max_seconds}: {self.video_samples} video_samples with gaps of"
+                f" {self.max_gap_s} s at most reach {self.video_samples * self.max_gap_s} s"
+            )
+        if self.least_samples > self.video_samples:
+            raise ValueError(f"least_samples is {self.least_samples}, above video_samples, {self.video_samples}")
+        return self
