@@ -173,3 +173,59 @@ class ReadRules(BaseModel):
         if self.least_samples > self.video_samples:
             raise ValueError(f"least_samples is {self.least_samples}, above video_samples, {self.video_samples}")
         return self
+
+
+class FetchRules(BaseModel):
+    """Which `uri` of a medium is read, and how: section `media.fetch` of a topology."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    buckets: tuple[str, ...] = ("*",)
+    """Buckets that an `s3://` address may name; `*`: all that the service's own credentials can read."""
+    https_hosts: tuple[str, ...] = ()
+    """Hosts that an `https://` address may name, in lower case, each exactly; empty: none."""
+    https_ports: tuple[int, ...] = (443,)
+    """Ports that it may name."""
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """From the first look-up to the last byte."""
+
+
+class KeepRules(BaseModel):
+    """How long bytes are kept: section `media.keep` of a topology."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    days: float = Field(default=180.0, gt=0)
+    """After a post last used them; a post that waits for a person keeps its own."""
+    unused_hours: float = Field(default=24.0, gt=0)
+    """Of bytes that no post was recorded with: the request broke off, or was refused."""
+
+
+class MediaRules(BaseModel):
+    """Images and videos: section `media` of a topology. Each replica of the gateway counts for itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    max_media: int = Field(default=10, ge=1, le=100)
+    """Of one post; beyond, 422."""
+    max_body_bytes: int = Field(default=250_000_000, ge=1024)
+    """Of one upload as multipart/form-data; beyond, 413."""
+    max_json_body_bytes: int = Field(default=32_000_000, ge=1024)
+    """Of one JSON body that carries media as base64, which is held in memory; beyond, 413."""
+    max_waiting_posts: int = Field(default=64, ge=1)
+    """Posts with media that wait; beyond, 503 with Retry-After. They wait apart from posts without."""
+    group_size: int = Field(default=4, ge=1, le=64)
+    """Posts with media that share one handle call."""
+    max_in_flight: int = Field(default=4, ge=1, le=64)
+    """Groups of them that are scored at a time."""
+    deadline_ms: float = Field(default=30_000.0, gt=0)
+    """A model of images or videos that has not answered by then has failed for that post."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that decode, of each replica that scores media."""
+    read_timeout_s: float = Field(default=10.0, gt=0)
+    """After which a decoder is taken to hang, and is ended."""
+    worker_memory_mb: int = Field(default=1500, ge=256)
+    """That a decoder may take."""
+    read: ReadRules = ReadRules()
+    fetch: FetchRules = FetchRules()
+    keep: KeepRules = KeepRules()

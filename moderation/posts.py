@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from moderation.labels import BY_NAME, Mode, Service
+from moderation.media import Box, Code, MediaKind
 
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._~-]*$"
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=IDENTIFIER)]
@@ -34,6 +35,27 @@ def to_utc(value: datetime) -> datetime:
         raise ValueError(f"{value.isoformat()} is outside the years that UTC can tell") from error
 
 
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class MediaIn(Wire):
+    """An image or a video of a post: exactly one of `data`, `uri` and `sha256`."""
+
+    kind: MediaKind
+    data: str | None = Field(default=None, description="The bytes, in base64 (RFC 4648, section 4)")
+    uri: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
+        default=None, description="`s3://` or, to hosts that the configuration lists, `https://`"
+    )
+    sha256: Sha256 | None = Field(default=None, description="Of bytes that Seawall holds, as a decision named them")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        told = [name for name in ("data", "uri", "sha256") if getattr(self, name) is not None]
+        if len(told) != 1:
+            raise ValueError(f"has {' and '.join(told) or 'neither data, uri nor sha256'}; it must have exactly one")
+        return self
+
+
 class PostIn(Wire):
     """The body of `PUT /v1/posts/{post_id}`."""
 
@@ -43,7 +65,7 @@ class PostIn(Wire):
     language: LanguageCode | None = Field(default=None, description="ISO 639; detected where absent")
     created_at: AwareDatetime = Field(description="When the post was written or last edited, with its offset from UTC")
     text: str
-    media: list[Any] = Field(default_factory=list, max_length=0, description="Empty for now")
+    media: list[MediaIn] = Field(default_factory=list, description="Images and videos, in the order they are shown")
     author: dict[str, float | bool | str | None] = Field(
         default_factory=dict, max_length=50, description="Profile features that the platform knows, logged as told"
     )
@@ -71,8 +93,12 @@ class PostIn(Wire):
         return to_utc(value)
 
     def content_hash(self) -> str:
-        """SHA-256 of the content: not of the time, nor of what is known of its author, so that a repeat is known."""
+        """SHA-256 of the content: not of the time, nor of what is known of its author, so that a repeat is known.
+
+        Media count by their bytes, whichever way those came: each must have its `sha256` by now.
+        """
         judged = self.model_dump(mode="json", exclude={"created_at", "author", "post_id"})
+        judged["media"] = [{"kind": medium.kind, "sha256": medium.sha256} for medium in self.media]
         return hashlib.sha256(json.dumps(judged, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -80,6 +106,44 @@ class BatchPost(PostIn):
     """A line of `POST /v1/posts:batch`: a post with its id."""
 
     post_id: Identifier
+
+
+class PartDecision(Wire):
+    """What one part of a post comes to for one label."""
+
+    service: Service = Field(description="`text` also judges what is written in an image")
+    media: int | None = Field(default=None, ge=0, description="Index of the medium; null: the post's own text")
+    status: Literal["scored", "not_scored", "failed"]
+    score: float | None = Field(default=None, ge=0, le=1)
+    threshold: float | None = Field(default=None, ge=0)
+    flagged: bool = False
+    reason: str | None = None
+
+
+class Evidence(Wire):
+    """Where in a post's media a label was seen."""
+
+    media: int = Field(ge=0, description="Index of the medium")
+    t: float | None = Field(default=None, ge=0, description="Seconds from its beginning; null: a still picture")
+    label: str
+    score: float = Field(ge=0, le=1)
+    box: Box | None = Field(default=None, description="Left, top, right, bottom, as shares of width and height")
+    text: str | None = Field(default=None, description="What is written there, where that was judged")
+
+
+class MediaDecision(Wire):
+    """What became of one medium."""
+
+    kind: MediaKind
+    sha256: Sha256
+    status: Literal["scored", "not_scored", "failed"]
+    reason: str | None = Field(default=None, description="Why it was not scored")
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    perceptual_hash: str | None = Field(default=None, description="PDQ of the first picture, in hexadecimal")
+    text: str | None = Field(default=None, description="What is written in it, as far as it could be read")
 
 
 class LabelDecision(Wire):
@@ -95,6 +159,9 @@ class LabelDecision(Wire):
     input_types: list[str] = Field(default_factory=list)
     objective: str | None = None
     reason: str | None = Field(default=None, description="Why there is no score")
+    parts: list[PartDecision] = Field(
+        default_factory=list, description="Of a post with media: the label is decided by the part that is surest"
+    )
 
 
 class LanguageDecision(Wire):
@@ -160,6 +227,8 @@ class Decision(Wire):
     labels: dict[str, LabelDecision]
     language: LanguageDecision
     links: list[LinkDecision]
+    media: list[MediaDecision] = Field(default_factory=list)
+    evidence: list[Evidence] = Field(default_factory=list, description="The surest first")
     review: ReviewDecision
     experiments: dict[Service, ExperimentArm] = Field(
         default_factory=dict, description="Per service whose variant is in one"
@@ -213,6 +282,56 @@ class ModerateOut(Wire):
     """The answer of `POST /v1/text/moderate`, in the order of the request."""
 
     results: list[ModerateResult]
+
+
+class MediaFeature(Wire):
+    """One image or video to score: exactly one of `data` and `uri`."""
+
+    id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    data: str | None = Field(default=None, description="The bytes, in base64 (RFC 4648, section 4)")
+    uri: Annotated[str, StringConstraints(max_length=2048)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.data is None) == (self.uri is None):
+            raise ValueError("must have exactly one of data and uri")
+        return self
+
+
+class ModerateMediaIn(Wire):
+    """The body of `POST /v1/image/moderate` and `POST /v1/video/moderate`."""
+
+    features: list[MediaFeature] = Field(min_length=1)
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"features": [{"id": "1", "uri": "s3://uploads/2026/picture.jpg"}]}]},
+    )
+
+
+class MediaRefusal(Wire):
+    """Why a medium was not scored."""
+
+    code: Code | Literal["failed"]
+    detail: str
+    bound: float | None = None
+
+
+class MediaResult(Wire):
+    """One image or video, scored, or why it was not."""
+
+    id: str
+    labels: list[LabelConfidence] = Field(description="Those of what is written in it among them")
+    model: str = Field(description="`variant@version`; `none`: no variant covers it, or it was not scored")
+    evidence: list[Evidence] = Field(default_factory=list, description="`media` is 0")
+    text: str | None = Field(default=None, description="What is written in it, as far as it could be read")
+    problem: MediaRefusal | None = None
+
+
+class ModerateMediaOut(Wire):
+    """The answer of `POST /v1/image/moderate`, in the order of the request."""
+
+    results: list[MediaResult]
 
 
 class LabelIn(Wire):

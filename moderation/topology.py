@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from moderation.errors import ConfigError
 from moderation.fuse import FuseRules
 from moderation.labels import BY_NAME, Service
+from moderation.media import MediaRules
 from moderation.policy import Policy, read_yaml, validated
 from moderation.preprocess.links import Blocklist, KnownDomains, LinkRules
 from moderation.preprocess.links.blocklist import read_domains
@@ -257,6 +258,7 @@ _STATEMENTS = Statements()
 
 
 _METRICS = Metrics()
+_MEDIA = MediaRules()
 
 
 class _TopologyFile(_Strict):
@@ -271,6 +273,7 @@ class _TopologyFile(_Strict):
     webhooks: tuple[Webhook, ...] = ()
     statements: Statements = _STATEMENTS
     metrics: Metrics = Metrics()
+    media: MediaRules = MediaRules()
 
     @model_validator(mode="after")
     def _own_names(self) -> Self:
@@ -298,6 +301,7 @@ class Topology:
     webhooks: tuple[Webhook, ...] = ()
     statements: Statements = _STATEMENTS
     metrics: Metrics = _METRICS
+    media: MediaRules = _MEDIA
 
     @classmethod
     def load(cls, path: Path) -> Topology:
@@ -338,6 +342,7 @@ class Topology:
             webhooks=parsed.webhooks,
             statements=parsed.statements,
             metrics=parsed.metrics,
+            media=parsed.media,
         )
 
     def variant_for(self, service: Service, *, region: str, language: str) -> str | None:
