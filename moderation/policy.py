@@ -14,9 +14,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from moderation.errors import ConfigError
-from moderation.labels import BY_NAME, LABELS, Label, Mode
+from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service
 from moderation.models.operating import Objective, OperatingCurve
-from moderation.posts import LabelDecision, LinkDecision, ReviewDecision
+from moderation.posts import LabelDecision, LinkDecision, PartDecision, ReviewDecision
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,19 +64,25 @@ class _PolicyFile(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What came back for one label's model.
+    """What came back of one part of a post for one label.
 
     Attributes:
-        score: confidence in [0, 1]; None: the model failed.
+        score: confidence in [0, 1]; None: there is none.
         curve: the operating curve of the model version that scored.
-        input_types: what it read.
-        reason: why it failed.
+        service: that judged it.
+        media: index of the medium; None: the post's own text.
+        input_type: what the part is.
+        reason: why there is no score.
+        failed: whether there should have been one.
     """
 
     score: float | None
     curve: OperatingCurve | None
-    input_types: tuple[str, ...]
+    service: Service = "text"
+    media: int | None = None
+    input_type: Modality = "text"
     reason: str | None = None
+    failed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ class Policy:
 
     def decide(
         self,
-        scores: Mapping[str, Scored],
+        scores: Mapping[str, Sequence[Scored]],
         *,
         region: str,
         links: Sequence[LinkDecision],
@@ -161,7 +167,8 @@ class Policy:
         """Decide on one post.
 
         Args:
-            scores: per label that a model should have scored; labels without an entry are `not_scored`.
+            scores: per label that a model should have scored, what came back of each part of the post; labels without
+                an entry are `not_scored`.
             region: ISO 3166-1 alpha-2.
             links: as checked; a blocked or suspicious one queues the post.
             now: when the decision is made; deadlines run from it.
@@ -170,7 +177,7 @@ class Policy:
             blown: labels whose fuse has blown: what would be removed for them alone is held for a person.
         """
         rules = self.rules(region)
-        outcomes = {label: _judge(label, scores.get(label.name), rules.get(label.name)) for label in LABELS}
+        outcomes = {label: _judge(label, scores.get(label.name, ()), rules.get(label.name)) for label in LABELS}
         queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
         reasons = list(queued.values())
         reasons += _link_reasons(links, unexamined_links, review_shorteners=review_shorteners)
@@ -187,7 +194,7 @@ class Policy:
         return Verdict(
             decision="remove" if removing else "review" if reviewing else "allow",
             mode="proactive" if proactive else "reactive",
-            degraded=any(outcome.shown.status == "failed" for outcome in outcomes.values()),
+            degraded=any(outcome.failed for outcome in outcomes.values()),
             labels={label.name: outcome.shown for label, outcome in outcomes.items()},
             review=ReviewDecision(
                 queued=reviewing, deadline=now + deadline if reviewing else None, reasons=reasons if reviewing else []
@@ -199,45 +206,96 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One label, judged: what is shown of it, and what it asks for."""
+    """One label, judged on one part or on all: what is shown of it, and what it asks for."""
 
     shown: LabelDecision
     remove: bool = False
     hold: bool = False
     queue: str | None = None
+    failed: bool = False
+
+    @property
+    def gravity(self) -> tuple[bool, bool, bool, float]:
+        """Orders the parts of a post: the surest decides. Another part can make a decision graver, never milder."""
+        return self.remove, self.shown.flagged, self.queue is not None, self.shown.score or 0.0
 
 
-def _judge(label: Label, scored: Scored | None, rule: Rule | None) -> _Outcome:
-    if scored is None or rule is None:
-        reason = "no_media" if "text" not in label.modalities else "no_model" if scored is None else "no_rule"
+def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None) -> _Outcome:
+    """All parts of a post. What failed counts beside what was scored: it might have held what the others do not."""
+    if not parts or rule is None:
+        reason = "no_rule" if parts else "no_model" if "text" in label.modalities else "no_media"
         return _Outcome(LabelDecision(status="not_scored", reason=reason))
-    input_types = list(scored.input_types)
-    if scored.score is None:
+    outcomes = [_judge_part(label, part, rule) for part in parts]
+    scored = [outcome for outcome in outcomes if outcome.shown.status == "scored"]
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    surest = max(scored, key=lambda outcome: outcome.gravity) if scored else (failed or outcomes)[0]
+    shown = surest.shown
+    if any(part.media is not None for part in parts):
+        read = {part.input_type: None for part in parts if part.score is not None}
+        shown = shown.model_copy(
+            update={
+                "input_types": list(read) if scored else shown.input_types,
+                "parts": [_shown_part(part, outcome) for part, outcome in zip(parts, outcomes, strict=True)],
+            }
+        )
+    return _Outcome(
+        shown,
+        remove=surest.remove,
+        hold=any(outcome.hold for outcome in failed),
+        queue=surest.queue or next((outcome.queue for outcome in failed if outcome.queue), None),
+        failed=bool(failed),
+    )
+
+
+def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:
+    shown = outcome.shown
+    return PartDecision(
+        service=part.service,
+        media=part.media,
+        status=shown.status,
+        score=shown.score,
+        threshold=shown.threshold,
+        flagged=shown.flagged,
+        reason=shown.reason,
+    )
+
+
+def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
+    if part.score is None:
+        shown = LabelDecision(
+            status="failed" if part.failed else "not_scored",
+            input_types=[part.input_type],
+            objective=rule.objective,
+            reason=part.reason,
+        )
+        if not part.failed:
+            return _Outcome(shown)
         return _Outcome(
-            LabelDecision(status="failed", input_types=input_types, objective=rule.objective, reason=scored.reason),
+            shown,
             hold=rule.on_failure == "hold",
             queue=None if rule.on_failure == "allow" else f"{label.name} failed to score",
+            failed=True,
         )
-    threshold = threshold_of(scored.curve, rule.objective, rule.prevalence)
-    flagged = threshold is not None and scored.score >= threshold
+    threshold = threshold_of(part.curve, rule.objective, rule.prevalence)
+    flagged = threshold is not None and part.score >= threshold
     remove_threshold = threshold if rule.action == "remove" else None
     if rule.remove_objective is not None:
-        remove_threshold = threshold_of(scored.curve, rule.remove_objective, rule.prevalence)
+        remove_threshold = threshold_of(part.curve, rule.remove_objective, rule.prevalence)
     shown = LabelDecision(
         status="scored",
-        score=scored.score,
+        score=part.score,
         threshold=threshold,
         remove_threshold=remove_threshold,
         flagged=flagged,
-        input_types=input_types,
+        input_types=[part.input_type],
         objective=rule.objective,
     )
     if flagged:
-        remove = rule.action == "remove" or (remove_threshold is not None and scored.score >= remove_threshold)
+        remove = rule.action == "remove" or (remove_threshold is not None and part.score >= remove_threshold)
         return _Outcome(shown, remove=remove, queue=None if remove else f"{label.name} is flagged")
     if rule.review_objective is not None:
-        lower = threshold_of(scored.curve, rule.review_objective, rule.prevalence)
-        if lower is not None and scored.score >= lower:
+        lower = threshold_of(part.curve, rule.review_objective, rule.prevalence)
+        if lower is not None and part.score >= lower:
             return _Outcome(shown, queue=f"{label.name} is uncertain")
     return _Outcome(shown)
 

@@ -351,9 +351,9 @@ class Stages:
         rows = [dict(zip(model.card.labels, row, strict=True)) for row in confidence.astype(float).tolist()]
         return rows, unseen.astype(float).tolist()
 
-    def _scored(self, said: dict[str, tuple[dict[str, float], float]], language: str) -> dict[str, Scored]:
+    def _scored(self, said: dict[str, tuple[dict[str, float], float]], language: str) -> dict[str, list[Scored]]:
         return {
-            label: Scored(score, self._offline.models[name].card.curve(label, language), ("text",))
+            label: [Scored(score, self._offline.models[name].card.curve(label, language))]
             for name, (scores, _) in said.items()
             for label, score in scores.items()
         }

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from moderation.errors import ConfigError
 from moderation.labels import BY_NAME
@@ -46,11 +48,11 @@ def a_policy(folder: Path, labels: dict[str, Any], **more: Any) -> Policy:
 
 
 def scored(score: float | None, reason: str | None = None) -> Scored:
-    return Scored(score, CURVE, ("text",), reason)
+    return Scored(score, CURVE, reason=reason)
 
 
 def decide(policy: Policy, region: str = "US", links: tuple[LinkDecision, ...] = (), **scores: Scored) -> Verdict:
-    return policy.decide(scores, region=region, links=links, now=NOW)
+    return policy.decide({name: [part] for name, part in scores.items()}, region=region, links=links, now=NOW)
 
 
 @pytest.mark.parametrize(("score", "flagged"), [(0.0, False), (0.4999, False), (0.5, True), (1.0, True)])
@@ -86,7 +88,7 @@ def test_one_line_of_policy_moves_the_threshold(
 @pytest.mark.parametrize("curve", [CURVE, None], ids=["out of reach", "no curve"])
 def test_an_objective_that_no_threshold_meets_flags_nothing(tmp_path: Path, curve: OperatingCurve | None) -> None:
     policy = a_policy(tmp_path, {"abuse": a_rule(objective="precision>=0.999")})
-    verdict = decide(policy, abuse=Scored(1.0, curve, ("text",)))
+    verdict = decide(policy, abuse=Scored(1.0, curve))
     abuse = verdict.labels["abuse"]
     assert (abuse.status, abuse.score, abuse.threshold, abuse.flagged) == ("scored", 1.0, None, False)
     assert verdict.decision == "allow"
@@ -356,7 +358,7 @@ def test_a_removal_that_may_not_be_is_refused(tmp_path: Path, label: str, change
 
 def test_what_a_blown_fuse_keeps_back_is_held_for_a_person(tmp_path: Path) -> None:
     policy = a_policy(tmp_path, {"abuse": a_rule()})
-    verdict = policy.decide({"abuse": scored(0.9)}, region="US", links=(), now=NOW, blown=["abuse"])
+    verdict = policy.decide({"abuse": [scored(0.9)]}, region="US", links=(), now=NOW, blown=["abuse"])
     assert (verdict.decision, verdict.mode, verdict.diverted) == ("review", "proactive", True)
     assert verdict.removed_for == ("abuse",)
     assert verdict.review.reasons == ["the fuse of abuse in US has blown"]
@@ -366,7 +368,7 @@ def test_what_a_blown_fuse_keeps_back_is_held_for_a_person(tmp_path: Path) -> No
 
 def test_a_blown_fuse_of_one_label_does_not_keep_back_what_another_removes(tmp_path: Path) -> None:
     policy = a_policy(tmp_path, {"abuse": a_rule(), "hate": a_rule()})
-    scores = {"abuse": scored(0.9), "hate": scored(0.9)}
+    scores = {"abuse": [scored(0.9)], "hate": [scored(0.9)]}
     verdict = policy.decide(scores, region="US", links=(), now=NOW, blown=["abuse"])
     assert (verdict.decision, verdict.diverted, verdict.removed_for) == ("remove", False, ("abuse", "hate"))
     both = policy.decide(scores, region="US", links=(), now=NOW, blown=["abuse", "hate"])
@@ -375,7 +377,88 @@ def test_a_blown_fuse_of_one_label_does_not_keep_back_what_another_removes(tmp_p
 
 def test_a_blown_fuse_changes_nothing_for_what_is_not_removed(tmp_path: Path) -> None:
     policy = a_policy(tmp_path, {"abuse": a_rule(action="review")})
-    scores = {"abuse": scored(0.9)}
+    scores = {"abuse": [scored(0.9)]}
     with_fuse = policy.decide(scores, region="US", links=(), now=NOW, blown=["abuse"])
     assert with_fuse == policy.decide(scores, region="US", links=(), now=NOW)
     assert with_fuse.removed_for == ()
+
+
+# The parts of a post.
+
+STRICT = OperatingCurve(
+    thresholds=(0.9,), recall=(0.5,), false_positive_rate=(0.01,), positives=100, negatives=1000
+)  # another model's, whose threshold is higher
+
+
+def a_picture(score: float | None, *, media: int = 0, failed: bool = True, curve: OperatingCurve = STRICT) -> Scored:
+    reason = None if score is not None else "it broke"
+    return Scored(score, curve, service="image", media=media, input_type="image", reason=reason, failed=failed)
+
+
+def of_parts(policy: Policy, *parts: Scored) -> Verdict:
+    return policy.decide({"abuse": parts}, region="US", links=(), now=NOW)
+
+
+def test_the_surest_part_decides_and_all_are_shown(tmp_path: Path) -> None:
+    verdict = of_parts(a_policy(tmp_path, {"abuse": a_rule()}), scored(0.6), a_picture(0.3), a_picture(0.1, media=1))
+    abuse = verdict.labels["abuse"]
+    assert (abuse.score, abuse.threshold, abuse.flagged, abuse.input_types) == (0.6, 0.5, True, ["text", "image"])
+    assert [(part.service, part.media, part.score, part.flagged) for part in abuse.parts] == [
+        ("text", None, 0.6, True),
+        ("image", 0, 0.3, False),
+        ("image", 1, 0.1, False),
+    ]
+
+
+def test_a_flagged_part_is_surer_than_one_with_a_higher_score_below_its_own_threshold(tmp_path: Path) -> None:
+    abuse = of_parts(a_policy(tmp_path, {"abuse": a_rule()}), scored(0.6), a_picture(0.85)).labels["abuse"]
+    assert (abuse.score, abuse.threshold, abuse.flagged) == (0.6, 0.5, True)
+
+
+def test_a_post_without_media_shows_no_parts(tmp_path: Path) -> None:
+    assert of_parts(a_policy(tmp_path, {"abuse": a_rule()}), scored(0.6)).labels["abuse"].parts == []
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "decision", "mode"),
+    [("allow", "allow", "reactive"), ("review", "review", "reactive"), ("hold", "review", "proactive")],
+)
+def test_a_part_that_failed_counts_beside_one_that_was_scored(
+    tmp_path: Path, on_failure: str, decision: str, mode: str
+) -> None:
+    verdict = of_parts(a_policy(tmp_path, {"abuse": a_rule(on_failure=on_failure)}), scored(0.1), a_picture(None))
+    abuse = verdict.labels["abuse"]
+    assert (abuse.status, abuse.score, abuse.input_types) == ("scored", 0.1, ["text"])
+    assert [(part.status, part.score, part.reason) for part in abuse.parts] == [
+        ("scored", 0.1, None),
+        ("failed", None, "it broke"),
+    ]
+    assert (verdict.decision, verdict.mode, verdict.degraded) == (decision, mode, True)
+
+
+def test_what_could_not_be_read_is_not_scored_and_no_failure(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule(on_failure="hold")})
+    verdict = of_parts(policy, a_picture(None, failed=False))
+    abuse = verdict.labels["abuse"]
+    assert (abuse.status, abuse.score, abuse.reason, abuse.flagged) == ("not_scored", None, "it broke", False)
+    assert (verdict.decision, verdict.degraded) == ("allow", False)
+
+
+_PARTS = st.one_of(
+    st.floats(0, 1).map(scored),
+    st.floats(0, 1).map(a_picture),
+    st.booleans().map(lambda fails: a_picture(None, failed=fails)),
+)
+_GRAVITY = {"allow": 0, "review": 1, "remove": 2}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(_PARTS, min_size=1, max_size=5), more=_PARTS, action=st.sampled_from(["remove", "review"]))
+def test_another_part_makes_no_decision_milder(tmp_path: Path, parts: list[Scored], more: Scored, action: str) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule(action=action, review_objective="precision>=0.7")})
+    before, after = of_parts(policy, *parts), of_parts(policy, *parts, more)
+    assert _GRAVITY[after.decision] >= _GRAVITY[before.decision]
+    assert after.labels["abuse"].flagged >= before.labels["abuse"].flagged
+    assert (after.mode == "proactive") >= (before.mode == "proactive")
+    if action == "remove":  # the order in which parts come does not matter
+        assert of_parts(policy, more, *parts).decision == after.decision
