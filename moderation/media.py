@@ -6,7 +6,7 @@ Needs neither a decoder nor torch, so that every room may speak of media.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,48 @@ class Written:
     unreadable: tuple[Box, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class MediaRef:
+    """Which bytes a model is asked of.
+
+    Attributes:
+        kind: what they are taken for.
+        name: of the bytes in the media store: their SHA-256, or what a request without a record lent.
+    """
+
+    kind: MediaKind
+    name: str
+
+
+class Seen(NamedTuple):
+    """Where a model saw a label: in the picture at `t` seconds (None: a still one), with that confidence in [0, 1]."""
+
+    label: str
+    t: float | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a variant's version found in a medium.
+
+    Attributes:
+        scores: calibrated confidence per label, each in [0, 1].
+        seen: per label the picture in which it is surest.
+        written: what is written in it; None: no reader of text looked.
+        format, width, height, seconds, perceptual_hash: as in `Reading`, the hash in hexadecimal.
+    """
+
+    scores: dict[str, float]
+    seen: tuple[Seen, ...]
+    written: Written | None
+    format: str
+    width: int
+    height: int
+    seconds: float | None
+    perceptual_hash: str | None
+
+
 class ReadRules(BaseModel):
     """What is read of a medium: section `media.read` of a topology."""
 
@@ -208,11 +250,13 @@ class MediaRules(BaseModel):
 
     max_media: int = Field(default=10, ge=1, le=100)
     """Of one post; beyond, 422."""
+    max_features: int = Field(default=100, ge=1, le=1000)
+    """Of one request to a stateless service; beyond, 422."""
     max_body_bytes: int = Field(default=250_000_000, ge=1024)
     """Of one upload as multipart/form-data; beyond, 413."""
     max_json_body_bytes: int = Field(default=32_000_000, ge=1024)
     """Of one JSON body that carries media as base64, which is held in memory; beyond, 413."""
-    max_waiting_posts: int = Field(default=64, ge=1)
+    max_waiting_posts: int = Field(default=256, ge=1)
     """Posts with media that wait; beyond, 503 with Retry-After. They wait apart from posts without."""
     group_size: int = Field(default=4, ge=1, le=64)
     """Posts with media that share one handle call."""

@@ -163,6 +163,7 @@ class Policy:
         unexamined_links: int = 0,
         review_shorteners: bool = True,
         blown: Collection[str] = (),
+        has_media: bool = False,
     ) -> Verdict:
         """Decide on one post.
 
@@ -175,9 +176,13 @@ class Policy:
             unexamined_links: links of the post beyond those; any queue it.
             review_shorteners: whether a link that hides where it leads queues the post.
             blown: labels whose fuse has blown: what would be removed for them alone is held for a person.
+            has_media: whether the post has images or videos: tells what is missing where nothing was scored.
         """
         rules = self.rules(region)
-        outcomes = {label: _judge(label, scores.get(label.name, ()), rules.get(label.name)) for label in LABELS}
+        missing = {label: "no_model" if has_media or "text" in label.modalities else "no_media" for label in LABELS}
+        outcomes = {
+            label: _judge(label, scores.get(label.name, ()), rules.get(label.name), missing[label]) for label in LABELS
+        }
         queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
         reasons = list(queued.values())
         reasons += _link_reasons(links, unexamined_links, review_shorteners=review_shorteners)
@@ -220,11 +225,10 @@ class _Outcome:
         return self.remove, self.shown.flagged, self.queue is not None, self.shown.score or 0.0
 
 
-def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None) -> _Outcome:
+def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: str) -> _Outcome:
     """All parts of a post. What failed counts beside what was scored: it might have held what the others do not."""
     if not parts or rule is None:
-        reason = "no_rule" if parts else "no_model" if "text" in label.modalities else "no_media"
-        return _Outcome(LabelDecision(status="not_scored", reason=reason))
+        return _Outcome(LabelDecision(status="not_scored", reason="no_rule" if parts else missing))
     outcomes = [_judge_part(label, part, rule) for part in parts]
     scored = [outcome for outcome in outcomes if outcome.shown.status == "scored"]
     failed = [outcome for outcome in outcomes if outcome.failed]

@@ -152,7 +152,7 @@ class Gateway:
 
     def reconfigure(self, config: GatewayConfig) -> None:
         """Take over which experiments run."""
-        self._moderator.splits = config["splits"]
+        self._moderator.judge.splits = config["splits"]
         # A challenger's application may have gone and come back since its handle was made.
         self._handles = {key: handle for key, handle in self._handles.items() if key[1] == "champion"}
 
@@ -283,7 +283,7 @@ class Gateway:
         for index, feature in enumerate(body.features):
             self._check_text(feature.text, f"/features/{index}/text")
         try:
-            results = await self._moderator.score_texts(service, body.features)
+            results = await self._moderator.judge.score_texts(service, body.features)
         except Exception as error:
             logger.exception("scoring failed")
             raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
@@ -327,7 +327,7 @@ class Gateway:
     async def readyz(self) -> Response:
         """503 with reasons until each variant, and each running experiment's challenger, has a model."""
         arms: list[tuple[str, Arm]] = [(name, "champion") for name in self._topology.variants]
-        arms += [(name, "challenger") for name in self._moderator.splits]
+        arms += [(name, "challenger") for name in self._moderator.judge.splits]
         found = await asyncio.gather(*(self._version(*arm) for arm in arms), return_exceptions=True)
         models = {f"{name}/{arm}": version for (name, arm), version in zip(arms, found, strict=True)}
         reasons = [

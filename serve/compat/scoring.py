@@ -15,7 +15,8 @@ from moderation.posts import TextFeature
 from moderation.topology import Topology
 from serve.compat.labels import trained_languages
 from serve.context import Context
-from serve.moderator import TEXT_SERVICES, Moderator
+from serve.judging import TEXT_SERVICES
+from serve.moderator import Moderator
 from serve.problems import Problem
 
 logger = logging.getLogger("ray.serve")
@@ -77,7 +78,7 @@ async def score(context: Context, texts: Sequence[tuple[str, str | None]], label
     learned: dict[tuple[str, str], tuple[Card, tuple[str, ...]]] = {}
     try:
         for service in sorted({services[label] for label in labels}):
-            answers = await context.moderator.score_texts(service, features)
+            answers = await context.moderator.judge.score_texts(service, features)
             for result, answer in zip(results, answers, strict=True):
                 result.language = answer.language
                 for item in answer.labels:

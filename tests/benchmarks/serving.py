@@ -56,7 +56,7 @@ from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage.features import FeatureStore, open_features, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Scoring, now
 from moderation.topology import Topology
-from serve.moderator import TEXT_SERVICES
+from serve.judging import TEXT_SERVICES
 from tests.benchmarks.load import (
     Exchange,
     Run,

@@ -35,7 +35,8 @@ from moderation.topology import Topology
 from serve.classifier import DeadlineError, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
 from serve.grouping import ClientShareError, QueueFullError
-from serve.moderator import Answer, Moderator, Score
+from serve.judging import Score
+from serve.moderator import Answer, Moderator
 from tests.serve.house import TOPOLOGY, VARIANT, a_post, run, shipped_card
 
 CARD = shipped_card()
@@ -568,7 +569,7 @@ def test_a_service_that_fails_costs_its_own_labels_alone(ledger: Ledger, tmp_pat
 
 def with_split(asked: Moderator, buckets: int, salt: str = "salt") -> Split:
     split = Split(experiment="try-2", salt=salt, buckets=buckets)
-    asked.splits = {VARIANT: split}
+    asked.judge.splits = {VARIANT: split}
     return split
 
 
@@ -587,7 +588,7 @@ def test_an_arm_is_asked_and_recorded(ledger: Ledger, buckets: int, arm: Arm, ve
 
 def test_each_service_says_which_arm_of_which_experiment_judged(ledger: Ledger, tmp_path: Path) -> None:
     asked = moderator(ledger, knowing_rumours([]), topology=two_services(tmp_path), card=rumours_card)
-    asked.splits = {
+    asked.judge.splits = {
         VARIANT: Split(experiment="try-2", salt="a", buckets=10_000),
         "rumours": Split(experiment="[rumours]", salt="b", buckets=0),
     }
@@ -640,7 +641,7 @@ def test_without_an_experiment_everybody_is_in_the_champion_s_arm_again(ledger: 
     asked = moderator(ledger, scoring())
     with_split(asked, 10_000)
     assert decide(asked, a_post(), "p-1")["models"] == {"text": f"{VARIANT}@2"}
-    asked.splits = {}
+    asked.judge.splits = {}
     decision = decide(asked, a_post(), "p-2")
     assert (decision["models"], decision["experiments"]) == ({"text": f"{VARIANT}@1"}, {})
 
@@ -802,7 +803,7 @@ def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: 
         TextFeature(id="c", text="the tomatoes in my garden are ripe"),
         TextFeature(id="a", text="xxxx", language="de"),
     ]
-    results = [result.model_dump() for result in run(asked.score_texts("text", features))]
+    results = [result.model_dump() for result in run(asked.judge.score_texts("text", features))]
     assert calls == [(VARIANT, "champion", ["x", "the tomatoes in my garden are ripe", "xxxx"])]
     assert [(result["id"], result["language"], result["model"]) for result in results] == [
         ("a", "en", "text-multi@7"),
@@ -818,7 +819,7 @@ def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: 
 def test_texts_get_no_answer_from_a_model_that_fails(ledger: Ledger) -> None:
     asked = moderator(ledger, failing(TimeoutError("5 s")))
     with pytest.raises(TimeoutError, match="5 s"):
-        run(asked.score_texts("text", [TextFeature(id="a", text="x", language="en")]))
+        run(asked.judge.score_texts("text", [TextFeature(id="a", text="x", language="en")]))
 
 
 def test_a_list_that_takes_long_to_read_holds_up_no_post_and_holds_once_it_is_read(

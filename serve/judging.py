@@ -1,0 +1,339 @@
+"""What the models say of posts: which variants are asked, in which arm, and what comes back of each part of a post.
+
+First the texts, the images and the videos are asked of, all at once; then the texts, once more, of what is written in
+the pictures. A call to a model serves all posts of a group. A model that fails costs scores, not posts: the policy says
+what a failure means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from moderation.errors import FeaturesUnavailableError
+from moderation.labels import Service
+from moderation.media import Failed, Found, MediaKind, MediaRef, Refused, Words
+from moderation.models.card import Card
+from moderation.posts import LabelConfidence, ModerateResult, PostIn, TextFeature
+from moderation.preprocess.features import Features, observe, scored_features
+from moderation.preprocess.language import Language, detect_language
+from moderation.storage.features import FeatureStore
+from moderation.storage.ledger import Scoring
+from moderation.topology import Topology
+from serve.classifier import GroupScores
+from serve.experiments.split import Arm, Split, arm_of
+
+logger = logging.getLogger("ray.serve")
+
+TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
+"""What the text of a post is put to."""
+
+Score = Callable[[str, Arm, list[str], list[Features], float], Awaitable[GroupScores]]
+"""Variant, arm, texts, what else is known of each post, deadline -> scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFound:
+    """A group of media, looked at by one version.
+
+    Attributes:
+        version: that scored.
+        found: of each, in order.
+    """
+
+    version: int
+    found: list[Found | Refused | Failed]
+
+
+ScoreMedia = Callable[[str, Arm, list[MediaRef], float], Awaitable[GroupFound]]
+"""Variant, arm, media, deadline -> what was found."""
+ReadCard = Callable[[str, int], Card]
+"""Variant, version -> its card; blocking."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A service that a part of a post is put to: which variant answers, and in which arm of which experiment."""
+
+    service: Service
+    variant: str
+    arm: Arm = "champion"
+    experiment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What one variant said of one text; `error` says why there are no scores."""
+
+    ask: Ask
+    version: int | None
+    scores: Mapping[str, float]
+    unseen: float
+    card: Card | None = None
+    error: str | None = None
+
+    def scoring(self) -> Scoring:
+        """As it is recorded."""
+        features = {} if self.version is None else scored_features(self.scores, self.unseen)
+        ask = self.ask
+        return Scoring(ask.service, ask.variant, self.version, ask.experiment, ask.arm, features)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedWords:
+    """What is written in a picture, and what the variants said of it."""
+
+    words: Words
+    language: str
+    judged: tuple[Judged, ...]
+
+
+@dataclass(slots=True)
+class Medium:
+    """One image or video of a post, and what was found in it.
+
+    Attributes:
+        kind: what it was taken for.
+        sha256: of its bytes.
+        ask: who was asked; None: no variant covers it.
+        outcome: what came back; None: nobody was asked.
+        version, card: of who answered.
+        words: what is written in it, judged.
+    """
+
+    kind: MediaKind
+    sha256: str
+    ask: Ask | None = None
+    outcome: Found | Refused | Failed | None = None
+    version: int | None = None
+    card: Card | None = None
+    words: list[JudgedWords] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Case:
+    """A post, and what the models say of it.
+
+    Attributes:
+        post: what is judged.
+        language: of its text.
+        features: what is known of it, and logged.
+        asks: what its text is put to.
+        judged: what came back, in the same order.
+        media: its images and videos, in their order.
+    """
+
+    post: PostIn
+    language: Language = field(default_factory=lambda: Language("und", 0.0))
+    features: Features = field(default_factory=dict)
+    asks: tuple[Ask, ...] = ()
+    judged: list[Judged] = field(default_factory=list)
+    media: list[Medium] = field(default_factory=list)
+
+
+class Judge:
+    """Asks the models.
+
+    Args:
+        topology: variants, routes, bounds.
+        score: asks a classifier of texts.
+        score_media: asks a classifier of images or videos; None: there is none.
+        card: of a variant's version; blocking, remembered by its owner.
+        known: what is known of authors and communities; None: nothing is.
+
+    Attributes:
+        splits: the running experiment of each variant that has one.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        score: Score,
+        card: ReadCard,
+        known: FeatureStore | None = None,
+        score_media: ScoreMedia | None = None,
+    ) -> None:
+        self._topology = topology
+        self._score = score
+        self._score_media = score_media
+        self._card = card
+        self._known = known
+        self.splits: Mapping[str, Split] = {}
+
+    async def judge(self, posts: Sequence[PostIn]) -> list[Case]:
+        """Put posts to every model that a route names for one of their parts."""
+        cases = [self._case(post) for post in posts]
+        await self._add_known(cases)
+        await asyncio.gather(self._ask_of_texts(cases), self._ask_of_media(cases))
+        await self._ask_of_words(
+            [(medium, partial(self.asks, case.post), case.features) for case in cases for medium in case.media]
+        )
+        return cases
+
+    async def score_texts(self, service: Service, features: Sequence[TextFeature]) -> list[ModerateResult]:
+        """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels."""
+        tasks: dict[str, list[int]] = {}
+        languages = [Language(item.language, 1.0) if item.language else detect_language(item.text) for item in features]
+        results: dict[int, ModerateResult] = {}
+        for index, (item, language) in enumerate(zip(features, languages, strict=True)):
+            variant = self._topology.variant_for(service, region="*", language=language.code)
+            if variant is None:
+                results[index] = ModerateResult(id=item.id, labels=[], language=language.code, model="none")
+            else:
+                tasks.setdefault(variant, []).append(index)
+        for variant, members in tasks.items():
+            texts = [features[index].text for index in members]
+            known: list[Features] = [{"language": languages[index].code} for index in members]
+            scored = await self._score(variant, "champion", texts, known, self._deadline())
+            for index, scores in zip(members, scored.scores, strict=True):
+                results[index] = ModerateResult(
+                    id=features[index].id,
+                    labels=[LabelConfidence(label=name, confidence=value) for name, value in scores.items()],
+                    language=languages[index].code,
+                    model=f"{variant}@{scored.version}",
+                )
+        return [results[index] for index in range(len(features))]
+
+    async def look(self, ref: MediaRef) -> Medium:
+        """Look at an image or a video with the champions, and judge what is written in it; nothing is recorded."""
+        medium = Medium(ref.kind, ref.name)
+        variant = self._topology.variant_for(ref.kind, region="*", language="*")
+        if variant is not None and self._score_media is not None:
+            medium.ask = Ask(ref.kind, variant)
+            await self._look(medium.ask, [medium])
+            await self._ask_of_words([(medium, self._champions, {})])
+        return medium
+
+    def _champions(self, language: str) -> tuple[Ask, ...]:
+        found = ((name, self._topology.variant_for(name, region="*", language=language)) for name in TEXT_SERVICES)
+        return tuple(Ask(service, variant) for service, variant in found if variant is not None)
+
+    def asks(self, post: PostIn, language: str, services: Sequence[Service] = TEXT_SERVICES) -> tuple[Ask, ...]:
+        """Which variants a post is put to for these services, in which arm."""
+        asks = []
+        for service in services:
+            variant = self._topology.variant_for(service, region=post.region, language=language)
+            if variant is None:
+                continue
+            split = self.splits.get(variant)
+            if split is None:
+                asks.append(Ask(service, variant))
+            else:
+                asks.append(Ask(service, variant, arm_of(split, post.author_id), split["experiment"]))
+        return tuple(asks)
+
+    def _case(self, post: PostIn) -> Case:
+        language = Language(post.language, 1.0) if post.language else detect_language(post.text)
+        case = Case(post, language, observe(post.text, language))
+        if post.text.strip() or not post.media:  # of a picture without a word, no text is judged
+            case.asks = self.asks(post, language.code)
+        for medium in post.media:
+            assert medium.sha256 is not None  # intake has seen to it
+            case.media.append(Medium(medium.kind, medium.sha256))
+            found = self.asks(post, language.code, [medium.kind])
+            if found and self._score_media is not None:
+                case.media[-1].ask = found[0]
+        return case
+
+    async def _add_known(self, cases: Sequence[Case]) -> None:
+        """Add what is known of authors and communities. Where the store fails nothing is known, which is not zero."""
+        if self._known is None:
+            return
+        authors, communities = ([case.post.author_id for case in cases], [case.post.community for case in cases])
+        at = max(case.post.created_at for case in cases)
+        try:
+            found = await asyncio.to_thread(self._known.read, authors, communities, at)
+        except FeaturesUnavailableError:
+            logger.exception("nothing is known of the authors of %d posts", len(cases))
+            return
+        for case, author, community in zip(cases, *found, strict=True):
+            case.features |= author | community
+
+    async def _ask_of_texts(self, cases: Sequence[Case]) -> None:
+        calls: dict[Ask, list[Case]] = {}
+        for case in cases:
+            for ask in case.asks:
+                calls.setdefault(ask, []).append(case)
+        answers = await asyncio.gather(
+            *(self._ask(ask, [(case.post.text, case.features) for case in asked]) for ask, asked in calls.items())
+        )
+        for asked, judged in zip(calls.values(), answers, strict=True):
+            for case, result in zip(asked, judged, strict=True):
+                case.judged.append(result)
+
+    async def _ask_of_media(self, cases: Sequence[Case]) -> None:
+        calls: dict[Ask, list[Medium]] = {}
+        for case in cases:
+            for medium in case.media:
+                if medium.ask is not None:
+                    calls.setdefault(medium.ask, []).append(medium)
+        await asyncio.gather(*(self._look(ask, media) for ask, media in calls.items()))
+
+    async def _ask_of_words(self, media: Sequence[tuple[Medium, Callable[[str], tuple[Ask, ...]], Features]]) -> None:
+        """Put what is written in media to the services of texts.
+
+        Args:
+            media: each with who is asked, by the language that it is written in, and what else is known of its post.
+        """
+        calls: dict[Ask, list[tuple[str, Features]]] = {}
+        places: dict[Ask, list[tuple[Medium, int]]] = {}
+        for medium, asks, known in media:
+            written = medium.outcome.written if isinstance(medium.outcome, Found) else None
+            for words in () if written is None else written.words:
+                language = detect_language(words.text)
+                medium.words.append(JudgedWords(words, language.code, ()))
+                for ask in asks(language.code):
+                    calls.setdefault(ask, []).append((words.text, known | observe(words.text, language)))
+                    places.setdefault(ask, []).append((medium, len(medium.words) - 1))
+        answers = await asyncio.gather(*(self._ask(ask, texts) for ask, texts in calls.items()))
+        for where, judged in zip(places.values(), answers, strict=True):
+            for (medium, index), result in zip(where, judged, strict=True):
+                before = medium.words[index]
+                medium.words[index] = JudgedWords(before.words, before.language, (*before.judged, result))
+
+    async def _ask(self, ask: Ask, texts: Sequence[tuple[str, Features]]) -> list[Judged]:
+        """One handle call."""
+        try:
+            scored = await self._score(
+                ask.variant, ask.arm, [text for text, _ in texts], [known for _, known in texts], self._deadline()
+            )
+            # Also fails here, not later, where the version's card cannot be had, or the answer is of another length.
+            card = await asyncio.to_thread(self._card, ask.variant, scored.version)
+            answers = list(zip(texts, scored.scores, scored.unseen, strict=True))
+        except (Exception, asyncio.CancelledError) as error:
+            reason = failure(error, ask, f"{len(texts)} texts")
+            return [Judged(ask, None, {}, 0.0, error=reason)] * len(texts)
+        return [Judged(ask, scored.version, row, unseen, card) for _, row, unseen in answers]
+
+    async def _look(self, ask: Ask, media: Sequence[Medium]) -> None:
+        """One handle call; its answers are noted at each medium."""
+        assert self._score_media is not None
+        deadline = time.time() + self._topology.media.deadline_ms / 1000
+        try:
+            refs = [MediaRef(medium.kind, medium.sha256) for medium in media]
+            group = await self._score_media(ask.variant, ask.arm, refs, deadline)
+            card = await asyncio.to_thread(self._card, ask.variant, group.version)
+            answers = list(zip(media, group.found, strict=True))
+        except (Exception, asyncio.CancelledError) as error:
+            failed = Failed(failure(error, ask, f"{len(media)} media"))
+            for medium in media:
+                medium.outcome = failed
+            return
+        for medium, outcome in answers:
+            medium.outcome, medium.version, medium.card = outcome, group.version, card
+
+    def _deadline(self) -> float:
+        return time.time() + self._topology.gateway.deadline_ms / 1000
+
+
+def failure(error: BaseException, ask: Ask, what: str) -> str:
+    """Why a call brought nothing; raises instead where it is we who are cancelled, not the call."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
+    logger.error("%s (%s) failed for %s", ask.variant, ask.arm, what, exc_info=error)
+    return f"{ask.variant}: {type(error).__name__}"

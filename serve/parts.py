@@ -1,0 +1,206 @@
+"""The parts of a judged post: what each comes to for each label, and what the decision says of its media."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from moderation.labels import Service
+from moderation.media import Failed, Found, Refused
+from moderation.policy import Scored
+from moderation.posts import Evidence, ExperimentArm, MediaDecision
+from moderation.preprocess.features import Features
+from moderation.storage.ledger import Scoring
+from moderation.topology import Topology
+from serve.judging import TEXT_SERVICES, Ask, Case, Judged, Medium
+
+EVEN = 0.5
+"""The confidence at which the evidence is even; what is below it is no evidence of a harm."""
+
+UNREADABLE = "unreadable_text"
+"""Why a label is not scored where text stands that the reader of text cannot read."""
+
+
+class RefusedMediumError(Exception):
+    """A post holds a medium that is refused, so that nothing of it is recorded.
+
+    Args:
+        index: which of its media.
+        refused: why.
+    """
+
+    def __init__(self, index: int, refused: Refused) -> None:
+        super().__init__(f"media {index}: {refused.detail}")
+        self.index = index
+        self.refused = refused
+
+
+def refused_medium(case: Case) -> RefusedMediumError | None:
+    """The first medium that is refused, if any."""
+    for index, medium in enumerate(case.media):
+        if isinstance(medium.outcome, Refused):
+            return RefusedMediumError(index, medium.outcome)
+    return None
+
+
+def scored_parts(case: Case, topology: Topology) -> dict[str, list[Scored]]:
+    """What each asked variant was expected to score of each part of a post, and did or did not."""
+    scored: dict[str, list[Scored]] = {}
+
+    def add(label: str, part: Scored) -> None:
+        scored.setdefault(label, []).append(part)
+
+    for judged in case.judged:
+        for label in topology.variant(judged.ask.variant).labels:
+            add(label, _of_text(judged, label, case.language.code))
+    for index, medium in enumerate(case.media):
+        if medium.ask is None:
+            continue
+        for label in topology.variant(medium.ask.variant).labels:
+            add(label, _of_medium(medium, index, label))
+        for label, part in _of_words(medium, index, case, topology):
+            add(label, part)
+    return scored
+
+
+def _of_text(judged: Judged, label: str, language: str) -> Scored:
+    if judged.card is None:
+        return Scored(None, None, judged.ask.service, reason=judged.error or "not scored")
+    score = judged.scores.get(label)
+    reason = None if score is not None else "no such output"
+    return Scored(score, judged.card.curve(label, language), judged.ask.service, reason=reason)
+
+
+def _of_medium(medium: Medium, index: int, label: str) -> Scored:
+    if not isinstance(medium.outcome, Found) or medium.card is None:
+        reason = medium.outcome.reason if isinstance(medium.outcome, Failed) else "not scored"
+        return Scored(None, None, medium.kind, index, medium.kind, reason)
+    score = medium.outcome.scores.get(label)
+    missing = None if score is not None else "no such output"
+    return Scored(score, medium.card.curve(label), medium.kind, index, medium.kind, missing)
+
+
+def _of_words(medium: Medium, index: int, case: Case, topology: Topology) -> Iterator[tuple[str, Scored]]:
+    """What is written in a medium, as the services of texts judge it: for each label the words that are worst."""
+    if not isinstance(medium.outcome, Found):  # who knows what is written there
+        reason = medium.outcome.reason if isinstance(medium.outcome, Failed) else "not scored"
+        yield from _unjudged(medium, index, case, topology, reason, failed=True)
+        return
+    if medium.outcome.written is not None and medium.outcome.written.unreadable:
+        yield from _unjudged(medium, index, case, topology, UNREADABLE, failed=False)
+    worst: dict[str, Scored] = {}
+    for words in medium.words:
+        for judged in words.judged:
+            for label in topology.variant(judged.ask.variant).labels:
+                part = replace(_of_text(judged, label, words.language), media=index, input_type=medium.kind)
+                if label not in worst or _rank(part) > _rank(worst[label]):
+                    worst[label] = part
+    yield from worst.items()
+
+
+def _rank(part: Scored) -> float:
+    return -1.0 if part.score is None else part.score
+
+
+def _unjudged(
+    medium: Medium, index: int, case: Case, topology: Topology, reason: str, *, failed: bool
+) -> Iterator[tuple[str, Scored]]:
+    """The labels that the services of texts would have scored of what is written in a medium."""
+    for service in TEXT_SERVICES:
+        variant = topology.variant_for(service, region=case.post.region, language=case.language.code)
+        for label in () if variant is None else topology.variant(variant).labels:
+            yield label, Scored(None, None, service, index, medium.kind, reason, failed)
+
+
+def media_decisions(media: Sequence[Medium]) -> list[MediaDecision]:
+    """What became of each medium."""
+    return [_media_decision(medium) for medium in media]
+
+
+def _media_decision(medium: Medium) -> MediaDecision:
+    shown = MediaDecision(kind=medium.kind, sha256=medium.sha256, status="not_scored", reason="no_model")
+    if isinstance(medium.outcome, Failed):
+        return shown.model_copy(update={"status": "failed", "reason": medium.outcome.reason})
+    if not isinstance(medium.outcome, Found):
+        return shown
+    found = medium.outcome
+    return MediaDecision(
+        kind=medium.kind,
+        sha256=medium.sha256,
+        status="scored",
+        format=found.format,
+        width=found.width,
+        height=found.height,
+        seconds=found.seconds,
+        perceptual_hash=found.perceptual_hash,
+        text=text_in(medium),
+    )
+
+
+def text_in(medium: Medium) -> str | None:
+    """What is written in a medium, a line a line; None: nothing that could be read."""
+    return "\n".join(words.words.text for words in medium.words) or None
+
+
+def evidence(media: Sequence[Medium]) -> list[Evidence]:
+    """Where labels were seen in media, the surest first; what is less than even is no evidence."""
+    found = [item for index, medium in enumerate(media) for item in _evidence(index, medium) if item.score >= EVEN]
+    return sorted(found, key=lambda item: -item.score)
+
+
+def _evidence(index: int, medium: Medium) -> Iterator[Evidence]:
+    if isinstance(medium.outcome, Found):
+        for seen in medium.outcome.seen:
+            yield Evidence(media=index, t=seen.t, label=seen.label, score=seen.score)
+    for words in medium.words:
+        for judged in words.judged:
+            for label, score in judged.scores.items():
+                place = words.words
+                yield Evidence(media=index, t=place.t, label=label, score=score, box=place.box, text=place.text)
+
+
+def scorings(case: Case) -> tuple[Scoring, ...]:
+    """What each variant said of a post, as it is recorded: of its text, and of its images and videos together.
+
+    What is written in a picture is no text of the author's: it counts for the decision, not for what drift is
+    measured on.
+    """
+    said = [judged.scoring() for judged in case.judged]
+    by_ask: dict[Ask, list[Medium]] = {}
+    for medium in case.media:
+        if medium.ask is not None:
+            by_ask.setdefault(medium.ask, []).append(medium)
+    for ask, media in by_ask.items():
+        scores: dict[str, float] = {}
+        for medium in media:
+            if isinstance(medium.outcome, Found):
+                for label, score in medium.outcome.scores.items():
+                    scores[label] = max(score, scores.get(label, 0.0))
+        version = next((medium.version for medium in media if isinstance(medium.outcome, Found)), None)
+        features: Features = {f"score_{label}": score for label, score in scores.items()}
+        said.append(Scoring(ask.service, ask.variant, version, ask.experiment, ask.arm, features))
+    return tuple(said)
+
+
+def models(case: Case) -> dict[str, str]:
+    """Per service that scored some part, `variant@version`."""
+    return {ask.service: f"{ask.variant}@{version}" for ask, version in _answers(case) if version is not None}
+
+
+def experiments(case: Case) -> dict[Service, ExperimentArm]:
+    """Per service that was asked, the experiment that its variant is in."""
+    return {
+        ask.service: ExperimentArm(name=ask.experiment, arm=ask.arm)
+        for ask, _ in _answers(case)
+        if ask.experiment is not None
+    }
+
+
+def _answers(case: Case) -> Iterator[tuple[Ask, int | None]]:
+    """Who was asked, and which version answered: what is written in media first, as the post's own text counts more."""
+    for medium in case.media:
+        for words in medium.words:
+            yield from ((judged.ask, judged.version) for judged in words.judged)
+        if medium.ask is not None:
+            yield medium.ask, medium.version if isinstance(medium.outcome, Found) else None
+    yield from ((judged.ask, judged.version) for judged in case.judged)
