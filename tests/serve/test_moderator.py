@@ -145,6 +145,7 @@ def test_a_decision_says_what_made_it_and_is_recorded_with_its_features(ledger: 
         "input_types": ["text"],
         "objective": "precision>=0.8",
         "reason": None,
+        "parts": [],
     }
     assert decision["labels"]["violence"]["reason"] == "no_model"
     assert decision["experiments"] == {}
@@ -682,6 +683,7 @@ def test_a_post_that_no_route_fits_is_scored_by_nobody_and_not_degraded(ledger: 
             "input_types": [],
             "objective": None,
             "reason": "no_model",
+            "parts": [],
         }
         assert (decision["decision"], decision["degraded"], decision["models"]) == ("allow", False, {})
         assert decision["experiments"] == {}
