@@ -163,6 +163,7 @@ class Policy:
         unexamined_links: int = 0,
         review_shorteners: bool = True,
         blown: Collection[str] = (),
+        has_text: bool = True,
         has_media: bool = False,
     ) -> Verdict:
         """Decide on one post.
@@ -176,12 +177,13 @@ class Policy:
             unexamined_links: links of the post beyond those; any queue it.
             review_shorteners: whether a link that hides where it leads queues the post.
             blown: labels whose fuse has blown: what would be removed for them alone is held for a person.
-            has_media: whether the post has images or videos: tells what is missing where nothing was scored.
+            has_text, has_media: what the post holds: tells what is missing where nothing was scored.
         """
         rules = self.rules(region)
-        missing = {label: "no_model" if has_media or "text" in label.modalities else "no_media" for label in LABELS}
+        held = ({"text"} if has_text else set()) | ({"image", "video"} if has_media else set())
         outcomes = {
-            label: _judge(label, scores.get(label.name, ()), rules.get(label.name), missing[label]) for label in LABELS
+            label: _judge(label, scores.get(label.name, ()), rules.get(label.name), _missing(label, held))
+            for label in LABELS
         }
         queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
         reasons = list(queued.values())
@@ -249,6 +251,13 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
         queue=surest.queue or next((outcome.queue for outcome in failed if outcome.queue), None),
         failed=bool(failed),
     )
+
+
+def _missing(label: Label, held: Collection[str]) -> str:
+    """Why nothing was scored for a label."""
+    if "text" not in label.modalities:
+        return "no_model" if "image" in held else "no_media"
+    return "no_model" if "text" in held else "no_text"
 
 
 def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:
