@@ -177,7 +177,8 @@ class Policy:
             unexamined_links: links of the post beyond those; any queue it.
             review_shorteners: whether a link that hides where it leads queues the post.
             blown: labels whose fuse has blown: what would be removed for them alone is held for a person.
-            has_text, has_media: what the post holds: tells what is missing where nothing was scored.
+            has_text: whether there is a text to judge: tells what is missing where nothing was scored.
+            has_media: whether there are images or videos; likewise.
         """
         rules = self.rules(region)
         held = ({"text"} if has_text else set()) | ({"image", "video"} if has_media else set())

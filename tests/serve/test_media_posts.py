@@ -306,11 +306,11 @@ def test_media_that_wait_are_bound_apart_from_texts(ledger: Ledger, tmp_path: Pa
     async def flood() -> list[Any]:
         held = asyncio.Event()
         world.gate = held.wait
-        calls = [
-            asyncio.ensure_future(world.moderator.moderate(f"p-{number}", a_post("", a_clip(number)), taken=True))
-            for number in range(4)
-        ]
-        await asyncio.sleep(0.05)
+        calls = []
+        for number in range(4):
+            post = a_post("", a_clip(number))
+            calls.append(asyncio.ensure_future(world.moderator.moderate(f"p-{number}", post, taken=True)))
+            await asyncio.sleep(0.05)  # one is looked at, one waits, two are refused
         await world.moderator.moderate("t-1", a_post("hello"))
         held.set()
         return await asyncio.gather(*calls, return_exceptions=True)
