@@ -18,7 +18,7 @@ from moderation.media import ReadRules
 Sampling = Literal["auto", "key", "even"]
 
 SHORT_S = 4.0
-"""A clip that is no longer is decoded nearly whole by even sampling anyway, so twice the frames cost next to nothing."""
+"""A clip that is no longer is decoded nearly whole by even sampling anyway: twice the frames cost next to nothing."""
 SHORT_SAMPLES = 16
 FOLLOWS = 2
 """Frames between a picture and its follower."""

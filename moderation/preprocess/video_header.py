@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from moderation.media import ReadRules, Refused
@@ -174,6 +175,7 @@ def _first_frame(path: Path, told: tuple[int, int]) -> tuple[int, int, int]:
     """Width, height and rotation as the first frame has them; as the container tells, where none can be decoded."""
     with suppress(FFmpegError), opened(path) as (container, stream):
         for frame in container.decode(stream):
+            assert isinstance(frame, VideoFrame)
             turned = round(frame.rotation / 90) * 90 % 360
             return frame.width, frame.height, turned
     return *told, 0
@@ -228,7 +230,7 @@ def _told_size(head: bytes, video_format: str) -> int | None:
 
 
 def _ebml_size(head: bytes, at: int) -> tuple[int | None, int]:
-    """A variable-length size of Matroska (RFC 8794, section 4), and where it ends; None: unknown, as in live streams."""
+    """A variable-length size (RFC 8794, section 4), and where it ends; None: unknown, as in live streams."""
     if at >= len(head) or not head[at]:
         return None, at
     length = 9 - head[at].bit_length()

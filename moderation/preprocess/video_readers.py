@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import decord
 import numpy as np
@@ -115,8 +115,8 @@ def _sampled(
 def _decode(path: Path, header: Header, wanted: list[int], size: tuple[int, int]) -> dict[int, npt.NDArray[np.uint8]]:
     """Decode frames by number; those that cannot be decoded are missing.
 
-    Jumps to a key frame only where one lies between: a jump that lands behind its goal, or a container that cannot jump,
-    is answered by decoding from the beginning.
+    Jumps to a key frame only where one lies between; a jump that lands behind its goal, or a container that cannot
+    jump, is answered by decoding from the beginning.
     """
     for jumps in (True, False):
         try:
@@ -173,9 +173,11 @@ def _pixels(frame: VideoFrame, shown: tuple[int, int]) -> npt.NDArray[np.uint8]:
     turns = round(frame.rotation / 90) % 4
     width, height = shown[::-1] if turns % 2 else shown
     if frame.format.name in _TRANSPARENT:
-        layered = frame.to_ndarray(width=width, height=height, format="rgba").astype(np.uint16)
-        alpha = layered[..., 3:]
-        pixels = ((layered[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    else:
-        pixels = frame.to_ndarray(width=width, height=height, format="rgb24", interpolation="AREA")
-    return np.ascontiguousarray(np.rot90(pixels, turns))
+        return np.rot90(_on_white(frame.to_ndarray(width=width, height=height, format="rgba")), turns).copy()
+    pixels = frame.to_ndarray(width=width, height=height, format="rgb24", interpolation="AREA")
+    return np.rot90(pixels, turns).astype(np.uint8)
+
+
+def _on_white(layered: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    alpha = layered[..., 3:].astype(np.uint16)
+    return ((layered[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
