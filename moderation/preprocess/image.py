@@ -263,7 +263,7 @@ def _timetable(image: Image.Image, outline: Outline | None, count: int) -> tuple
         return np.zeros(0), 0.0
     if outline is not None:
         delays = np.array((outline.delays + [0.1] * count)[:count], dtype=np.float64)
-        ends: npt.NDArray[np.float64] = np.cumsum(delays)
+        ends = np.cumsum(delays).astype(np.float64)
         return ends - delays, float(ends[-1])
     # AVIF: libavif knows of times only once it has decoded a frame; frames of one duration are the rule.
     delay = float(image.info.get("duration") or 100) / 1000
