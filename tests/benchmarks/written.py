@@ -64,8 +64,8 @@ SCRIPTS = {
     "|ทำไมคุณถึงพูดแบบนั้น|พวกเขาโกหกเราทุกวัน|ไปให้พ้น|อาหารอร่อยมากเลย",
     "ko": "안녕하세요 오늘 날씨가 좋네요|너는 정말 바보구나|정부가 국민에게 거짓말을 한다|여기서 나가 지금"
     "|나는 이것이 마음에 들지 않는다|내일 바다에 갑시다|모두 함께 할 수 있습니다|이 뉴스는 거짓이다",
-    "ja": "あなたはとてもばかです|こんにちは、きょうはいいてんきですね|政府は国民に嘘をついている|今すぐここから出て行け"
-    "|まったく好きではありません|明日は海に行きましょう|このニュースは嘘だ|みんなでやればできる",
+    "ja": "あなたはとてもばかです|こんにちは、きょうはいいてんきですね|政府は国民に嘘をついている"
+    "|今すぐここから出て行け|まったく好きではありません|明日は海に行きましょう|このニュースは嘘だ|みんなでやればできる",
 }
 """Sentences of our own; two of them make a text."""
 
@@ -302,11 +302,10 @@ def one_language(
         chosen = np.array([one.turn == turn for one in drawn], dtype=bool)
         places = np.flatnonzero(chosen)
         if len(places):
-            found["turned"][turn] = {
-                "texts": len(places),
-                "errors": error_rates([typed[p] for p in places], [read[p] for p in places], spaced=language != "zh"),
-                "recall_kept": judged(truth[chosen], typed_scores[chosen], read_scores[chosen], threshold)["recall_kept"],
-            }
+            kept = judged(truth[chosen], typed_scores[chosen], read_scores[chosen], threshold)["recall_kept"]
+            ours, theirs = ([texts[place] for place in places] for texts in (typed, read))
+            errors = error_rates(ours, theirs, spaced=language != "zh")
+            found["turned"][turn] = {"texts": len(places), "errors": errors, "recall_kept": kept}
     return found
 
 
