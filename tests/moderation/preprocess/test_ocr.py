@@ -106,7 +106,7 @@ def test_a_picture_without_text_has_none(reader: TextReader) -> None:
         ("Убирайся отсюда, дурак", "DejaVuSans.ttf"),
         ("Φύγε από εδώ, ηλίθιε", "DejaVuSerif.ttf"),
         ("اخرج من هنا الآن", "DejaVuSans.ttf"),
-        ("Դուրս արի այստեղից", "DejaVuSans.ttf"),
+        ("წადი აქედან, სულელო", "DejaVuSans.ttf"),
     ],
 )
 def test_a_script_that_was_not_trained_is_unreadable_not_words(reader: TextReader, text: str, font: str) -> None:
