@@ -1,11 +1,11 @@
 """Pretrained networks by name: which one the picture models stand on is a line of configuration.
 
-    efficientnet-lite0   from a package: what is in a picture
-    open-nsfw            from a package: nudity, and what it looks like
-    torchvision:NAME     any of torchvision's classifiers, such as `torchvision:resnet18`, without its last layer. Its
-                         weights are `torchvision-NAME.safetensors` in the folder of bases; where there are none,
-                         torchvision's default weights are fetched there, once, which needs a network
-    anything else        a transformers model: a hub id, or a local folder
+efficientnet-lite0   from a package: what is in a picture
+open-nsfw            from a package: nudity, and what it looks like
+torchvision:NAME     any of torchvision's classifiers, such as `torchvision:resnet18`, without its last layer. Its
+                     weights are `torchvision-NAME.safetensors` in the folder of bases; where there are none,
+                     torchvision's default weights are fetched there, once, which needs a network
+anything else        a transformers model: a hub id, or a local folder
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class HubBackbone(Backbone):
         self.name = name
         try:
             network = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
-            self.as_trained: Any = AutoImageProcessor.from_pretrained(name)
+            processor: Any = AutoImageProcessor
+            self.as_trained: Any = processor.from_pretrained(name)
         except (OSError, ValueError, TypeError) as error:
             raise ModelError(f"backbone {name!r} cannot be loaded: {error}") from error
         self.network = network.eval()

@@ -71,7 +71,7 @@ class OpenNsfw(Backbone):
         self.judgement = nn.Linear(self.width, 2)
 
     def prepare(self, picture: Picture) -> torch.Tensor:
-        """To 256 x 256 whatever its proportions (bilinear), the middle 224, through JPEG, blue first, means taken off."""
+        """To 256 x 256 whatever its shape (bilinear), the middle 224, through JPEG, blue first, means taken off."""
         square = centre(resized(picture, (256, 256), Image.Resampling.BILINEAR), self.side)
         with BytesIO() as buffer:
             Image.fromarray(square).save(buffer, format="JPEG")
@@ -119,18 +119,17 @@ def _find() -> Path:
 def _unpack(path: Path) -> dict[str, torch.Tensor]:
     """The graph's weights under our names: convolutions in the order in which the graph runs them."""
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         graph = onnx.load(str(path)).graph
-    except (OSError, DecodeError) as error:
+    except Exception as error:  # protobuf's own, which is no ValueError and has no types
         raise ModelError(f"{path} is no ONNX file: {error}") from error
     weights = {item.name: torch.from_numpy(onnx.numpy_helper.to_array(item).copy()) for item in graph.initializer}
     convolutions = [node.input for node in graph.node if node.op_type == "Conv"]
     names = list(_names())
     if len(convolutions) != len(names):
         raise ModelError(f"{path} has {len(convolutions)} convolutions, open_nsfw has {len(names)}")
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, (_, weight, bias) in zip(names, convolutions, strict=True):
         tensors |= {f"{name}.weight": weights[weight], f"{name}.bias": weights[bias]}
     product = next(node for node in graph.node if node.op_type == "MatMul")
