@@ -1,11 +1,11 @@
 """Pretrained networks by name: which one the picture models stand on is a line of configuration.
 
-efficientnet-lite0   from a package: what is in a picture
-open-nsfw            from a package: nudity, and what it looks like
-torchvision:NAME     any of torchvision's classifiers, such as `torchvision:resnet18`, without its last layer. Its
-                     weights are `torchvision-NAME.safetensors` in the folder of bases; where there are none,
-                     torchvision's default weights are fetched there, once, which needs a network
-anything else        a transformers model: a hub id, or a local folder
+- `efficientnet-lite0`, from a package: what is in a picture.
+- `open-nsfw`, from a package: nudity, and what it looks like.
+- `torchvision:NAME`: any of torchvision's classifiers, such as `torchvision:resnet18`, without its last layer. Its
+  weights are `torchvision-NAME.safetensors` in the folder of bases; where there are none, torchvision's default weights
+  are fetched there, once, which needs a network.
+- Anything else: a transformers model, as a hub id or a local folder.
 """
 
 from __future__ import annotations

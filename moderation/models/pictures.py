@@ -14,7 +14,7 @@ a head refuses a network with other weights than those that it was trained on.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -37,6 +37,8 @@ PICTURE_VERSION = "picture-1"
 
 Statistic = Literal["mean", "std", "max"]
 Rows: TypeAlias = npt.NDArray[np.float32]
+
+_STATISTICS: dict[Statistic, Callable[..., Rows]] = {"mean": np.mean, "std": np.std, "max": np.max}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +260,10 @@ def windows_of(rows: Rows, times: npt.NDArray[np.float32], reach: float, statist
     Returns:
         Shape (pictures, width * len(statistics)).
     """
-    reckon = {"mean": np.mean, "std": np.std, "max": np.max}
     pooled = []
     for time in times:
         inside = rows[np.abs(times - time) <= reach]
-        pooled.append(np.concatenate([reckon[statistic](inside, axis=0) for statistic in statistics]))
+        pooled.append(np.concatenate([_STATISTICS[statistic](inside, axis=0) for statistic in statistics]))
     return np.stack(pooled).astype(np.float32)
 
 
@@ -277,11 +278,8 @@ def _applied(head: nn.Linear, rows: Rows) -> Rows:
 
 
 def _shapes(**heads: nn.Linear) -> dict[str, tuple[int, ...]]:
-    return {
-        f"{name}.{part}": tuple(getattr(head, part).shape)
-        for name, head in heads.items()
-        for part in ("weight", "bias")
-    }
+    parts = ("weight", "bias")
+    return {f"{name}.{part}": tuple(getattr(head, part).shape) for name, head in heads.items() for part in parts}
 
 
 def _filled(head: nn.Linear, tensors: Mapping[str, torch.Tensor], name: str) -> nn.Linear:
