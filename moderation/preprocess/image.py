@@ -1,0 +1,270 @@
+"""An image's bytes -> `Reading`, by Pillow.
+
+In this order, so that nothing is decoded before it is known how much there is: bytes, format by its first bytes, size
+and frames by the container's outline, what hides behind the picture, decoding, EXIF's turn, RGB on white. JPEG is
+decoded at half, a quarter or an eighth of its size where that is still enough (Pillow's draft mode).
+
+A JPEG without its end is refused although decoders would fill the rest with grey: what was not sent was not seen.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from moderation.media import MediaKind, Reading, ReadRules, Refused
+from moderation.preprocess.formats import ANIMATED, HEAD, Sniffed, sniff
+from moderation.preprocess.outlines import Outline, outline_of
+from moderation.preprocess.payloads import hidden_payload
+from moderation.preprocess.pixels import perceptual_hash, shrink, to_rgb
+
+# Every bound is checked here, with the rules' own figures; Pillow's would warn, or refuse, at figures of its own.
+Image.MAX_IMAGE_PIXELS = None
+
+_MAY_MOVE = ANIMATED | {"avif"}
+_DECODERS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "bmp": "BMP", "avif": "AVIF"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much an image may be, in the units of their names."""
+
+    pixels: int
+    frames: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Opened:
+    """An image within its bounds, its first frame decoded.
+
+    Attributes:
+        image: as Pillow holds it.
+        format: `jpeg`, `png`, ...
+        stored: width and height as stored, before draft mode.
+        turn: EXIF's orientation, 1 to 8.
+        starts: when each frame is shown, in seconds; empty: a still picture.
+        seconds: how long all of them last.
+    """
+
+    image: Image.Image
+    format: str
+    stored: tuple[int, int]
+    turn: int
+    starts: npt.NDArray[np.float64]
+    seconds: float
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height, turned."""
+        return self.stored[::-1] if self.turn >= 5 else self.stored
+
+    def pictures(self, frames: Sequence[int], side: int) -> npt.NDArray[np.uint8]:
+        """Decode frames as they are shown, the longer side at most `side` px; shape (frames, height, width, 3)."""
+        pictures = []
+        for frame in frames:
+            if len(self.starts):
+                self.image.seek(frame)
+            picture = to_rgb(shrink(self.image, side))
+            pictures.append(np.asarray(picture.transpose(_TURNS[self.turn]) if self.turn in _TURNS else picture))
+        return np.stack(pictures).astype(np.uint8, copy=False)
+
+
+def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -> Reading | Refused:
+    """Read an image.
+
+    Args:
+        path: its bytes.
+        rules: its bounds, and what is sampled.
+        declared: what the client says that it is.
+
+    Raises:
+        MemoryError: it needs more than there is.
+        OSError: the file itself cannot be read.
+    """
+    refused = check_size(path, rules.max_image_bytes)
+    if refused is not None:
+        return refused
+    data = path.read_bytes()
+    known = check_format(data[:HEAD], declared)
+    if isinstance(known, Refused):
+        return known
+    bounds = Bounds(rules.max_image_pixels, rules.max_image_frames, rules.max_seconds)
+    opened = open_image(data, known.format, bounds, rules.image_side)
+    if isinstance(opened, Refused):
+        return opened
+    count = len(opened.starts) or 1
+    frames = [int(frame) for frame in np.unique(np.linspace(0, count - 1, min(count, rules.image_samples)).round())]
+    try:
+        pictures = opened.pictures(frames, rules.image_side)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return decoder_refuses(error)
+    width, height = opened.shown
+    return Reading(
+        kind="image",
+        format=opened.format,
+        width=width,
+        height=height,
+        frames=count,
+        seconds=opened.seconds if len(opened.starts) else None,
+        pictures=pictures,
+        times=(opened.starts[frames] if len(opened.starts) else np.zeros(1)).astype(np.float32),
+        followers=None,
+        step=None,
+        perceptual_hash=perceptual_hash(pictures[0]),
+        reader="pillow",
+    )
+
+
+def check_size(path: Path, most: int) -> Refused | None:
+    """Refuse a file of no bytes, or of more than `most`."""
+    size = path.stat().st_size
+    if size == 0:
+        return Refused("empty", "there are no bytes in it")
+    if size > most:
+        return Refused("too_many_bytes", f"it has {size} bytes; at most {most} are read", most)
+    return None
+
+
+def check_format(head: bytes, declared: MediaKind) -> Sniffed | Refused:
+    """Refuse what is not read here, or is not what it was told to be; an animated image may be told as a video."""
+    found = sniff(head)
+    if found is None:
+        return Refused("unknown_format", "its first bytes are those of no picture or video that is known here")
+    if found.support == "foreign":
+        return Refused("unknown_format", f"its first bytes are those of {found.format}, not of a picture or video")
+    if found.support == "unsupported":
+        return Refused("unsupported_format", f"{found.format} is not read here")
+    if found.kind != declared and not (declared == "video" and found.format in ANIMATED):
+        return Refused("wrong_kind", f"it was told as {declared} and is {found.format}, of kind {found.kind}")
+    return found
+
+
+def open_image(data: bytes, image_format: str, bounds: Bounds, side: int) -> Opened | Refused:
+    """Open an image if it is within its bounds, and decode its first frame.
+
+    Args:
+        data: the whole file.
+        image_format: as `sniff` says.
+        bounds: checked before anything is decoded.
+        side: pixels of the longer side that are enough; a JPEG may be decoded smaller, but no smaller than that.
+    """
+    outline = None
+    if image_format != "avif":
+        outline = outline_of(data, image_format, bounds.frames)
+        if outline is None:
+            return Refused("broken", f"its {image_format} container makes no sense")
+        refused = check_outline(outline, image_format, bounds)
+        if refused is not None:
+            return refused
+    payload = hidden_payload(data, outline.end if outline else len(data))
+    if payload is not None:
+        return Refused("hidden_payload", f"{payload} stands in or behind the picture")
+    try:
+        return _open(without(data, outline), image_format, outline, bounds, side)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever comes to hand: struct.error, KeyError, SyntaxError, ...
+        return decoder_refuses(error)
+
+
+def check_outline(outline: Outline, image_format: str, bounds: Bounds) -> Refused | None:
+    """Hold what the container says against the bounds; a bound that is exceeded is told before a missing end."""
+    pixels, frames, seconds = outline.width * outline.height, len(outline.delays), sum(outline.delays)
+    if pixels > bounds.pixels:
+        return _too_many_pixels(outline.width, outline.height, bounds)
+    if frames > bounds.frames:
+        return _too_many_frames(bounds)
+    if seconds > bounds.seconds and frames > 1:
+        return _too_long(seconds, bounds)
+    if not outline.whole:
+        return Refused("truncated", f"its bytes end before the {image_format} does")
+    return None
+
+
+def _too_many_pixels(width: int, height: int, bounds: Bounds) -> Refused:
+    detail = f"it is {width} x {height}, {width * height} pixels; at most {bounds.pixels} are read"
+    return Refused("too_many_pixels", detail, bounds.pixels)
+
+
+def _too_many_frames(bounds: Bounds) -> Refused:
+    return Refused("too_many_frames", f"it has more than {bounds.frames} frames", bounds.frames)
+
+
+def _too_long(seconds: float, bounds: Bounds) -> Refused:
+    return Refused("too_long", f"it lasts {seconds:.1f} s; at most {bounds.seconds:g} s are read", bounds.seconds)
+
+
+def without(data: bytes, outline: Outline | None) -> bytes:
+    """The file without what its outline skips."""
+    if outline is None or not outline.skipped:
+        return data
+    kept, at = [], 0
+    for begin, end in outline.skipped:
+        kept.append(data[at:begin])
+        at = end
+    return b"".join([*kept, data[at:]])
+
+
+def decoder_refuses(error: Exception) -> Refused:
+    """A decoder's exception as a refusal."""
+    text = str(error)[:200]
+    if isinstance(error, EOFError) or "truncated" in text.lower():
+        return Refused("truncated", f"its bytes end before the picture does: {text}")
+    return Refused("broken", f"the decoder refuses it: {type(error).__name__}: {text}")
+
+
+def _open(data: bytes, image_format: str, outline: Outline | None, bounds: Bounds, side: int) -> Opened | Refused:
+    image = Image.open(io.BytesIO(data), formats=[_DECODERS[image_format]])
+    stored = (image.width, image.height)
+    if image.width * image.height > bounds.pixels:
+        return _too_many_pixels(image.width, image.height, bounds)
+    count = int(getattr(image, "n_frames", 1)) if image_format in _MAY_MOVE else 1
+    if count > bounds.frames:
+        return _too_many_frames(bounds)
+    turn = _turn(image)
+    if image_format == "jpeg":
+        image.draft(None, (side, side))
+    image.load()
+    starts, seconds = _timetable(image, outline, count)
+    if seconds > bounds.seconds:
+        return _too_long(seconds, bounds)
+    return Opened(image, image_format, stored, turn, starts, seconds)
+
+
+def _turn(image: Image.Image) -> int:
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a broken EXIF block does not make a broken picture
+        return 1
+    return turn if turn in _TURNS else 1
+
+
+def _timetable(image: Image.Image, outline: Outline | None, count: int) -> tuple[npt.NDArray[np.float64], float]:
+    """When each frame begins, and when the last one ends; empty and 0 for a still picture."""
+    if count < 2:
+        return np.zeros(0), 0.0
+    if outline is not None:
+        delays = np.array((outline.delays + [0.1] * count)[:count], dtype=np.float64)
+        ends: npt.NDArray[np.float64] = np.cumsum(delays)
+        return ends - delays, float(ends[-1])
+    # AVIF: libavif knows of times only once it has decoded a frame; frames of one duration are the rule.
+    delay = float(image.info.get("duration") or 100) / 1000
+    return np.arange(count) * delay, count * delay

@@ -1,0 +1,106 @@
+"""A video's bytes -> `Reading`: by decord, and by PyAV what decord refuses.
+
+In this order: bytes, format by its first bytes, header (PyAV: codec, size), a timetable of all frames from the
+container's packets, bounds, and only then decoding. Both readers scale while they convert, so a 4K frame is never held
+as RGB in full. Both turn the picture as the container says. A worker decodes with one thread: there are as many workers
+as cores.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from moderation.media import Reading, ReadRules, Refused
+from moderation.preprocess.formats import HEAD
+from moderation.preprocess.image import Bounds, check_format, check_size, decoder_refuses, open_image
+from moderation.preprocess.pixels import follower, perceptual_hash
+from moderation.preprocess.sampling import Sampling, choose, followers_of
+from moderation.preprocess.video_header import read_header
+from moderation.preprocess.video_readers import NOT_DECORD, Sampled, Undecodable, by_decord, by_pyav
+
+
+def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> Reading | Refused:
+    """Read a video, or an animated image that was told as one.
+
+    Args:
+        path: its bytes.
+        rules: its bounds, and what is sampled.
+        sampling: `key` and `even` force a method.
+
+    Raises:
+        MemoryError: it needs more than there is.
+        OSError: the file itself cannot be read.
+    """
+    refused = check_size(path, rules.max_video_bytes)
+    if refused is not None:
+        return refused
+    with path.open("rb") as file:
+        known = check_format(file.read(HEAD), "video")
+    if isinstance(known, Refused):
+        return known
+    if known.kind == "image" and known.format != "gif":
+        return _read_animation(path, known.format, rules, sampling)
+    header = read_header(path, known.format, rules)
+    if isinstance(header, Refused):
+        return header
+    sampled: Sampled | None = None
+    if header.codec not in NOT_DECORD:
+        with suppress(Undecodable):
+            sampled = by_decord(path, header, rules, sampling)
+    if sampled is None:
+        try:
+            sampled = by_pyav(path, header, rules, sampling)
+        except Undecodable as error:
+            return Refused("broken", f"no decoder reads it: {error}")
+    return _reading(known.format, header.shown, len(header.pts), header.seconds, header.codec, sampled)
+
+
+def _read_animation(path: Path, image_format: str, rules: ReadRules, sampling: Sampling) -> Reading | Refused:
+    """Animated WebP and PNG, told as a video: FFmpeg reads the former not at all, so Pillow reads both."""
+    bounds = Bounds(rules.max_video_pixels, rules.max_video_frames, rules.max_seconds)
+    found = open_image(path.read_bytes(), image_format, bounds, rules.video_side)
+    if isinstance(found, Refused):
+        return found
+    count = len(found.starts)
+    if not count:
+        return Refused("wrong_kind", f"it was told as video and is {image_format} that does not move, of kind image")
+    chosen = choose(found.starts, found.seconds, [], rules, "even" if sampling == "auto" else sampling)
+    following = followers_of(chosen, count)
+    frames = sorted({*chosen, *following})
+    try:
+        pictures = dict(zip(frames, found.pictures(frames, rules.video_side), strict=True))
+    except MemoryError:
+        raise
+    except Exception as error:
+        return decoder_refuses(error)
+    sampled = Sampled(
+        "pillow",
+        np.stack([pictures[frame] for frame in chosen]),
+        np.stack([pictures[frame] for frame in following]),
+        found.starts[chosen],
+        np.abs(found.starts[following] - found.starts[chosen]),
+    )
+    return _reading(image_format, found.shown, count, found.seconds, image_format, sampled)
+
+
+def _reading(
+    video_format: str, shown: tuple[int, int], frames: int, seconds: float, codec: str, sampled: Sampled
+) -> Reading:
+    return Reading(
+        kind="video",
+        format=video_format,
+        width=shown[0],
+        height=shown[1],
+        frames=frames,
+        seconds=seconds,
+        pictures=sampled.pictures,
+        times=sampled.times.astype(np.float32),
+        followers=np.stack([follower(picture) for picture in sampled.followers]),
+        step=sampled.step.astype(np.float32),
+        perceptual_hash=perceptual_hash(sampled.pictures[0]),
+        reader=sampled.reader,
+        codec=codec,
+    )
