@@ -79,11 +79,14 @@ def resized(picture: Picture, size: tuple[int, int], resampling: Image.Resamplin
     return np.asarray(Image.fromarray(picture).resize(size, resample=resampling))
 
 
-def shorter_side(picture: Picture, side: int, resampling: Image.Resampling) -> Picture:
-    """A picture with its shorter side in `side` pixels, its proportions kept as nearly as whole pixels allow."""
+def middle(picture: Picture, share: float, side: int, resampling: Image.Resampling) -> Picture:
+    """The middle square of a picture, `share` of its shorter side, in `side` pixels.
+
+    As if the whole picture were made smaller first and its middle taken then, but a strip of 1 x 10,000 stays small.
+    """
     height, width = picture.shape[:2]
-    scale = side / min(height, width)
-    return resized(picture, (max(side, round(width * scale)), max(side, round(height * scale))), resampling)
+    size = max(1, int(min(height, width) * share))
+    return resized(centre(picture, size), (side, side), resampling)
 
 
 def centre(picture: Picture, side: int) -> Picture:

@@ -23,7 +23,7 @@ from torch import nn
 
 from moderation.errors import ModelError
 from moderation.models import efficientnet_lite, open_nsfw
-from moderation.models.backbone import Backbone, Picture, as_planes, centre, shorter_side, store
+from moderation.models.backbone import Backbone, Picture, as_planes, middle, store
 
 TORCHVISION = "torchvision:"
 
@@ -82,7 +82,7 @@ class TorchvisionBackbone(Backbone):
         """As torchvision evaluates these weights: shorter side, middle, means and deviations of ImageNet."""
         how = self.as_trained
         resampling = Image.Resampling[how.interpolation.name]
-        square = centre(shorter_side(picture, int(how.resize_size[0]), resampling), self.side)
+        square = middle(picture, self.side / int(how.resize_size[0]), self.side, resampling)
         planes = as_planes(square) / 255.0
         return (planes - torch.tensor(how.mean)[:, None, None]) / torch.tensor(how.std)[:, None, None]
 

