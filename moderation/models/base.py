@@ -133,13 +133,8 @@ class TextClassifier(ABC):
 
     def save(self, folder: Path) -> Card:
         """Write the folder; the card that is returned carries the checksum of the weights."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / WEIGHTS
-        save_file(self.tensors(), str(weights))
-        card = replace(self.card, weights_sha256=_sha256(weights))
-        (folder / CARD).write_text(card.to_json(), encoding="utf-8")
-        self.card = card
-        return card
+        self.card = write_folder(self.card, self.tensors(), folder)
+        return self.card
 
 
 def confidence(logits: npt.NDArray[Any], calibration: tuple[float, float]) -> npt.NDArray[np.float64]:
@@ -161,6 +156,16 @@ def config_of(card: Card, kind: type[Config]) -> Config:
         return TypeAdapter(kind).validate_python(card.config)
     except ValueError as error:
         raise ModelError(f"the card's config is no {kind.__name__}: {error}") from error
+
+
+def write_folder(card: Card, tensors: Mapping[str, torch.Tensor], folder: Path) -> Card:
+    """Write a model folder; the card that is returned, and written, carries the checksum of the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / WEIGHTS
+    save_file(dict(tensors), str(weights))
+    card = replace(card, weights_sha256=_sha256(weights))
+    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    return card
 
 
 def read_folder(folder: Path) -> tuple[Card, dict[str, torch.Tensor]]:

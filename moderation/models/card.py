@@ -19,13 +19,13 @@ class Card:
     """All of a model that is not weights. Stored as JSON beside them."""
 
     architecture: str
-    """`ngram`, ...: which class reads the weights."""
+    """`ngram`, `image`, ...: which class reads the weights."""
     labels: tuple[str, ...]
     """What it scores, in the order of its outputs."""
     languages: tuple[str, ...]
-    """ISO codes that it was trained on; others are scored, and marked."""
+    """ISO codes that it was trained on; others are scored, and marked. None: it reads no text."""
     preprocessing: str
-    """Version of `preprocess.text`; another one is refused."""
+    """Version of what is done before: `preprocess.text` of text, `models.pictures` of media; another one is refused."""
     config: dict[str, Any]
     """The architecture's own configuration."""
     calibration: dict[str, tuple[float, float]] = field(default_factory=dict)

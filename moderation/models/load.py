@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moderation.errors import ModelError
 from moderation.models.base import TextClassifier, read_folder
+
+if TYPE_CHECKING:
+    from moderation.models.pictures import PictureClassifier
 
 ARCHITECTURES = ("encoder", "ngram")
 
@@ -35,3 +39,23 @@ def load_text_classifier(folder: Path) -> TextClassifier:
     """
     card, tensors = read_folder(folder)
     return architecture_of(card.architecture).from_tensors(card, tensors)
+
+
+def load_picture_classifier(folder: Path, bases: Path) -> PictureClassifier:
+    """Load a model folder of images or videos.
+
+    Args:
+        folder: with `model.json` and `model.safetensors`.
+        bases: where the weights of pretrained networks are kept, and unpacked to (`Settings.bases`).
+
+    Raises:
+        ModelError: the folder is broken, its architecture unknown, its preprocessing another, or a network that it
+            stands on cannot be had, or has other weights.
+    """
+    from moderation.models.pictures import ImageClassifier, VideoClassifier
+
+    card, tensors = read_folder(folder)
+    kinds: dict[str, type[PictureClassifier]] = {"image": ImageClassifier, "video": VideoClassifier}
+    if card.architecture not in kinds:
+        raise ModelError(f"architecture is {card.architecture!r}; known are {', '.join(kinds)}")
+    return kinds[card.architecture].from_tensors(card, tensors, bases)

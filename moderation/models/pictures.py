@@ -1,0 +1,293 @@
+"""`image` and `video`: linear heads over the features of pretrained networks, and one logit a label and picture.
+
+Both judge picture by picture, and a medium is as harmful as its surest picture: so the evidence (which second) is the
+score itself, a long video is not excused by its harmless minutes, and a picture more never lowers a score.
+
+What a picture of a video is judged by depends on the label. `surest` labels (nudity) are seen in a single picture, by
+the same head as an image's. The others (violence) are seen in what goes on: the window of about two seconds around the
+picture, its features and its motion pooled over time. Two seconds is what the clips that it learned from last.
+
+Only the heads are stored, some kilobytes. The networks come from packages or hubs, are read once a process and shared;
+a head refuses a network with other weights than those that it was trained on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from moderation.errors import ModelError
+from moderation.media import Reading
+from moderation.models.backbone import Backbone
+from moderation.models.backbones import open_backbone
+from moderation.models.base import check_shapes, confidence, config_of, write_folder
+from moderation.models.card import Card
+from moderation.preprocess.motion import MOTION, motion_of
+
+PICTURE_VERSION = "picture-1"
+"""How media are read, pictures are prepared, and motion is told in numbers. A model of another version is refused."""
+
+Statistic = Literal["mean", "std", "max"]
+Rows: TypeAlias = npt.NDArray[np.float32]
+
+_STATISTICS: dict[Statistic, Callable[..., Rows]] = {"mean": np.mean, "std": np.std, "max": np.max}
+
+
+@dataclass(frozen=True, slots=True)
+class PictureScores:
+    """A batch of media, scored.
+
+    Attributes:
+        confidence: calibrated probability per label, each in [0, 1]; shape (media, labels), the card's label order.
+        frames: of each medium, the same for every picture of its reading; shape (pictures, labels). Their maximum is
+            the medium's confidence.
+    """
+
+    confidence: Rows
+    frames: tuple[Rows, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """What an image model is built from."""
+
+    backbones: tuple[str, ...]
+    """Names as `open_backbone` knows them; their features stand side by side in this order."""
+    fingerprints: tuple[str, ...]
+    """Of the weights of each (`Backbone.fingerprint`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoConfig:
+    """What a video model is built from."""
+
+    backbones: tuple[str, ...]
+    """Names as `open_backbone` knows them; their features stand side by side in this order."""
+    fingerprints: tuple[str, ...]
+    """Of the weights of each (`Backbone.fingerprint`)."""
+    surest: tuple[str, ...]
+    """Labels that are seen in a single picture; the others in windows."""
+    window_s: float
+    """A window holds the pictures at most that many seconds before or after its own."""
+    statistics: tuple[Statistic, ...]
+    """Over a window, of every feature and every number of motion."""
+
+
+class PictureClassifier(ABC):
+    """A multi-label model of images or videos. Scoring is thread-safe: nothing changes after construction.
+
+    Args:
+        card: all of it that is not weights.
+        backbones: that its configuration names, in that order.
+
+    Raises:
+        ModelError: its preprocessing, or a backbone's weights, are others than it was trained with.
+    """
+
+    architecture: ClassVar[str]
+
+    def __init__(self, card: Card, backbones: Sequence[Backbone]) -> None:
+        if card.preprocessing != PICTURE_VERSION:
+            raise ModelError(
+                f"the model was trained with preprocessing {card.preprocessing!r}, this Seawall has"
+                f" {PICTURE_VERSION!r}; retrain it, or run the release that it came with"
+            )
+        self.card = card
+        self.backbones = tuple(backbones)
+        for backbone, expected in zip(self.backbones, self.config.fingerprints, strict=True):
+            found = backbone.fingerprint()
+            if found != expected:
+                raise ModelError(f"backbone {backbone.name!r} has weights {found}, the model was trained on {expected}")
+
+    @property
+    @abstractmethod
+    def config(self) -> ImageConfig | VideoConfig:
+        """The architecture's own configuration."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, card: Card, tensors: Mapping[str, torch.Tensor], bases: Path) -> PictureClassifier:
+        """Build from what `tensors` returned; `bases` is where the backbones' weights are kept."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights as they are stored."""
+
+    @abstractmethod
+    def logits_of(self, reading: Reading, features: Rows) -> Rows:
+        """Uncalibrated outputs, shape (pictures, labels).
+
+        Args:
+            reading: the medium.
+            features: of its pictures, shape (pictures, width).
+        """
+
+    def logits(self, readings: Sequence[Reading]) -> list[Rows]:
+        """Uncalibrated outputs of every picture: per medium, shape (pictures, labels)."""
+        return [
+            self.logits_of(reading, features)
+            for reading, features in zip(readings, features_of(readings, self.backbones), strict=True)
+        ]
+
+    def score(self, readings: Sequence[Reading]) -> PictureScores:
+        """Score media; each row depends on its own reading alone, up to the last bits of float32.
+
+        Args:
+            readings: with one picture at least each.
+        """
+        frames = tuple(self.calibrate(logits) for logits in self.logits(readings))
+        confidences = [frame.max(axis=0) for frame in frames]
+        empty = np.zeros((0, len(self.card.labels)), dtype=np.float32)
+        return PictureScores(np.stack(confidences) if confidences else empty, frames)
+
+    def calibrate(self, logits: Rows) -> Rows:
+        """Turn logits (rows, labels) into confidences."""
+        columns = [
+            confidence(logits[:, column], self.card.calibration_of(label))
+            for column, label in enumerate(self.card.labels)
+        ]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def save(self, folder: Path) -> Card:
+        """Write the folder; the card that is returned carries the checksum of the weights."""
+        self.card = write_folder(self.card, self.tensors(), folder)
+        return self.card
+
+
+class ImageClassifier(PictureClassifier):
+    """The `image` architecture: a linear head. An animated image is as harmful as its surest picture."""
+
+    architecture = "image"
+
+    def __init__(self, card: Card, backbones: Sequence[Backbone], head: nn.Linear) -> None:
+        self._config = config_of(card, ImageConfig)
+        super().__init__(card, backbones)
+        self.head = head.eval()
+
+    @property
+    def config(self) -> ImageConfig:
+        """See `PictureClassifier.config`."""
+        return self._config
+
+    @classmethod
+    def from_tensors(cls, card: Card, tensors: Mapping[str, torch.Tensor], bases: Path) -> ImageClassifier:
+        """Build from float32 `picture.weight` (labels, width) and `picture.bias` (labels,)."""
+        backbones = [open_backbone(name, bases) for name in config_of(card, ImageConfig).backbones]
+        head = nn.Linear(width_of(backbones), len(card.labels))
+        check_shapes(tensors, _shapes(picture=head))
+        return cls(card, backbones, _filled(head, tensors, "picture"))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As stored."""
+        return _stored(self.head, "picture")
+
+    def logits_of(self, reading: Reading, features: Rows) -> Rows:  # noqa: ARG002  # a video's needs it
+        """See `PictureClassifier.logits_of`."""
+        return _applied(self.head, features)
+
+
+class VideoClassifier(PictureClassifier):
+    """The `video` architecture: a head over single pictures, and one over windows."""
+
+    architecture = "video"
+
+    def __init__(self, card: Card, backbones: Sequence[Backbone], head: nn.Linear, window: nn.Linear) -> None:
+        self._config = config_of(card, VideoConfig)
+        super().__init__(card, backbones)
+        self.head = head.eval()
+        self.window = window.eval()
+        self._surest = np.array([label in self._config.surest for label in card.labels], dtype=bool)
+
+    @property
+    def config(self) -> VideoConfig:
+        """See `PictureClassifier.config`."""
+        return self._config
+
+    @classmethod
+    def from_tensors(cls, card: Card, tensors: Mapping[str, torch.Tensor], bases: Path) -> VideoClassifier:
+        """Build from float32 `picture.weight` (labels, width), `window.weight` (labels, pooled) and their biases."""
+        config = config_of(card, VideoConfig)
+        backbones = [open_backbone(name, bases) for name in config.backbones]
+        width = width_of(backbones)
+        head = nn.Linear(width, len(card.labels))
+        window = nn.Linear((width + len(MOTION)) * len(config.statistics), len(card.labels))
+        check_shapes(tensors, _shapes(picture=head, window=window))
+        return cls(card, backbones, _filled(head, tensors, "picture"), _filled(window, tensors, "window"))
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As stored."""
+        return _stored(self.head, "picture") | _stored(self.window, "window")
+
+    def logits_of(self, reading: Reading, features: Rows) -> Rows:
+        """See `PictureClassifier.logits_of`."""
+        rows = np.concatenate([features, motion_rows(reading)], axis=1)
+        pooled = windows_of(rows, reading.times, self._config.window_s, self._config.statistics)
+        return np.where(self._surest, _applied(self.head, features), _applied(self.window, pooled))
+
+
+def features_of(readings: Sequence[Reading], backbones: Sequence[Backbone]) -> list[Rows]:
+    """Per medium, its pictures' features, shape (pictures, width): each backbone sees all pictures together."""
+    pictures = [picture for reading in readings for picture in reading.pictures]
+    together = np.concatenate([backbone.features(pictures) for backbone in backbones], axis=1)
+    return np.split(together, np.cumsum([len(reading.pictures) for reading in readings])[:-1]) if readings else []
+
+
+def motion_rows(reading: Reading) -> Rows:
+    """What moves at each picture, shape (pictures, len(MOTION)); zeros where the reading holds no followers."""
+    if reading.followers is None or reading.step is None:
+        return np.zeros((len(reading.pictures), len(MOTION)), dtype=np.float32)
+    pairs = zip(reading.pictures, reading.followers, reading.step, strict=True)
+    return np.stack([motion_of(picture, follower, float(step)) for picture, follower, step in pairs])
+
+
+def windows_of(rows: Rows, times: npt.NDArray[np.float32], reach: float, statistics: Sequence[Statistic]) -> Rows:
+    """Every picture's window, pooled.
+
+    Args:
+        rows: what is known of each picture, shape (pictures, width).
+        times: when each is shown, in seconds, shape (pictures,).
+        reach: seconds before and after a picture that its window takes in.
+        statistics: over the window.
+
+    Returns:
+        Shape (pictures, width * len(statistics)).
+    """
+    pooled = []
+    for time in times:
+        inside = rows[np.abs(times - time) <= reach]
+        pooled.append(np.concatenate([_STATISTICS[statistic](inside, axis=0) for statistic in statistics]))
+    return np.stack(pooled).astype(np.float32)
+
+
+def width_of(backbones: Sequence[Backbone]) -> int:
+    """Features of a picture by all of them."""
+    return sum(backbone.width for backbone in backbones)
+
+
+def _applied(head: nn.Linear, rows: Rows) -> Rows:
+    with torch.inference_mode():
+        return np.asarray(head(torch.from_numpy(rows)).numpy(), dtype=np.float32)
+
+
+def _shapes(**heads: nn.Linear) -> dict[str, tuple[int, ...]]:
+    parts = ("weight", "bias")
+    return {f"{name}.{part}": tuple(getattr(head, part).shape) for name, head in heads.items() for part in parts}
+
+
+def _filled(head: nn.Linear, tensors: Mapping[str, torch.Tensor], name: str) -> nn.Linear:
+    with torch.no_grad():
+        head.weight.copy_(tensors[f"{name}.weight"])
+        head.bias.copy_(tensors[f"{name}.bias"])
+    return head
+
+
+def _stored(head: nn.Linear, name: str) -> dict[str, Any]:
+    return {f"{name}.weight": head.weight.detach().clone(), f"{name}.bias": head.bias.detach().clone()}

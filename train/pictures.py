@@ -1,0 +1,199 @@
+"""How the image and video models learn: linear heads on the features of frozen networks.
+
+There are few labelled clips, so nothing but heads is trained, and every figure is out of fold: clips of one source
+video stand in one fold, and a clip is judged by a head that saw none of its source. Calibration and operating curves
+come from those judgements as well; the head that is stored has seen all clips.
+
+Nothing here labels nudity. Its head begins as open_nsfw's own, its confidence is open_nsfw's own score, and its curve
+is a stated prior (see `prior_curve`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import beta
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import nn
+
+from moderation.errors import NotEnoughDataError
+from moderation.media import MediaKind, Reading, ReadRules, Refused
+from moderation.metrics import Bools, Floats
+from moderation.models.backbone import Backbone
+from moderation.models.open_nsfw import OpenNsfw
+from moderation.models.operating import OperatingCurve
+from moderation.models.pictures import Rows, Statistic, features_of, motion_rows, width_of, windows_of
+from moderation.preprocess.media import read
+
+FLOORS = (0.8, 0.85, 0.9, 0.95, 0.98)
+"""Thresholds of the prior curve: open_nsfw's authors call a picture that scores above .8 highly probably not safe."""
+
+_MEDIA_AT_A_TIME = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Media as the heads see them.
+
+    Attributes:
+        features: of the pictures of each, shape (pictures, width).
+        motion: at the pictures of each, shape (pictures, len(MOTION)).
+        times: when the pictures of each are shown, in seconds, shape (pictures,).
+    """
+
+    features: list[Rows]
+    motion: list[Rows]
+    times: list[npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRecipe:
+    """How a head over windows learns."""
+
+    statistics: tuple[Statistic, ...] = ("mean", "std", "max")
+    """Over a window."""
+    window_s: float = 1.0
+    """Seconds before and after a picture that its window takes in."""
+    strength: float = 0.01
+    """Inverse of the ridge's weight (scikit-learn's C), on standardised inputs."""
+    frames: bool = True
+    """Whether it sees what is in the pictures."""
+    motion: bool = True
+    """Whether it sees what moves."""
+
+
+def watch(paths: Sequence[Path], kind: MediaKind, backbones: Sequence[Backbone]) -> Watched:
+    """Read media as serving does, and see them through the backbones.
+
+    Raises:
+        NotEnoughDataError: one of them cannot be read.
+    """
+    rules = ReadRules()
+    watched = Watched([], [], [])
+    for begin in range(0, len(paths), _MEDIA_AT_A_TIME):
+        readings = [_read(path, kind, rules) for path in paths[begin : begin + _MEDIA_AT_A_TIME]]
+        watched.features.extend(features_of(readings, backbones))
+        watched.motion.extend(motion_rows(reading) for reading in readings)
+        watched.times.extend(reading.times for reading in readings)
+    return watched
+
+
+def _read(path: Path, kind: MediaKind, rules: ReadRules) -> Reading:
+    found = read(path, kind, rules)
+    if isinstance(found, Refused):
+        raise NotEnoughDataError(f"{path} cannot be trained on: {found.detail}")
+    return found
+
+
+def windows(watched: Watched, recipe: HeadRecipe) -> list[Rows]:
+    """Every medium's windows, pooled, shape (pictures, pooled); what the recipe does not look at is zero."""
+    pooled = []
+    for features, motion, times in zip(watched.features, watched.motion, watched.times, strict=True):
+        rows = np.concatenate([features * recipe.frames, motion * recipe.motion], axis=1)
+        pooled.append(windows_of(rows, times, recipe.window_s, recipe.statistics))
+    return pooled
+
+
+def fitted_head(rows: Rows, truth: Bools, weights: Floats, strength: float) -> nn.Linear:
+    """Ridge logistic regression on standardised inputs, as a linear layer that takes them as they are.
+
+    Args:
+        rows: inputs, shape (rows, width).
+        truth: of each.
+        weights: of each.
+        strength: see `HeadRecipe`.
+    """
+    centre, spread = rows.mean(axis=0), rows.std(axis=0)
+    scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
+    model = LogisticRegression(C=strength, max_iter=2000)
+    model.fit((rows - centre) * scale, truth, sample_weight=weights)
+    weight = model.coef_[0] * scale
+    head = nn.Linear(rows.shape[1], 1)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight)[None])
+        head.bias.fill_(float(model.intercept_[0] - weight @ centre))
+    return head.requires_grad_(False)
+
+
+def taught(pooled: Sequence[Rows], truth: Bools, strength: float) -> nn.Linear:
+    """A head from the windows of labelled media: both classes weigh the same, and so do the media of a class."""
+    weights = [
+        np.full(len(rows), 1.0 / (len(rows) * max(1, (truth == harmful).sum())))
+        for rows, harmful in zip(pooled, truth, strict=True)
+    ]
+    every = np.repeat(truth, [len(rows) for rows in pooled])
+    total = np.concatenate(weights)
+    return fitted_head(np.concatenate(pooled), every, total * len(truth) / 2, strength)
+
+
+def surest(head: nn.Linear, pooled: Sequence[Rows]) -> Floats:
+    """Per medium, the logit of its surest window; shape (media,)."""
+    return np.array([float((rows @ head.weight[0].numpy()).max()) + float(head.bias) for rows in pooled])
+
+
+def folds_of(truth: Bools, groups: Sequence[str], parts: int, seed: int) -> npt.NDArray[np.int64]:
+    """Which fold each row is judged in: groups whole, classes as even as they can be."""
+    found = np.zeros(len(truth), dtype=np.int64)
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+    for part, (_, inside) in enumerate(splitter.split(np.zeros(len(truth)), truth, groups)):
+        found[inside] = part
+    return found
+
+
+def out_of_fold(pooled: Sequence[Rows], truth: Bools, folds: npt.NDArray[np.int64], strength: float) -> Floats:
+    """Per medium, the logit of a head that was taught the other folds; shape (media,)."""
+    logits = np.zeros(len(truth))
+    for part in np.unique(folds):
+        inside = folds == part
+        head = taught([pooled[row] for row in np.flatnonzero(~inside)], truth[~inside], strength)
+        logits[inside] = surest(head, [pooled[row] for row in np.flatnonzero(inside)])
+    return logits
+
+
+def nudity_head(backbones: Sequence[Backbone]) -> tuple[torch.Tensor, float]:
+    """Weights (width,) and bias of a head that says what open_nsfw says; zero on the other backbones' features.
+
+    Raises:
+        NotEnoughDataError: open_nsfw is none of the backbones: nothing else here knows of nudity.
+    """
+    weight, bias, at = torch.zeros(width_of(backbones)), None, 0
+    for backbone in backbones:
+        if isinstance(backbone, OpenNsfw):
+            weight[at : at + backbone.width], bias = backbone.own_head()
+        at += backbone.width
+    if bias is None:
+        raise NotEnoughDataError(f"no backbone of {[item.name for item in backbones]} has a head for nudity")
+    return weight, bias
+
+
+def prior_curve(harmless: Floats) -> OperatingCurve:
+    """A curve for a label of which there is no harmful row: what can be said, and no more.
+
+    Recall is a half at every threshold: Jeffreys' prior without a row, which is how `OperatingCurve` smooths. The
+    false-positive rate is the upper end of a one-sided 95 % interval on the harmless rows (Clopper and Pearson, 1934):
+    3 / n where none is flagged. So a policy can ask for precision and gets a threshold that the harmless rows do not
+    contradict; a recall cannot be promised, and `recall>=R` above a half meets no threshold.
+
+    Args:
+        harmless: confidences of rows that hold nothing harmful.
+    """
+    count = len(harmless)
+    flagged = [int((harmless >= floor).sum()) for floor in FLOORS]
+    return OperatingCurve(
+        thresholds=FLOORS,
+        recall=(0.5,) * len(FLOORS),
+        false_positive_rate=tuple(upper_bound(number, count) for number in flagged),
+        positives=0,
+        negatives=count,
+    )
+
+
+def upper_bound(flagged: int, rows: int, confidence: float = 0.95) -> float:
+    """Upper end of the one-sided exact interval of a rate."""
+    return 1.0 if flagged >= rows else float(beta.ppf(confidence, flagged + 1, rows - flagged))
