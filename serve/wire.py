@@ -60,11 +60,16 @@ def client_of(request: Request) -> str | None:
     return None
 
 
-async def read_bounded(request: Request, bound: int) -> bytes:
-    """The body; 413 as soon as it is known to exceed the bound."""
+def told_length(request: Request) -> int:
+    """What `Content-Length` tells, in bytes; 0 where it tells nothing."""
     told = request.headers.get("content-length", "")
     # ASCII alone: '²' is a digit to str.isdigit and none to int. Twenty digits are beyond any bound already.
-    size = int(told.lstrip("0")[:20] or "0") if told.isascii() and told.isdigit() else 0
+    return int(told.lstrip("0")[:20] or "0") if told.isascii() and told.isdigit() else 0
+
+
+async def read_bounded(request: Request, bound: int) -> bytes:
+    """The body; 413 as soon as it is known to exceed the bound."""
+    size = told_length(request)
     body = bytearray()
     if size <= bound:
         async for chunk in request.stream():
