@@ -9,6 +9,7 @@ from ray import serve as ray_serve
 from moderation.storage.feature_store import FeatureStore
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
+from serve.media.door import MediaDoor
 from serve.moderator import Moderator
 
 
@@ -21,12 +22,14 @@ class Context:
         ledger: blocking; asynchronous routes put its calls on a thread.
         moderator: decides on posts and scores texts.
         known: what is known of authors and communities; blocking.
+        door: where media come in.
     """
 
     topology: Topology
     ledger: Ledger
     moderator: Moderator
     known: FeatureStore
+    door: MediaDoor
 
 
 def current() -> Context:

@@ -110,11 +110,12 @@ def _classifier(topology: Topology, name: str, arm: Arm, version: int) -> Config
         "ray_actor_options": {"num_cpus": variant.num_cpus, "num_gpus": variant.num_gpus},
         "user_config": ClassifierConfig(variant=name, version=version, threads=variant.threads),
     }
+    of_media = variant.service in ("image", "video")
     return {
         "name": application_of(name, arm),
         "route_prefix": None,
-        "import_path": "serve.apps:classifier",
-        "args": {},
+        "import_path": "serve.apps:media_classifier" if of_media else "serve.apps:classifier",
+        "args": {"topology": str(topology.path.resolve())} if of_media else {},
         "deployments": [deployment],
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from moderation.storage.media_store import MediaStore
 from pydantic import TypeAdapter, ValidationError
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from moderation.errors import ConflictError, FeaturesUnavailableError, NotFoundError
 from moderation.labels import Service
+from moderation.media import MediaRef
 from moderation.models.card import Card
 from moderation.posts import (
     BatchLine,
@@ -48,11 +50,26 @@ from serve.experiments.split import Arm
 from serve.grouping import ClientShareError, QueueFullError
 from serve.insight.routes import router as insight
 from serve.insight.series import DecisionSeries, start_refreshing
+from serve.judging import GroupFound
+from serve.media.door import MULTIPART, MediaDoor
+from serve.media.intake import refusal
+from serve.media.routes import router as media
 from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
+from serve.parts import RefusedMediumError
 from serve.problems import Problem
 from serve.review.routes import router as people
-from serve.wire import Body, batch_line, body_schema, client_of, json_reply, parsed, read_json, read_lines
+from serve.wire import (
+    Body,
+    batch_line,
+    body_schema,
+    check_media_type,
+    client_of,
+    json_reply,
+    parsed,
+    read_json,
+    read_lines,
+)
 
 logger = logging.getLogger("ray.serve")
 _POST_ID = TypeAdapter(Identifier)
@@ -63,7 +80,7 @@ api = FastAPI(
     version="0.1.0",
     description="Harmful content removal that keeps learning. Errors are RFC 9457 problems.",
 )
-for router in (openai.router, perspective.router, discovery.router, people, insight, exports.router):
+for router in (openai.router, perspective.router, discovery.router, people, insight, exports.router, media):
     api.include_router(router)
 
 
@@ -145,9 +162,16 @@ class Gateway:
         self._known = open_features(settings.features_url)
         series = DecisionSeries()
         self._moderator = Moderator(
-            self._topology, self._ledger, self._score, self._read_card, self._known, series.count
+            self._topology,
+            self._ledger,
+            self._score,
+            self._read_card,
+            self._known,
+            series.count,
+            score_media=self._score_media,
         )
-        self.context = Context(self._topology, self._ledger, self._moderator, self._known)
+        self._door = MediaDoor(self._topology.media, MediaStore(settings.media_url), settings.home / "incoming")
+        self.context = Context(self._topology, self._ledger, self._moderator, self._known, self._door)
         start_refreshing(self._ledger, self._topology.metrics)
 
     def reconfigure(self, config: GatewayConfig) -> None:
@@ -175,6 +199,13 @@ class Gateway:
         )
         return scored
 
+    async def _score_media(self, variant: str, arm: Arm, media: list[MediaRef], deadline: float) -> GroupFound:
+        handle = self._handle(variant, arm)
+        found: GroupFound = await asyncio.wait_for(
+            handle.score.remote(media, deadline), self._topology.media.deadline_ms / 1000
+        )
+        return found
+
     @api.put(
         "/v1/posts/{post_id}",
         response_model=Decision,
@@ -183,12 +214,16 @@ class Gateway:
         summary="Moderate and record a post",
     )
     async def put_post(self, post_id: str, request: Request) -> Response:
-        """Idempotent: the same content gets the recorded decision, with `Seawall-Replayed: true`."""
+        """Idempotent: the same content gets the recorded decision, with `Seawall-Replayed: true`.
+
+        With media, as `multipart/form-data` too: a part named `post` with the JSON, and a part for each file.
+        """
         try:
             _POST_ID.validate_python(post_id)
         except ValidationError as error:
             raise Problem(422, f"post_id is {post_id!r}: {error.errors()[0]['msg']}") from error
-        post = await self._read(request, PostIn)
+        check_media_type(request, "application/json", MULTIPART)
+        post = await self._door.read_post(request, self._bounds.max_body_bytes)
         answer = await self._moderate(post_id, post, client=client_of(request))
         return json_reply(answer.body, {"Seawall-Replayed": "true"} if answer.replayed else {})
 
@@ -198,6 +233,8 @@ class Gateway:
             return await self._moderator.moderate(post_id, post, taken=taken, client=client)
         except ConflictError as error:
             raise Problem(409, str(error)) from error
+        except RefusedMediumError as error:
+            raise refusal(error.index, error.refused) from error
         except QueueFullError as error:
             raise overloaded(error) from error
         except SQLAlchemyError as error:
@@ -229,7 +266,8 @@ class Gateway:
     )
     async def post_batch(self, request: Request) -> Response:
         """NDJSON, a post a line; an answer a line in the same order, each with its own status."""
-        lines = await read_lines(request, self._bounds.max_batch_body_bytes, self._bounds.max_batch_posts)
+        most = max(self._bounds.max_batch_body_bytes, self._topology.media.max_json_body_bytes)
+        lines = await read_lines(request, most, self._bounds.max_batch_posts)
         client = client_of(request)
         try:
             self._moderator.admit(client)
@@ -241,8 +279,9 @@ class Gateway:
     async def _batch_line(self, number: int, line: bytes, client: str | None) -> str:
         post_id = None
         try:
-            post = parsed(BatchPost, line)
-            post_id = post.post_id
+            told = parsed(BatchPost, line)
+            post_id = told.post_id
+            post = await self._door.hold_all(told)
             answer = await self._moderate(post_id, post, taken=True, client=client)
         except Problem as problem:
             return batch_line(number, post_id, problem)

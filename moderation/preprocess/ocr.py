@@ -21,10 +21,9 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
 from rapidocr_onnxruntime import RapidOCR
 
-from moderation.media import Box, Reading, Words, Written
+from moderation.media import Box, OcrRules, Reading, Words, Written
 from moderation.preprocess.ocr_lines import (
     Alphabet,
     Decoded,
@@ -47,31 +46,6 @@ _SPACE = 0.015
 """Probability of a space that makes one: between words it is above 0.02 in every font tried, inside words below 0.005."""
 _LONGEST = 40.0
 """Width over height of a crop, at most: longer ones are squeezed."""
-
-
-class OcrRules(BaseModel):
-    """How text in pictures is read: section `media.ocr` of a topology."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    enabled: bool = True
-    """Whether it is read at all; otherwise what is written in pictures is not scored."""
-    samples: int = Field(default=4, ge=1, le=64)
-    """Pictures of a video or an animation that are read, evenly spread over those that were sampled."""
-    first_side: int = Field(default=736, ge=64, le=4096)
-    """Pixels of the longer side at which the detector first looks; its time grows with the square."""
-    second_side: int = Field(default=1280, ge=64, le=4096)
-    """The same where it saw text, for pictures that are larger than the first side."""
-    least_height: float = Field(default=8.0, ge=1)
-    """Pixels of a line, as sampled: lower text is left alone."""
-    least_confidence: float = Field(default=0.9, ge=0, le=1)
-    """Of a line, below which it is unreadable."""
-    least_found: float = Field(default=0.6, ge=0, le=1)
-    """The detector's certainty, below which what cannot be read is taken for a pattern, not for text."""
-    most_boxes: int = Field(default=100, ge=1)
-    """Of one picture; the largest are read."""
-    most_characters: int = Field(default=10_000, ge=1)
-    """Of one medium; the rest is left out."""
 
 
 class TextReader:

@@ -1,0 +1,191 @@
+"""One version of an image or video model behind a Ray Serve deployment of its own: media in, what is found in them out.
+
+What the version found before is answered from the ledger. The rest is read by worker processes, so that a decoder that
+crashes or hangs costs one medium; pictures and text are then judged here, a group at a time. It runs at the machine's
+lowest priority: a flood of videos may take long, and must not take the texts' time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from moderation.storage.media_store import MediaStore
+from pydantic import TypeAdapter
+from ray import serve as ray_serve
+from sqlalchemy.exc import SQLAlchemyError
+
+from moderation.errors import NotFoundError
+from moderation.isolation import Workers
+from moderation.media import Failed, Found, MediaRef, Reading, Refused, Seen
+from moderation.models.load import load_picture_classifier
+from moderation.models.pictures import PictureClassifier
+from moderation.preprocess.ocr import TextReader
+from moderation.registry import Registry
+from moderation.settings import Settings
+from moderation.storage import media_rows
+from moderation.storage.ledger import Ledger, now
+from moderation.topology import Topology
+from serve.classifier import DeadlineError
+from serve.judging import GroupFound
+from serve.names import ClassifierConfig
+
+logger = logging.getLogger("ray.serve")
+
+_FOUND = TypeAdapter(Found)
+_LOWEST_PRIORITY = 19
+
+
+@ray_serve.deployment(name="classifier")
+class MediaClassifier:
+    """Looks at images or videos with the version that `user_config` names.
+
+    Args:
+        topology: path of the topology file, for its section `media`.
+    """
+
+    def __init__(self, topology: str) -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, _LOWEST_PRIORITY)
+        self._settings = Settings.from_environment()
+        self._rules = Topology.load(Path(topology)).media
+        self._registry = Registry(self._settings)
+        self._ledger = Ledger(self._settings.ledger_url)
+        self._store = MediaStore(self._settings.media_url)
+        self._workers = Workers(
+            self._rules.workers, timeout_s=self._rules.read_timeout_s, memory_mb=self._rules.worker_memory_mb
+        )
+        self._readers = ThreadPoolExecutor(self._rules.workers, thread_name_prefix="reading")
+        ocr = self._rules.ocr
+        self._texts = TextReader(ocr) if ocr.enabled else None
+        self._judging = threading.Lock()
+        self._loaded: tuple[str, int, PictureClassifier] | None = None
+
+    async def reconfigure(self, config: ClassifierConfig) -> None:
+        """Load the version that is asked for, then change over at once; until then the former one answers."""
+        torch.set_num_threads(config["threads"])
+        model = await asyncio.to_thread(self._load, config["variant"], config["version"])
+        self._loaded = (config["variant"], config["version"], model)
+
+    def _load(self, variant: str, version: int) -> PictureClassifier:
+        return load_picture_classifier(self._registry.fetch(variant, version), self._settings.bases)
+
+    async def score(self, media: list[MediaRef], deadline: float) -> GroupFound:
+        """Look at a group.
+
+        Args:
+            media: which bytes, by their names in the media store.
+            deadline: seconds since 1970, after which nobody waits for the answer.
+
+        Raises:
+            DeadlineError: it has passed.
+        """
+        if time.time() > deadline:
+            raise DeadlineError(f"{len(media)} media came {time.time() - deadline:.3f} s after their deadline")
+        if self._loaded is None:
+            raise RuntimeError("no model is loaded yet")
+        return await asyncio.to_thread(self._score, *self._loaded, media, deadline)
+
+    async def version(self) -> int:
+        """The version that is loaded."""
+        if self._loaded is None:
+            raise RuntimeError("no model is loaded yet")
+        return self._loaded[1]
+
+    def _score(
+        self, variant: str, version: int, model: PictureClassifier, media: Sequence[MediaRef], deadline: float
+    ) -> GroupFound:
+        keys: list[media_rows.ScoreKey] = [(ref.name, ref.kind, variant, version) for ref in media]
+        known = media_rows.known_scores(self._ledger, keys)
+        outcomes: dict[int, Found | Refused | Failed] = {}
+        for index, key in enumerate(keys):
+            if key in known:
+                outcomes[index] = _FOUND.validate_json(known[key])
+        fresh = [index for index in range(len(media)) if index not in outcomes]
+        readings: dict[int, Reading] = {}
+        for index, read in zip(fresh, self._readers.map(lambda i: self._read(media[i], deadline), fresh), strict=True):
+            if isinstance(read, Reading):
+                readings[index] = read
+            else:
+                outcomes[index] = read
+        with self._judging:  # one group at a time has the cores, and is done the sooner
+            outcomes |= self._judge(model, readings)
+        new = {keys[index]: outcomes[index] for index in readings if _is_content(media[index])}
+        media_rows.keep_scores(
+            self._ledger,
+            {key: _FOUND.dump_json(found).decode() for key, found in new.items() if isinstance(found, Found)},
+        )
+        return GroupFound(version, [outcomes[index] for index in range(len(media))])
+
+    def _keep(self, outcomes: Mapping[media_rows.ScoreKey, Found | Refused | Failed]) -> None:
+        """Remember what was found, for the next post with the same bytes."""
+        at = now()
+        found = [
+            media_rows.Found(key, _FOUND.dump_json(outcome).decode(), at)
+            for key, outcome in outcomes.items()
+            if isinstance(outcome, Found)
+        ]
+        try:
+            media_rows.keep_scores(self._ledger, found)
+        except SQLAlchemyError:  # what was found holds all the same, and is found again
+            logger.exception("what was found in %d media is not remembered", len(found))
+
+    def _read(self, ref: MediaRef, deadline: float) -> Reading | Refused | Failed:
+        try:
+            with self._store.open(ref.name) as path:
+                return self._workers.read(path, ref.kind, self._rules.read, wait_s=max(0.0, deadline - time.time()))
+        except NotFoundError:
+            return Refused("unknown_media", f"no bytes with the SHA-256 {ref.name} are held")
+        except Exception as error:  # a medium that cannot be had must not take its group with it
+            logger.exception("a medium could not be read")
+            return Failed(f"{type(error).__name__}: its bytes could not be had")
+
+    def _judge(self, model: PictureClassifier, readings: dict[int, Reading]) -> dict[int, Found | Refused | Failed]:
+        """What is found in media that were read, all in one batch; one by one where that fails."""
+        try:
+            return dict(zip(readings, self._found(model, list(readings.values())), strict=True))
+        except Exception as error:
+            logger.exception("%d media could not be judged", len(readings))
+            if len(readings) == 1:
+                return {index: Failed(f"{type(error).__name__}: it could not be judged") for index in readings}
+        alone: dict[int, Found | Refused | Failed] = {}
+        for index, reading in readings.items():
+            alone |= self._judge(model, {index: reading})
+        return alone
+
+    def _found(self, model: PictureClassifier, readings: Sequence[Reading]) -> list[Found | Refused | Failed]:
+        if not readings:
+            return []
+        scored = model.score(readings)
+        found: list[Found | Refused | Failed] = []
+        for reading, confidence, frames in zip(readings, scored.confidence, scored.frames, strict=True):
+            labels = model.card.labels
+            surest = frames.argmax(axis=0)
+            times = [None if reading.seconds is None else round(float(reading.times[at]), 3) for at in surest]
+            found.append(
+                Found(
+                    scores={name: round(float(value), 5) for name, value in zip(labels, confidence, strict=True)},
+                    seen=tuple(
+                        Seen(name, t, round(float(value), 5))
+                        for name, t, value in zip(labels, times, confidence, strict=True)
+                    ),
+                    written=None if self._texts is None else self._texts.read(reading, samples=self._rules.ocr.samples),
+                    format=reading.format,
+                    width=reading.width,
+                    height=reading.height,
+                    seconds=reading.seconds,
+                    perceptual_hash=None if reading.perceptual_hash is None else reading.perceptual_hash[0],
+                )
+            )
+        return found
+
+
+def _is_content(ref: MediaRef) -> bool:
+    """Whether the name is that of the bytes, and not of what a request lent."""
+    return "/" not in ref.name

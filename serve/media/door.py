@@ -1,0 +1,141 @@
+"""Where media come in: however their bytes arrive, they are in the store, by their SHA-256, before they are judged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from moderation.storage.media_store import MediaStore
+from starlette.requests import Request
+
+from moderation.errors import MediaUnavailableError, NotFoundError
+from moderation.media import MediaKind, MediaRef, MediaRules, Refused
+from moderation.posts import MediaFeature, MediaIn, PostIn
+from moderation.preprocess.formats import HEAD, sniff
+from serve.media.fetch import Fetcher
+from serve.media.intake import Incoming, receive, refusal, scratch, source_of, too_many
+from serve.media.sink import on_thread
+from serve.media.upload import read_upload
+from serve.problems import Problem
+from serve.wire import parsed, read_bounded
+
+MULTIPART = "multipart/form-data"
+
+
+class MediaDoor:
+    """Takes media in.
+
+    Args:
+        rules: the bounds.
+        store: that holds them afterwards; blocking.
+        folder: under which each request has its scratch folder; best on the store's own file system.
+    """
+
+    def __init__(self, rules: MediaRules, store: MediaStore, folder: Path) -> None:
+        self.rules = rules
+        self._store = store
+        self._folder = folder
+        self._fetcher = Fetcher(rules.fetch)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def read_post(self, request: Request, max_post_bytes: int) -> PostIn:
+        """The post of a request, as JSON or as multipart/form-data, its media in the store.
+
+        Args:
+            request: whose body was not read yet.
+            max_post_bytes: of the JSON; more where it carries media.
+
+        Raises:
+            Problem: what is wrong with it.
+        """
+        if _is_multipart(request):
+            async with self.scratch() as folder:
+                upload = await read_upload(request, self.rules, folder, max_post_bytes=max_post_bytes)
+                return await self.hold(parsed(PostIn, upload.post), upload.files, folder)
+        raw = await read_bounded(request, max(max_post_bytes, self.rules.max_json_body_bytes))
+        post = parsed(PostIn, raw)
+        if len(raw) > max_post_bytes and not post.media:
+            detail = f"the body has {len(raw)} bytes, the bound without media is {max_post_bytes}"
+            raise Problem(413, detail, members={"bound": max_post_bytes})
+        return await self.hold_all(post)
+
+    async def hold_all(self, post: PostIn) -> PostIn:
+        """A post whose media are told by its JSON alone, with all of them in the store."""
+        if not post.media:
+            return post
+        async with self.scratch() as folder:
+            return await self.hold(post, [], folder)
+
+    async def hold(self, post: PostIn, files: Sequence[Incoming], folder: Path) -> PostIn:
+        """A post with all its media in the store: files that were uploaded first, then those that its JSON tells.
+
+        Raises:
+            Problem: 413 or 422, at the medium that is refused; 503, the store cannot be had.
+        """
+        count = len(files) + len(post.media)
+        if count > self.rules.max_media:
+            raise too_many(count, self.rules.max_media)
+        came = await receive(post.media, rules=self.rules, fetcher=self._fetcher, folder=folder)
+        told = [None] * len(files) + [source_of(medium) for medium in post.media]
+        held = await asyncio.gather(*(self._held(medium) for medium in [*files, *came]))
+        for index, (medium, source) in enumerate(zip(held, told, strict=True)):
+            if isinstance(medium, Refused):
+                raise refusal(index, medium, source)
+        return post.model_copy(update={"media": held})
+
+    @asynccontextmanager
+    async def lent(self, feature: MediaFeature, kind: MediaKind) -> AsyncIterator[MediaRef | Refused]:
+        """A medium to look at, in the store for as long as the context."""
+        told = MediaIn(kind=kind, data=feature.data, uri=feature.uri)
+        async with self.scratch() as folder:
+            [came] = await receive([told], rules=self.rules, fetcher=self._fetcher, folder=folder)
+            if not isinstance(came, Incoming):
+                assert isinstance(came, Refused)  # only what has a `sha256` comes back as it is
+                yield came
+                return
+            lending = self._store.lend(came.path)
+            lent = await on_thread(lending.__enter__)
+            try:
+                yield MediaRef(kind, lent.name)
+            finally:
+                await on_thread(partial(lending.__exit__, None, None, None))
+
+    def scratch(self) -> AbstractAsyncContextManager[Path]:
+        """A folder for one request."""
+        return scratch(self._folder)
+
+    async def _held(self, medium: Incoming | Refused | MediaIn) -> MediaIn | Refused:
+        if isinstance(medium, Refused):
+            return medium
+        try:
+            if isinstance(medium, MediaIn):
+                assert medium.sha256 is not None  # the others came as files
+                await on_thread(partial(self._store.hold, medium.sha256))
+                return medium
+            kind = medium.kind or await on_thread(partial(_kind_of, medium.path))
+            if kind is None:
+                return Refused("unknown_format", "its first bytes are those of no image or video that is known")
+            held = await on_thread(partial(self._store.keep, medium.path))
+            return MediaIn(kind=kind, sha256=held.sha256)
+        except NotFoundError:
+            return Refused("unknown_media", "no bytes with this SHA-256 are held")
+        except MediaUnavailableError as error:
+            raise store_failed(error) from error
+
+
+def store_failed(error: MediaUnavailableError) -> Problem:
+    """Nothing was recorded: try again."""
+    return Problem(503, f"{error}; nothing was recorded", retry_after=1)
+
+
+def _is_multipart(request: Request) -> bool:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower() == MULTIPART
+
+
+def _kind_of(path: Path) -> MediaKind | None:
+    with path.open("rb") as file:
+        found = sniff(file.read(HEAD))
+    return None if found is None else found.kind

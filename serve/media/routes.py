@@ -1,0 +1,104 @@
+"""`POST /v1/image/moderate` and `POST /v1/video/moderate`: media scored, nothing recorded or kept."""
+
+# No `from __future__ import annotations` here: FastAPI reads the parameters' types.
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from moderation.errors import MediaUnavailableError
+from moderation.media import Failed, Found, MediaKind, Refused
+from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaResult, ModerateMediaIn, ModerateMediaOut
+from serve import parts
+from serve.context import Context, current
+from serve.judging import Medium
+from serve.media.door import store_failed
+from serve.problems import Problem
+from serve.wire import body_schema, json_reply, read_json
+
+router = APIRouter()
+House = Annotated[Context, Depends(current)]
+
+_ANSWERS: dict[int | str, dict[str, object]] = {
+    413: {"description": "Body over the bound"},
+    422: {"description": "Invalid content, with JSON pointers"},
+    503: {"description": "The store of media cannot be had; see Retry-After"},
+}
+
+
+@router.post(
+    "/v1/image/moderate",
+    response_model=ModerateMediaOut,
+    responses=_ANSWERS,
+    openapi_extra=body_schema(ModerateMediaIn),
+    summary="Score images, recording nothing",
+)
+async def moderate_images(request: Request, house: House) -> Response:
+    """Confidences of the champions, in the order of the features; a bad image is a problem of its own."""
+    return await _moderate("image", request, house)
+
+
+@router.post(
+    "/v1/video/moderate",
+    response_model=ModerateMediaOut,
+    responses=_ANSWERS,
+    openapi_extra=body_schema(ModerateMediaIn),
+    summary="Score videos, recording nothing",
+)
+async def moderate_videos(request: Request, house: House) -> Response:
+    """As `/v1/image/moderate`; `evidence` names the second."""
+    return await _moderate("video", request, house)
+
+
+async def _moderate(kind: MediaKind, request: Request, house: Context) -> Response:
+    rules = house.topology.media
+    body = await read_json(request, ModerateMediaIn, rules.max_json_body_bytes)
+    if len(body.features) > rules.max_features:
+        bound = rules.max_features
+        detail = f"/features: {len(body.features)} features, the bound is {bound}"
+        raise Problem(422, detail, members={"bound": bound})
+    places = asyncio.Semaphore(rules.group_size * rules.max_in_flight)
+    try:
+        results = await asyncio.gather(*(_result(feature, kind, house, places) for feature in body.features))
+    except MediaUnavailableError as error:
+        raise store_failed(error) from error
+    return json_reply(ModerateMediaOut(results=results).model_dump_json())
+
+
+async def _result(feature: MediaFeature, kind: MediaKind, house: Context, places: asyncio.Semaphore) -> MediaResult:
+    async with places, house.door.lent(feature, kind) as ref:
+        if isinstance(ref, Refused):
+            return _refused(feature.id, ref)
+        medium = await house.moderator.judge.look(ref)
+    if isinstance(medium.outcome, Refused):
+        return _refused(feature.id, medium.outcome)
+    if isinstance(medium.outcome, Failed):
+        problem = MediaRefusal(code="failed", detail=medium.outcome.reason)
+        return MediaResult(id=feature.id, labels=[], model="none", problem=problem)
+    if medium.outcome is None or medium.ask is None:
+        return MediaResult(id=feature.id, labels=[], model="none")
+    return MediaResult(
+        id=feature.id,
+        labels=_labels(medium.outcome, [medium]),
+        model=f"{medium.ask.variant}@{medium.version}",
+        evidence=parts.evidence([medium]),
+        text=parts.text_in(medium),
+    )
+
+
+def _refused(feature_id: str, refused: Refused) -> MediaResult:
+    problem = MediaRefusal(code=refused.code, detail=refused.detail, bound=refused.bound)
+    return MediaResult(id=feature_id, labels=[], model="none", problem=problem)
+
+
+def _labels(found: Found, media: Sequence[Medium]) -> list[LabelConfidence]:
+    """What the pictures show, and what the words in them say, where those say more."""
+    surest = dict(found.scores)
+    for medium in media:
+        for words in medium.words:
+            for judged in words.judged:
+                for label, score in judged.scores.items():
+                    surest[label] = max(score, surest.get(label, 0.0))
+    return [LabelConfidence(label=label, confidence=score) for label, score in surest.items()]
