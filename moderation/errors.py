@@ -8,6 +8,7 @@ SeawallError
 ├── RegistryError      MLflow does not hold what was asked for
 ├── LedgerError        the ledger cannot be reached, or fails
 ├── NotEnoughDataError too few rows to say anything
+├── MediaUnavailableError  the store of images and videos cannot be reached, or fails
 ├── FeaturesUnavailableError  the store of online features cannot be reached, or fails
 ├── TooManyGroupsError a measurement would have more groups than may be asked for
 └── ServiceError       the running service did not answer, or did not become ready
@@ -54,6 +55,10 @@ class LedgerError(SeawallError):
 
 class NotEnoughDataError(SeawallError):
     """Too few rows to say anything."""
+
+
+class MediaUnavailableError(SeawallError):
+    """The store of images and videos cannot be reached, or fails; nothing is decided about what it does not hold."""
 
 
 class FeaturesUnavailableError(SeawallError):

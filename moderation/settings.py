@@ -1,4 +1,4 @@
-"""Where Seawall keeps its state: one folder, three databases and a lake, each movable by an environment variable."""
+"""Where Seawall keeps its state: one folder: three databases, a lake, media; an environment variable moves each."""
 
 from __future__ import annotations
 
@@ -27,13 +27,20 @@ class Settings:
     """SEAWALL_LAKE_URL: where Parquet derived from the ledger goes: a folder (default `lake` in the home folder) or
     `s3://BUCKET/PREFIX`."""
 
+    media_url: str = ""
+    """SEAWALL_MEDIA_URL: where images and videos are kept: a folder (default `media` in the home folder) or
+    `s3://BUCKET/PREFIX`."""
+
     def __post_init__(self) -> None:
         if not self.features_url:
             object.__setattr__(self, "features_url", f"sqlite:///{self.home / 'features.db'}")
-        if not self.lake_url:
-            object.__setattr__(self, "lake_url", str(self.home / "lake"))
-        elif "://" not in self.lake_url:
-            object.__setattr__(self, "lake_url", str(Path(self.lake_url).expanduser().resolve()))
+        for name in ("lake", "media"):
+            field = f"{name}_url"
+            url = getattr(self, field)
+            if not url:
+                object.__setattr__(self, field, str(self.home / name))
+            elif "://" not in url:
+                object.__setattr__(self, field, str(Path(url).expanduser().resolve()))
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -45,6 +52,7 @@ class Settings:
             mlflow_uri=os.environ.get("SEAWALL_MLFLOW_URI") or f"sqlite:///{home / 'mlflow.db'}",
             features_url=os.environ.get("SEAWALL_FEATURES_URL") or "",
             lake_url=os.environ.get("SEAWALL_LAKE_URL") or "",
+            media_url=os.environ.get("SEAWALL_MEDIA_URL") or "",
         )
 
     @property
@@ -75,4 +83,5 @@ class Settings:
             "SEAWALL_MLFLOW_URI": self.mlflow_uri,
             "SEAWALL_FEATURES_URL": self.features_url,
             "SEAWALL_LAKE_URL": self.lake_url,
+            "SEAWALL_MEDIA_URL": self.media_url,
         }

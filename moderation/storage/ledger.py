@@ -27,8 +27,9 @@ from moderation.labels import Service
 from moderation.posts import Actor, Decision, PostIn
 from moderation.preprocess.features import Features
 from moderation.review import ReviewItem
-from moderation.storage import dialect, removals, standing
+from moderation.storage import dialect, media_rows, removals, standing
 from moderation.storage.dialect import announce, claim
+from moderation.storage.media_rows import Use
 from moderation.storage.schema import bring_to_head
 from moderation.storage.standing import Act
 from moderation.storage.tables import decisions, locks, posts, scorings
@@ -66,6 +67,7 @@ class Entry:
         actor: who acts by the decision.
         removed_for: labels that asked for a removal without a person, also where the fuse kept it back.
         acts: False: it is no post of the platform's, but a text to learn from; nothing is done, and nobody is asked.
+        media_bytes: sizes of its media, in their order.
     """
 
     post: PostIn
@@ -78,6 +80,7 @@ class Entry:
     actor: Actor = "model"
     removed_for: tuple[str, ...] = ()
     acts: bool = True
+    media_bytes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,9 @@ class Ledger:
     def record(self, entries: Sequence[Entry]) -> list[Recorded | ConflictError]:
         """Record posts and decisions, all in one transaction.
 
+        Args:
+            entries: whose media are kept already, so that no decision commits before the bytes that it names.
+
         Returns:
             For each entry, in order: what is recorded now. That is an earlier decision where the newest content of the
             post is the same, and a ConflictError, nothing recorded, where the newest content was created later.
@@ -186,6 +192,7 @@ class Ledger:
                 announce(connection, decisions.c.decision_id)
                 connection.execute(insert(posts), new_posts)
                 connection.execute(insert(decisions), new_decisions)
+                media_rows.add(connection, (Use(entry.post, decision, entry.media_bytes) for entry, decision in new))
             if new_scorings:
                 connection.execute(insert(scorings), new_scorings)
             _follow(connection, new, self._writer)
