@@ -11,7 +11,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from moderation.storage.media_store import MediaStore
 from pydantic import TypeAdapter, ValidationError
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
@@ -19,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
 
-from moderation.errors import ConflictError, FeaturesUnavailableError, NotFoundError
+from moderation.errors import ConflictError, FeaturesUnavailableError, MediaUnavailableError, NotFoundError
 from moderation.labels import Service
 from moderation.media import MediaRef
 from moderation.models.card import Card
@@ -41,6 +40,7 @@ from moderation.settings import Settings
 from moderation.storage import labelling
 from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found
+from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve import exports
 from serve.classifier import GroupScores
@@ -51,7 +51,7 @@ from serve.grouping import ClientShareError, QueueFullError
 from serve.insight.routes import router as insight
 from serve.insight.series import DecisionSeries, start_refreshing
 from serve.judging import GroupFound
-from serve.media.door import MULTIPART, MediaDoor
+from serve.media.door import MULTIPART, MediaDoor, store_failed
 from serve.media.intake import refusal
 from serve.media.routes import router as media
 from serve.moderator import Answer, Moderator
@@ -102,6 +102,11 @@ async def _validation(_request: Request, error: RequestValidationError) -> Respo
 @api.exception_handler(SQLAlchemyError)
 async def _ledger(_request: Request, error: SQLAlchemyError) -> Response:
     return ledger_failed(error).response()
+
+
+@api.exception_handler(MediaUnavailableError)
+async def _media(_request: Request, error: MediaUnavailableError) -> Response:
+    return store_failed(error).response()
 
 
 @api.exception_handler(Exception)

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from moderation.storage.media_store import MediaStore
 from pydantic import TypeAdapter
 from ray import serve as ray_serve
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,6 +31,7 @@ from moderation.registry import Registry
 from moderation.settings import Settings
 from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger, now
+from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.classifier import DeadlineError
 from serve.judging import GroupFound
@@ -105,8 +105,9 @@ class MediaClassifier:
         known = media_rows.known_scores(self._ledger, keys)
         outcomes: dict[int, Found | Refused | Failed] = {}
         for index, key in enumerate(keys):
-            if key in known:
-                outcomes[index] = _FOUND.validate_json(known[key])
+            found = _FOUND.validate_json(known[key]) if key in known else None
+            if found is not None and (found.written is None) == (self._texts is None):
+                outcomes[index] = found
         fresh = [index for index in range(len(media)) if index not in outcomes]
         readings: dict[int, Reading] = {}
         for index, read in zip(fresh, self._readers.map(lambda i: self._read(media[i], deadline), fresh), strict=True):
@@ -116,11 +117,7 @@ class MediaClassifier:
                 outcomes[index] = read
         with self._judging:  # one group at a time has the cores, and is done the sooner
             outcomes |= self._judge(model, readings)
-        new = {keys[index]: outcomes[index] for index in readings if _is_content(media[index])}
-        media_rows.keep_scores(
-            self._ledger,
-            {key: _FOUND.dump_json(found).decode() for key, found in new.items() if isinstance(found, Found)},
-        )
+        self._keep({keys[index]: outcomes[index] for index in readings if _is_content(media[index])})
         return GroupFound(version, [outcomes[index] for index in range(len(media))])
 
     def _keep(self, outcomes: Mapping[media_rows.ScoreKey, Found | Refused | Failed]) -> None:

@@ -8,13 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from moderation.storage.media_store import MediaStore
 from starlette.requests import Request
 
 from moderation.errors import MediaUnavailableError, NotFoundError
 from moderation.media import MediaKind, MediaRef, MediaRules, Refused
 from moderation.posts import MediaFeature, MediaIn, PostIn
 from moderation.preprocess.formats import HEAD, sniff
+from moderation.storage.media_store import MediaStore
 from serve.media.fetch import Fetcher
 from serve.media.intake import Incoming, receive, refusal, scratch, source_of, too_many
 from serve.media.sink import on_thread
@@ -73,7 +73,8 @@ class MediaDoor:
         """A post with all its media in the store: files that were uploaded first, then those that its JSON tells.
 
         Raises:
-            Problem: 413 or 422, at the medium that is refused; 503, the store cannot be had.
+            Problem: 413 or 422, at the medium that is refused.
+            MediaUnavailableError: the store cannot be had.
         """
         count = len(files) + len(post.media)
         if count > self.rules.max_media:
@@ -122,8 +123,6 @@ class MediaDoor:
             return MediaIn(kind=kind, sha256=held.sha256)
         except NotFoundError:
             return Refused("unknown_media", "no bytes with this SHA-256 are held")
-        except MediaUnavailableError as error:
-            raise store_failed(error) from error
 
 
 def store_failed(error: MediaUnavailableError) -> Problem:

@@ -8,13 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from moderation.errors import MediaUnavailableError
 from moderation.media import Failed, Found, MediaKind, Refused
 from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaResult, ModerateMediaIn, ModerateMediaOut
 from serve import parts
 from serve.context import Context, current
 from serve.judging import Medium
-from serve.media.door import store_failed
 from serve.problems import Problem
 from serve.wire import body_schema, json_reply, read_json
 
@@ -60,10 +58,7 @@ async def _moderate(kind: MediaKind, request: Request, house: Context) -> Respon
         detail = f"/features: {len(body.features)} features, the bound is {bound}"
         raise Problem(422, detail, members={"bound": bound})
     places = asyncio.Semaphore(rules.group_size * rules.max_in_flight)
-    try:
-        results = await asyncio.gather(*(_result(feature, kind, house, places) for feature in body.features))
-    except MediaUnavailableError as error:
-        raise store_failed(error) from error
+    results = await asyncio.gather(*(_result(feature, kind, house, places) for feature in body.features))
     return json_reply(ModerateMediaOut(results=results).model_dump_json())
 
 
