@@ -6,6 +6,8 @@ import json
 import signal
 import time
 import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +40,7 @@ from serve.outbox import secrets_of
 from serve.promotion import House, Progress
 
 ExpectOption = Annotated[int | None, typer.Option(help="Version that must be champion now, else nothing is done.")]
-_SHOWN = ("abuse", "hate", "misinformation")
+_SHOWN = ("abuse", "hate", "misinformation", "nudity", "violence")
 SAMPLES = DEPLOYMENTS / "samples" / "posts.jsonl"
 
 
@@ -154,12 +156,17 @@ def status(as_json: JsonOption = False, topology: TopologyOption = None) -> None
 
 
 def moderate(
-    text: Annotated[str, typer.Argument(help="What to judge.", show_default=False)],
+    text: Annotated[str, typer.Argument(help="What to judge; may be left out where there is a file.")] = "",
+    image: Annotated[list[Path] | None, typer.Option(help="An image file; may be given again.")] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="A video file; may be given again.")] = None,
     language: Annotated[str | None, typer.Option(help="ISO 639 code; detected where absent.")] = None,
     region: Annotated[str, typer.Option(help="ISO 3166-1 alpha-2.")] = "US",
     as_json: JsonOption = False,
 ) -> None:
-    """Put a text as a post of its own (community `cli`), and show the decision."""
+    """Put a text, with images and videos, as a post of its own (community `cli`), and show the decision."""
+    files = [("image", path) for path in image or []] + [("video", path) for path in video or []]
+    if not text and not files:
+        raise ServiceError("nothing to judge; give a text, --image or --video")
     running = require(Settings.from_environment())
     post = {
         "author_id": "cli",
@@ -169,11 +176,11 @@ def moderate(
         "created_at": datetime.now(UTC).isoformat(),
         "text": text,
     }
-    decision = _put(running, f"cli-{uuid.uuid4().hex}", post)
+    decision = _put(running, f"cli-{uuid.uuid4().hex}", post, files)
     if as_json:
         print_json(decision)
     else:
-        out.print(_table([(text, decision)]))
+        out.print(_table([(text or ", ".join(path.name for _, path in files), decision)]))
 
 
 def promote(
@@ -240,9 +247,21 @@ def _wait_until_ready(running: Running, timeout_s: float = 60) -> None:
         time.sleep(0.25)
 
 
-def _put(running: Running, post_id: str, post: dict[str, Any]) -> dict[str, Any]:
+def _put(
+    running: Running, post_id: str, post: dict[str, Any], files: Sequence[tuple[str, Path]] = ()
+) -> dict[str, Any]:
+    url = f"{running.url}/v1/posts/{post_id}"
     try:
-        response = httpx.put(f"{running.url}/v1/posts/{post_id}", json=post, timeout=30, trust_env=False)
+        with ExitStack() as stack:
+            body: dict[str, Any] = {"json": post}
+            if files:
+                parts: list[tuple[str, Any]] = [("post", (None, json.dumps(post), "application/json"))]
+                for kind, path in files:
+                    parts.append(("media", (path.name, stack.enter_context(path.open("rb")), f"{kind}/*")))
+                body = {"files": parts}
+            response = httpx.put(url, timeout=60, trust_env=False, **body)
+    except OSError as error:
+        raise ServiceError(f"{error.filename} cannot be read: {error.strerror}") from error
     except httpx.TransportError as error:
         raise ServiceError(f"{running.url} does not answer: {error}") from error
     if response.status_code != 200:
@@ -260,12 +279,13 @@ def _moderate_samples(running: Running) -> None:
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", *_SHOWN, "ms")
+    scored = [name for name in _SHOWN if any(decision["labels"][name]["score"] is not None for _, decision in rows)]
+    table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", *scored, "ms")
     for text, decision in rows:
         labels = decision["labels"]
         flagged = [f"{name} >= {label['threshold']:.2f}" for name, label in labels.items() if label["flagged"]]
         why = flagged + [reason for reason in decision["review"]["reasons"] if "flagged" not in reason]
-        scores = ("-" if labels[name]["score"] is None else f"{labels[name]['score']:.2f}" for name in _SHOWN)
+        scores = ("-" if labels[name]["score"] is None else f"{labels[name]['score']:.2f}" for name in scored)
         colour = {"allow": "green", "review": "yellow", "remove": "red"}[decision["decision"]]
         table.add_row(
             Text(text),  # not escaped as a string: what people write is no markup
