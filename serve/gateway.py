@@ -146,6 +146,24 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _post_body() -> dict[str, Any]:
+    """The body of `PUT /v1/posts/{post_id}`: JSON, or an upload of JSON and files."""
+    body = body_schema(PostIn)
+    content = body["requestBody"]["content"]
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "A part a file"}
+    post = content["application/json"]["schema"]
+    content[MULTIPART] = {
+        "schema": {
+            "type": "object",
+            "required": ["post"],
+            "properties": {"post": post, "media": files},
+            "examples": [{"post": post["examples"][0], "media": ["(the bytes of picture.jpg)"]}],
+        },
+        "encoding": {"post": {"contentType": "application/json"}, "media": {"contentType": "image/*, video/*"}},
+    }
+    return body
+
+
 @ray_serve.deployment(name="gateway")
 @ray_serve.ingress(api)
 class Gateway:
@@ -215,7 +233,7 @@ class Gateway:
         "/v1/posts/{post_id}",
         response_model=Decision,
         responses=_PROBLEMS,
-        openapi_extra=body_schema(PostIn),
+        openapi_extra=_post_body(),
         summary="Moderate and record a post",
     )
     async def put_post(self, post_id: str, request: Request) -> Response:

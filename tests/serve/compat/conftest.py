@@ -13,9 +13,11 @@ from moderation.models.load import load_text_classifier
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.features import open_features
 from moderation.storage.ledger import Ledger
+from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.compat import discovery, openai, perspective
 from serve.context import Context, current
+from serve.media.door import MediaDoor
 from serve.moderator import Moderator
 from tests.serve.compat.routes import MODELS, Compat, Models
 
@@ -36,7 +38,9 @@ def make_compat(tmp_path: Path, loaded: dict[str, TextClassifier]) -> Iterator[C
         opened.append(ledger)
         known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
         models = Models(loaded)
-        context = Context(topology, ledger, Moderator(topology, ledger, models.score, models.card, known), known)
+        moderator = Moderator(topology, ledger, models.score, models.card, known)
+        door = MediaDoor(topology.media, MediaStore(tmp_path / "media"), tmp_path / "incoming")
+        context = Context(topology, ledger, moderator, known, door)
         app = FastAPI()
         for module in (openai, perspective, discovery):
             app.include_router(module.router)
