@@ -126,9 +126,7 @@ class Process:
     def _answer(self, most: int, until: float, *, taken: bool) -> Reading | Refused | Failed | Note:
         body_length, payload_length = HEAD.unpack(self._receive(HEAD.size, until, taken))
         if body_length > MOST_JSON or payload_length > most:
-            raise Garbled(
-                f"an answer of {body_length} and {payload_length} bytes; at most {MOST_JSON} and {most} may be"
-            )
+            raise Garbled(f"{body_length} and {payload_length} bytes; at most {MOST_JSON} and {most} may be")
         body = bytes(self._receive(body_length, until, taken))
         return read_answer(body, self._receive(payload_length, until, taken))
 
@@ -164,7 +162,7 @@ class Process:
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """A worker's environment: no secret of ours, one thread, and two arenas of memory, which would each reserve 64 MB."""
+    """A worker's environment: no secret of ours, one thread, two arenas of memory, which reserve 64 MB each."""
     kept = {name: ours[name] for name in _KEPT if name in ours}
     paths = [str(_ROOT), *filter(None, [ours.get("PYTHONPATH")])]
     return kept | dict.fromkeys(_ONE_THREAD, "1") | {"MALLOC_ARENA_MAX": "2", "PYTHONPATH": os.pathsep.join(paths)}

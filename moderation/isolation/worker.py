@@ -54,6 +54,8 @@ def _answer(read: Read, task: Task, memory_mb: int) -> tuple[Reading | Refused |
         return read(Path(task.path), task.kind, task.rules), False
     except MemoryError:
         return Failed(f"its decoder ran out of memory: it may take {memory_mb} MB"), True
+    except OSError as error:  # without the path, which is nobody's business
+        return Failed(f"its bytes could not be read: {error.strerror}"), False
     except Exception as error:
         return Failed(f"its decoder failed: {type(error).__name__}: {str(error)[:300]}"), False
 

@@ -52,6 +52,7 @@ class Workers:
         self._changed = threading.Condition()
         self._idle: deque[Process] = deque()
         self._busy: set[Process] = set()
+        self._starting: Process | None = None
         self._closed = False
         # One thread starts all workers, and lives as long: the system takes a worker's parent to be the thread that
         # started it, and ends the worker with that thread.
@@ -86,7 +87,7 @@ class Workers:
             self._closed = True
             idle = list(self._idle)
             self._idle.clear()
-            for process in self._busy:
+            for process in (*self._busy, *filter(None, [self._starting])):
                 process.kill()
             self._changed.notify_all()
         for process in idle:
@@ -166,9 +167,16 @@ class Workers:
             process = Process(self._program, self._memory_mb)
         except OSError:
             return None
+        with self._changed:
+            self._starting = process
+            if self._closed:
+                process.kill()
         try:
             process.wait_until_ready(_STARTS_WITHIN_S)
         except (Died, Late, Garbled):
             process.end()
             return None
+        finally:
+            with self._changed:
+                self._starting = None
         return process

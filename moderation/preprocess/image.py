@@ -166,15 +166,13 @@ def open_image(data: bytes, image_format: str, bounds: Bounds, side: int) -> Ope
         bounds: checked before anything is decoded.
         side: pixels of the longer side that are enough; a JPEG may be decoded smaller, but no smaller than that.
     """
-    outline = None
-    if image_format != "avif":
-        outline = outline_of(data, image_format, bounds.frames)
-        if outline is None:
-            return Refused("broken", f"its {image_format} container makes no sense")
-        refused = check_outline(outline, image_format, bounds)
-        if refused is not None:
-            return refused
-    payload = hidden_payload(data, outline.end if outline else len(data))
+    outline = outline_of(data, image_format, bounds.frames)
+    if outline is None:
+        return Refused("broken", f"its {image_format} container makes no sense")
+    refused = check_outline(outline, image_format, bounds)
+    if refused is not None:
+        return refused
+    payload = hidden_payload(data, outline.end)
     if payload is not None:
         return Refused("hidden_payload", f"{payload} stands in or behind the picture")
     try:
@@ -212,9 +210,9 @@ def _too_long(seconds: float, bounds: Bounds) -> Refused:
     return Refused("too_long", f"it lasts {seconds:.1f} s; at most {bounds.seconds:g} s are read", bounds.seconds)
 
 
-def without(data: bytes, outline: Outline | None) -> bytes:
+def without(data: bytes, outline: Outline) -> bytes:
     """The file without what its outline skips."""
-    if outline is None or not outline.skipped:
+    if not outline.skipped:
         return data
     kept, at = [], 0
     for begin, end in outline.skipped:
@@ -231,7 +229,7 @@ def decoder_refuses(error: Exception) -> Refused:
     return Refused("broken", f"the decoder refuses it: {type(error).__name__}: {text}")
 
 
-def _open(data: bytes, image_format: str, outline: Outline | None, bounds: Bounds, side: int) -> Opened | Refused:
+def _open(data: bytes, image_format: str, outline: Outline, bounds: Bounds, side: int) -> Opened | Refused:
     image = Image.open(io.BytesIO(data), formats=[_DECODERS[image_format]])
     stored = (image.width, image.height)
     if image.width * image.height > bounds.pixels:
@@ -239,10 +237,10 @@ def _open(data: bytes, image_format: str, outline: Outline | None, bounds: Bound
     count = int(getattr(image, "n_frames", 1)) if image_format in _MAY_MOVE else 1
     if count > bounds.frames:
         return _too_many_frames(bounds)
-    turn = _turn(image)
     if image_format == "jpeg":
         image.draft(None, (side, side))
-    image.load()
+    image.load()  # before EXIF: Pillow decodes a PNG to find it, and a second load hides what broke the first
+    turn = _turn(image)
     starts, seconds = _timetable(image, outline, count)
     if seconds > bounds.seconds:
         return _too_long(seconds, bounds)
@@ -257,14 +255,14 @@ def _turn(image: Image.Image) -> int:
     return turn if turn in _TURNS else 1
 
 
-def _timetable(image: Image.Image, outline: Outline | None, count: int) -> tuple[npt.NDArray[np.float64], float]:
+def _timetable(image: Image.Image, outline: Outline, count: int) -> tuple[npt.NDArray[np.float64], float]:
     """When each frame begins, and when the last one ends; empty and 0 for a still picture."""
     if count < 2:
         return np.zeros(0), 0.0
-    if outline is not None:
+    if outline.delays:
         delays = np.array((outline.delays + [0.1] * count)[:count], dtype=np.float64)
-        ends = np.cumsum(delays).astype(np.float64)
-        return ends - delays, float(ends[-1])
+        starts = np.concatenate([np.zeros(1), np.cumsum(delays)[:-1]])
+        return starts, float(delays.sum())
     # AVIF: libavif knows of times only once it has decoded a frame; frames of one duration are the rule.
     delay = float(image.info.get("duration") or 100) / 1000
     return np.arange(count) * delay, count * delay

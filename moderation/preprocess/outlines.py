@@ -4,15 +4,17 @@ A decoder may only be asked once it is known what it will be asked for: a file o
 a gigabyte, or for ten thousand of them. Walking the container costs a look at each chunk and never allocates more than
 the file. It also tells a file that was cut off from one that is broken, and finds what was appended to it.
 
-Formats: JPEG (ITU T.81), PNG and APNG (W3C), GIF89a, WebP (RFC 9649), BMP. AVIF is left to its decoder's own parser.
+Formats: JPEG (ITU T.81), PNG and APNG (W3C), GIF89a, WebP (RFC 9649), BMP, and the boxes of AVIF.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 
 @dataclass(slots=True)
@@ -24,7 +26,7 @@ class Outline:
         delays: seconds that each frame is shown; one entry a frame; empty: a still picture.
         end: where the picture ends: bytes behind are not its own.
         whole: False: the file ends before its picture does.
-        skipped: ranges of bytes that a decoder needs not see: text, which may be a bomb of its own.
+        skipped: ranges of bytes that a decoder need not see.
     """
 
     width: int = 0
@@ -44,14 +46,14 @@ def outline_of(data: bytes, image_format: str, most_frames: int) -> Outline | No
         most_frames: the walk stops once there are more, so `len(delays)` is at most one above.
 
     Returns:
-        None: a format whose container is not walked here, or a container that makes no sense.
+        None: a container that makes no sense.
     """
-    walk = _WALKS.get(image_format)
-    if walk is None:
-        return None
+    walk = _WALKS[image_format]
     try:
         return walk(data, most_frames)
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, IndexError):  # a field beyond the end of the file
+        return Outline(end=len(data))
+    except ValueError:
         return None
 
 
@@ -91,7 +93,8 @@ def _jpeg(data: bytes, _most_frames: int) -> Outline:
     return found
 
 
-_PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_PNG_SKIPPED = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+"""Words and colour profiles: neither is used here, and each may be a bomb of its own."""
 
 
 def _png(data: bytes, most_frames: int) -> Outline:
@@ -107,7 +110,7 @@ def _png(data: bytes, most_frames: int) -> Outline:
         elif name == b"fcTL":
             numerator, denominator = struct.unpack_from(">HH", data, body + 20)
             found.delays.append(_shown(numerator / (denominator or 100)))
-        elif name in _PNG_TEXT:
+        elif name in _PNG_SKIPPED:
             found.skipped.append((at, behind))
         elif name == b"IEND":
             found.end, found.whole = behind, True
@@ -206,6 +209,42 @@ def _bmp(data: bytes, _most_frames: int) -> Outline:
     return found
 
 
+def _avif(data: bytes, _most_frames: int) -> Outline:
+    """Sizes and frames are left to the decoder, whose own parser allocates nothing for them."""
+    end, whole, _ = walk_boxes(io.BytesIO(data), len(data))
+    return Outline(end=end, whole=whole)
+
+
+def walk_boxes(file: BinaryIO, size: int) -> tuple[int, bool, set[bytes]]:
+    """Walk the boxes of the top floor of an MP4, MOV or AVIF file (ISO/IEC 14496-12).
+
+    Args:
+        file: at any place; it is moved.
+        size: in bytes.
+
+    Returns:
+        Where the last box ends; whether no box reaches beyond the file; the boxes' names.
+    """
+    at, names = 0, set()
+    while at + 8 <= size:
+        file.seek(at)
+        length, name = struct.unpack(">I4s", file.read(8))
+        if not _BOX_NAME.fullmatch(name):  # what follows is no box
+            break
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        names.add(name)
+        if length == 0:  # to the end of the file
+            return size, True, names
+        if length < 8:
+            break
+        at += length
+    return min(at, size), at <= size, names
+
+
+_BOX_NAME = re.compile(rb"[ -~\xa9]{4}")
+
+
 def _shown(seconds: float) -> float:
     """As browsers do: a frame that is to be shown for no time at all is shown for a tenth of a second."""
     return seconds if seconds > 0.01 else 0.1
@@ -217,4 +256,5 @@ _WALKS: Mapping[str, Callable[[bytes, int], Outline]] = {
     "gif": _gif,
     "webp": _webp,
     "bmp": _bmp,
+    "avif": _avif,
 }

@@ -16,10 +16,15 @@ import numpy as np
 from moderation.media import Reading, ReadRules, Refused
 from moderation.preprocess.formats import HEAD
 from moderation.preprocess.image import Bounds, check_format, check_size, decoder_refuses, open_image
+from moderation.preprocess.outlines import outline_of, walk_boxes
+from moderation.preprocess.payloads import hidden_payload
 from moderation.preprocess.pixels import follower, perceptual_hash
 from moderation.preprocess.sampling import Sampling, choose, followers_of
 from moderation.preprocess.video_header import read_header
 from moderation.preprocess.video_readers import NOT_DECORD, Sampled, Undecodable, by_decord, by_pyav
+
+_ANY_NUMBER = 2**31
+"""Of frames: only the end of the file is asked for."""
 
 
 def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> Reading | Refused:
@@ -43,6 +48,9 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
         return known
     if known.kind == "image" and known.format != "gif":
         return _read_animation(path, known.format, rules, sampling)
+    payload = _behind(path, known.format)
+    if payload is not None:
+        return Refused("hidden_payload", f"{payload} stands behind the video")
     header = read_header(path, known.format, rules)
     if isinstance(header, Refused):
         return header
@@ -56,6 +64,21 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
         except Undecodable as error:
             return Refused("broken", f"no decoder reads it: {error}")
     return _reading(known.format, header.shown, len(header.pts), header.seconds, header.codec, sampled)
+
+
+def _behind(path: Path, video_format: str) -> str | None:
+    """What is hidden behind a video whose end its container tells."""
+    data = path.read_bytes() if video_format == "gif" else b""
+    if video_format == "gif":
+        outline = outline_of(data, "gif", _ANY_NUMBER)
+        return hidden_payload(data, outline.end) if outline else None
+    if video_format not in {"mp4", "mov"}:
+        return None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        end, _, _ = walk_boxes(file, size)
+        file.seek(end)
+        return hidden_payload(file.read(), 0) if end < size else None
 
 
 def _read_animation(path: Path, image_format: str, rules: ReadRules, sampling: Sampling) -> Reading | Refused:

@@ -7,7 +7,6 @@ frame, which tells the rotation and the size that the codec really has.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from moderation.media import ReadRules, Refused
+from moderation.preprocess.outlines import walk_boxes
 
 av.logging.set_level(None)
 
@@ -195,21 +195,9 @@ def cut_off(path: Path, video_format: str) -> Refused | None:
 
 
 def _boxes_cut_off(file: BinaryIO, size: int) -> Refused | None:
-    """Walk the boxes of the top floor (ISO/IEC 14496-12): one longer than the file, or no `moov`, is a lost end."""
-    at, names = 0, set()
-    while at + 8 <= size:
-        file.seek(at)
-        length, name = struct.unpack(">I4s", file.read(8))
-        if length == 1:
-            length = int.from_bytes(file.read(8), "big")
-        names.add(name)
-        if length == 0:  # to the end of the file
-            break
-        if length < 8:
-            return None
-        at += length
-    if at > size:
-        return Refused("truncated", f"it has {size} bytes and its boxes end at {at}")
+    end, whole, names = walk_boxes(file, size)
+    if not whole:
+        return Refused("truncated", f"it has {end} bytes and its last box would end beyond them")
     if b"moov" not in names:
         return Refused("truncated", "its index, the box `moov`, is not there")
     return None

@@ -1,0 +1,154 @@
+"""Images: what is decoded, and how it comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from moderation.media import Reading, ReadRules, Refused
+from moderation.preprocess.image import read_image
+from moderation.preprocess.pixels import perceptual_hash, shrink, smaller, to_rgb
+from tests.media_samples import animated, canvas, encoded, picture, with_exif
+
+
+def reading(path: Path, data: bytes, rules: ReadRules | None = None) -> Reading:
+    path.write_bytes(data)
+    found = read_image(path, rules or ReadRules())
+    assert isinstance(found, Reading), found
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "medium"
+
+
+@pytest.mark.parametrize(
+    ("turn", "corner"),
+    [(1, (0, 0)), (2, (0, -1)), (3, (-1, -1)), (4, (-1, 0)), (5, (0, 0)), (6, (0, -1)), (7, (-1, -1)), (8, (-1, 0))],
+)
+def test_exif_turns_the_red_corner(path: Path, turn: int, corner: tuple[int, int]) -> None:
+    found = reading(path, with_exif(turn))
+    assert (found.width, found.height) == ((160, 120) if turn < 5 else (120, 160))
+    assert found.pictures.shape[1:3] == (found.height, found.width)
+    red = found.pictures[0][corner].astype(int)
+    assert red[0] > 200
+    assert red[1:].max() < 60
+
+
+def test_sixteen_bits_are_scaled_not_clipped(path: Path) -> None:
+    wide = np.linspace(0, 65_535, 256 * 64).astype(np.uint16).reshape(64, 256)
+    found = reading(path, encoded(Image.fromarray(wide), "PNG"))
+    assert np.abs(found.pictures[0][..., 0] - wide / 257.0).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "first", "last"),
+    [
+        (np.array([[0.0, 1.0]], dtype=np.float32), 0, 255),
+        (np.array([[-5.0, 5.0]], dtype=np.float32), 0, 255),
+        (np.array([[0, 65_535]], dtype=np.int32), 0, 255),
+        (np.array([[0, 32_768]], dtype=np.int32), 0, 128),
+        (np.array([[0, 10**6]], dtype=np.int32), 0, 255),
+        (np.array([[np.nan, 0.5]], dtype=np.float32), 0, 128),
+    ],
+)
+def test_wide_values_become_eight_bits(values: np.ndarray, first: int, last: int) -> None:
+    pixels = np.asarray(to_rgb(Image.fromarray(values)))
+    assert pixels[0, 0].tolist() == [first] * 3
+    assert pixels[0, 1].tolist() == [last] * 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(path: Path, mode: str) -> None:
+    layered = Image.new("RGBA", (80, 80), (200, 0, 0, 0))
+    layered.paste((0, 0, 0, 255), (0, 0, 40, 80))
+    pixels = reading(path, encoded(layered.convert(mode), "PNG")).pictures[0]
+    assert pixels[40, 10].max() < 10
+    assert pixels[40, 70].min() > 245
+
+
+def test_cmyk_keeps_its_colours(path: Path) -> None:
+    found = reading(path, encoded(Image.new("RGB", (80, 80), (250, 10, 10)).convert("CMYK"), "JPEG"))
+    assert np.abs(found.pictures[0].astype(int) - (250, 10, 10)).max() < 12
+
+
+def test_a_large_picture_is_made_smaller_and_says_how_large_it_was(path: Path) -> None:
+    found = reading(path, encoded(picture(2000, 1000), "JPEG"), ReadRules(image_side=400))
+    assert (found.width, found.height) == (2000, 1000)
+    assert found.pictures.shape == (1, 200, 400, 3)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_shrinking_keeps_what_is_seen(mode: str) -> None:
+    image = Image.fromarray(np.full((300, 600), 30_000, dtype=np.uint16)) if mode == "I;16" else picture(600, 300, mode)
+    small = to_rgb(shrink(image, 100))
+    assert small.size == (100, 50)
+    full = np.asarray(to_rgb(image)).reshape(50, 6, 100, 6, 3).mean(axis=(1, 3))
+    assert np.abs(np.asarray(small) - full).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "expected"), [((100, 50), 200, (100, 50)), ((4000, 1), 400, (400, 1)), ((300, 600), 60, (30, 60))]
+)
+def test_a_smaller_size_keeps_its_shape(size: tuple[int, int], side: int, expected: tuple[int, int]) -> None:
+    assert smaller(size, side) == expected
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_frames_are_spread_over_an_animation(path: Path, image_format: str) -> None:
+    found = reading(path, animated(image_format), ReadRules(image_samples=4))
+    assert found.frames == 12
+    assert found.seconds == pytest.approx(1.2)
+    assert found.times.tolist() == pytest.approx([0.0, 0.4, 0.7, 1.1])
+    assert all((found.pictures[0] != later).any() for later in found.pictures[1:])
+
+
+def test_a_frame_that_is_shown_for_no_time_is_shown_for_a_tenth_of_a_second(path: Path) -> None:
+    assert reading(path, animated("GIF", delay_ms=0)).seconds == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize(
+    ("rules", "code", "bound"),
+    [
+        (ReadRules(max_image_bytes=10), "too_many_bytes", 10),
+        (ReadRules(max_image_pixels=64 * 48 - 1), "too_many_pixels", 64 * 48 - 1),
+        (ReadRules(max_image_frames=11), "too_many_frames", 11),
+        (ReadRules(max_seconds=1.1), "too_long", 1.1),
+    ],
+)
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_bounds_are_told(path: Path, image_format: str, rules: ReadRules, code: str, bound: float) -> None:
+    path.write_bytes(animated(image_format))
+    found = read_image(path, rules)
+    assert isinstance(found, Refused)
+    assert (found.code, found.bound) == (code, bound)
+    assert f"{bound:g}" in found.detail or str(bound) in found.detail
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_what_is_at_its_bounds_is_read(path: Path, image_format: str) -> None:
+    data = animated(image_format)
+    rules = ReadRules(max_image_bytes=len(data), max_image_pixels=64 * 48, max_image_frames=12, max_seconds=1.21)
+    reading(path, data, rules)
+
+
+def test_the_perceptual_hash_survives_a_smaller_jpeg(path: Path) -> None:
+    smooth = Image.fromarray(canvas(40, 30)).resize((640, 480), Image.Resampling.BICUBIC)
+    other = Image.fromarray(canvas(40, 30)[::-1]).resize((640, 480), Image.Resampling.BICUBIC)
+    hashes = [
+        reading(path, data).perceptual_hash
+        for data in (encoded(smooth, "PNG"), encoded(smooth.resize((320, 240)), "JPEG"), encoded(other, "PNG"))
+    ]
+    bits = [int(found[0], 16) for found in hashes if found is not None]
+    assert len(bits) == 3
+    assert (bits[0] ^ bits[1]).bit_count() <= 31  # the distance below which PDQ's authors call two pictures the same
+    assert (bits[0] ^ bits[2]).bit_count() > 60
+
+
+@pytest.mark.parametrize(("width", "height", "has_one"), [(64, 64, True), (63, 200, False), (200, 63, False)])
+def test_a_small_picture_has_no_perceptual_hash(width: int, height: int, has_one: bool) -> None:
+    assert (perceptual_hash(canvas(width, height)) is not None) == has_one
