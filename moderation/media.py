@@ -232,8 +232,9 @@ class OcrRules(BaseModel):
     """The same where it saw text, for pictures that are larger than the first side."""
     least_height: float = Field(default=8.0, ge=1)
     """Pixels of a line, as sampled: lower text is left alone."""
-    least_confidence: float = Field(default=0.9, ge=0, le=1)
-    """Of a line, below which it is unreadable."""
+    least_confidence: float = Field(default=0.945, ge=0, le=1)
+    """Of a line among those of its picture, below which it is unreadable. Of rendered lines 2 to 4 in 100 of Latin
+    and Chinese letters lie below 0.945, and all but 4 in 100 of Cyrillic ones."""
     least_found: float = Field(default=0.6, ge=0, le=1)
     """The detector's certainty, below which what cannot be read is taken for a pattern, not for text."""
     most_boxes: int = Field(default=100, ge=1)

@@ -29,21 +29,26 @@ from moderation.preprocess.ocr_lines import (
     Decoded,
     Floats,
     Line,
-    coverage,
-    foreign,
     in_company,
     in_order,
     joined,
+    legible,
     sides,
 )
 
 Picture = npt.NDArray[np.uint8]
 
+_LEAST_ALONE = 0.7
+"""Certainty that a line must have of its own, whatever company it is in."""
+_LEAST_RATIO = 2.0
+"""Length over height of a box that counts as unreadable: what is nearly square is a pattern of cloth far more often."""
+_LEAST_LETTERS = 2
+"""Letters and digits of a picture that are worth a judgement."""
 _BATCH = 6
 _NARROWEST = 320 / 48
 """Widths over heights to which crops are filled up at least: what the recogniser was trained on."""
 _SPACE = 0.015
-"""Probability of a space that makes one: between words it is above 0.02 in every font tried, inside words below 0.005."""
+"""Probability of a space that makes one: between words it is above 0.02 in the fonts tried, within them below 0.005."""
 _LONGEST = 40.0
 """Width over height of a crop, at most: longer ones are squeezed."""
 
@@ -88,7 +93,7 @@ class TextReader:
                     unreadable.append(box)
             rows = [row for row in in_order(good) if not _shown(joined(row), seen)]
             text = "\n".join(joined(row) for row in rows)[:room]
-            if text:
+            if sum(map(str.isalnum, text)) >= _LEAST_LETTERS:
                 room -= len(text)
                 seen += text.split("\n")
                 t = None if reading.seconds is None else float(reading.times[place])
@@ -119,9 +124,9 @@ class TextReader:
         """Lines that can be read, and those that cannot though there is text."""
         good, bad = [], []
         for line, certainty in zip(lines, in_company(lines), strict=True):
-            if certainty >= self.rules.least_confidence and foreign(line.text) < 0.1 and coverage(line) >= 0.35:
+            if line.certainty >= _LEAST_ALONE and certainty >= self.rules.least_confidence and legible(line):
                 good.append(line)
-            elif line.found >= self.rules.least_found:
+            elif line.found >= self.rules.least_found and line.length >= _LEAST_RATIO * line.height:
                 bad.append(line)
         return good, bad
 

@@ -14,6 +14,7 @@ as look-alike Latin at a mean probability of 0.8, where English has 0.99. Three 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,17 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 _LOOK_ALIKES = {"|": "l", "i": "l", "1": "l", "0": "o", "ß": "b", "8": "b", "5": "s", "$": "s", "2": "z"}
+_SHARP_S = re.compile(r"(?<=[a-zäöü][aeiouäöü])B(?=[a-zäöü]|\b)")
+"""What the recogniser makes of `ß`, which it does not know: a capital after a vowel, where no word has one."""
+_SURE_SPACE = 0.3
+"""Probability of a space that makes one wherever it is."""
+_APART = 1.1
+"""Columns from one character to the next, in those of the line's median, that make a suspected space one."""
+_BODY = 0.75
+"""Of a box's height, the letters' own."""
+_MOST_FOREIGN = 0.1
+_LEAST_COVERED = (0.25, 0.55)
+"""Of a box, by its letters; of one with mostly Chinese characters, which are all as wide as high."""
 _COMPANY = 10.0
 """Characters that the rest of the picture weighs, in the certainty of a line."""
 
@@ -88,27 +100,33 @@ class Alphabet:
 
         Args:
             columns: probabilities, shape (columns, labels).
-            space: a space stands between two characters where any column between gives it that much, though
-                no character be likelier still: the recogniser knows of more spaces than it dares to say.
+            space: a space stands between two characters that are far apart where any column between gives it that
+                much, though no character be likelier still: the recogniser knows of more than it dares to say.
         """
         best = columns.argmax(axis=1)
         starts = np.flatnonzero((best != 0) & (best != self.space) & np.r_[True, best[1:] != best[:-1]])
-        text, logarithms, ended = [], [], -1
-        for start in starts:
+        usual = float(np.median(np.diff(starts))) if len(starts) > 1 else 0.0
+        text: list[str] = []
+        logarithms: list[float] = []
+        began = ended = -1
+        for start in starts.tolist():
             label = best[start]
             end = start
             while end + 1 < len(best) and best[end + 1] == label:
                 end += 1
-            if ended >= 0 and start > ended + 1 and columns[ended + 1 : start, self.space].max() >= space:
-                text.append(" ")
             character = self.characters[label]
+            between = columns[ended + 1 : start, self.space] if text else columns[:0, self.space]
+            # Letters of one width stand apart inside words, too; and full stops from their words.
+            apart = character not in ".,;:!?" and start - began >= _APART * usual
+            if between.size and between.max() >= (space if apart else _SURE_SPACE):
+                text.append(" ")
             text.append(character)
             if character.isalnum():
                 kin = float(columns[start : end + 1][:, self._kin[label]].sum(axis=1).max())
                 logarithms.append(math.log(max(kin, 1e-6)))
-            ended = end
+            began, ended = start, end
         certainty = math.exp(sum(logarithms) / len(logarithms)) if logarithms else 0.0
-        return Decoded("".join(text).strip(), min(1.0, certainty))
+        return Decoded(_SHARP_S.sub("ß", "".join(text).strip()), min(1.0, certainty))
 
 
 def _folded(character: str) -> str:
@@ -129,15 +147,18 @@ def coverage(line: Line) -> float:
     return wide * line.height * _BODY / max(1.0, line.length)
 
 
-_BODY = 0.75
-"""Of a box's height, the letters' own."""
-
-
 def foreign(text: str) -> float:
     """Share of letters that are of a script of which the recogniser knows only a few: kana, Greek, Cyrillic."""
     letters = [c for c in text if c.isalpha()]
     strange = sum("\u0370" <= c <= "\u052f" or "\u3040" <= c <= "\u30ff" for c in letters)
     return strange / len(letters) if letters else 0.0
+
+
+def legible(line: Line) -> bool:
+    """Whether what was read is of a script that is known, and all that stands in the box."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line.text)
+    least = _LEAST_COVERED[2 * wide > len(line.text)]
+    return bool(line.text) and foreign(line.text) < _MOST_FOREIGN and coverage(line) >= least
 
 
 def in_company(lines: Sequence[Line]) -> list[float]:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
-from moderation.media import Reading, Written
-from moderation.preprocess.ocr import OcrRules, TextReader, overlap
+from moderation.media import OcrRules, Reading, Written
+from moderation.preprocess.ocr import TextReader, overlap
 from moderation.preprocess.ocr_lines import Alphabet, Line, coverage, foreign, in_company, in_order, joined
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -194,6 +194,16 @@ def test_repeats_are_taken_together_and_blanks_part_them() -> None:
 @pytest.mark.parametrize(("told", "text"), [(0.9, "a b"), (0.3, "a b"), (0.1, "ab")])
 def test_a_space_stands_where_it_is_likely_enough(told: float, text: str) -> None:
     assert ALPHABET.decode(columns({"a": 0.9}, {" ": told}, {"b": 0.9}), space=0.2).text == text
+
+
+@pytest.mark.parametrize(("told", "text"), [("groBer", "großer"), ("SpaB", "Spaß"), ("BaB", "BaB"), ("BOB", "BOB")])
+def test_a_capital_b_inside_a_word_is_a_sharp_s(told: str, text: str) -> None:
+    alphabet = Alphabet(["blank", *sorted(set(told)), " "])
+    rows = np.zeros((2 * len(told), len(alphabet.characters)), dtype=np.float32)
+    rows[1::2, 0] = 1
+    for place, character in enumerate(told):
+        rows[2 * place, alphabet.characters.index(character)] = 1
+    assert alphabet.decode(rows, space=0.5).text == text
 
 
 def test_doubt_between_kin_costs_nothing_and_between_strangers_it_does() -> None:
