@@ -156,6 +156,12 @@ def out_of_fold(pooled: Sequence[Rows], truth: Bools, folds: npt.NDArray[np.int6
     return logits
 
 
+def platt(logits: Floats, truth: Bools) -> tuple[float, float]:
+    """Slope and intercept of Platt scaling (Platt 1999), both classes weighing the same."""
+    scaler = LogisticRegression(class_weight="balanced").fit(logits[:, None], truth)
+    return float(scaler.coef_[0, 0]), float(scaler.intercept_[0])
+
+
 def nudity_head(backbones: Sequence[Backbone]) -> tuple[torch.Tensor, float]:
     """Weights (width,) and bias of a head that says what open_nsfw says; zero on the other backbones' features.
 

@@ -1,4 +1,4 @@
-"""Small readings, and a network that sees mean colours alone: what the picture models do with features is then plain."""
+"""Small readings, and a network that sees mean colours alone: so it is plain what the models do with features."""
 
 from __future__ import annotations
 
