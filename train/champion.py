@@ -105,11 +105,14 @@ def main(
     trained: Annotated[
         Path | None, typer.Option(help="Folder of trained weights: do only what follows training (calibrate, test).")
     ] = None,
+    kept: Annotated[
+        Path | None, typer.Option(help="Folder where what the networks see of images and videos is kept.")
+    ] = None,
     without: Annotated[str, typer.Option(help="Leave a corpus out, to measure what is left of its language.")] = "",
 ) -> None:
     """Train, test and store a model that ships."""
     if name in PICTURE_MODELS:
-        _print(make(name, data).save(out or DEPLOYMENTS / "models" / name))
+        _print(make(name, data, kept).save(out or DEPLOYMENTS / "models" / name))
         return
     if name not in RECIPES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join((*RECIPES, *PICTURE_MODELS))}")

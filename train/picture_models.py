@@ -104,9 +104,9 @@ def photos_of(folder: Path) -> list[Path]:
     return found
 
 
-def image_multi(data: Path, backbones: Sequence[Backbone]) -> PictureClassifier:
+def image_multi(data: Path, backbones: Sequence[Backbone], kept: Path | None = None) -> PictureClassifier:
     """Nudity in images."""
-    photos = watch(photos_of(data / "image" / "benign"), "image", backbones)
+    photos = watch(photos_of(data / "image" / "benign"), "image", backbones, kept)
     head = nn.Linear(width_of(backbones), 1).requires_grad_(False)
     head.weight[0], bias = nudity_head(backbones)
     head.bias.fill_(bias)
@@ -124,10 +124,10 @@ def image_multi(data: Path, backbones: Sequence[Backbone]) -> PictureClassifier:
     return ImageClassifier(card, backbones, head)
 
 
-def video_multi(data: Path, backbones: Sequence[Backbone]) -> PictureClassifier:
+def video_multi(data: Path, backbones: Sequence[Backbone], kept: Path | None = None) -> PictureClassifier:
     """Violence and nudity in videos."""
     clips = Clips.of(data / "video")
-    return taught_video(clips, watch(clips.paths, "video", backbones), backbones)
+    return taught_video(clips, watch(clips.paths, "video", backbones, kept), backbones)
 
 
 def taught_video(
@@ -178,7 +178,7 @@ def taught_video(
 
 def surest_pictures(head: nn.Linear, watched: Watched) -> Floats:
     """Per medium, the highest score of a picture by a head of one label, in [0, 1]; shape (media,)."""
-    weight, bias = head.weight[0].numpy(), float(head.bias[0])
+    weight, bias = head.weight[0].detach().numpy(), float(head.bias[0])
     logits = np.array([float((features @ weight).max()) + bias for features in watched.features])
     return confidence(logits, (1.0, 0.0))
 
@@ -230,15 +230,14 @@ def _fingerprints(backbones: Sequence[Backbone]) -> tuple[str, ...]:
     return tuple(backbone.fingerprint() for backbone in backbones)
 
 
-PICTURE_MODELS: dict[str, Callable[[Path, Sequence[Backbone]], PictureClassifier]] = {
+PICTURE_MODELS: dict[str, Callable[[Path, Sequence[Backbone], Path | None], PictureClassifier]] = {
     "image-multi": image_multi,
     "video-multi": video_multi,
 }
-"""What makes each, from the data folder and the backbones."""
+"""What makes each, of the data folder, the backbones, and where what they see is kept."""
 
 
-def make(name: str, data: Path) -> PictureClassifier:
+def make(name: str, data: Path, kept: Path | None = None) -> PictureClassifier:
     """Train and test a model of `PICTURE_MODELS`, on the backbones that ship."""
     bases = Settings.from_environment().bases
-    torch.manual_seed(SEED)
-    return PICTURE_MODELS[name](data, [open_backbone(backbone, bases) for backbone in BACKBONES])
+    return PICTURE_MODELS[name](data, [open_backbone(backbone, bases) for backbone in BACKBONES], kept)
