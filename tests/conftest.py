@@ -172,3 +172,9 @@ def bucket_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     where = {"LocationConstraint": "eu-central-1"}
     boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
     return f"s3://{bucket}/some/where"
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pretrained networks are unpacked to, once a session."""
+    return tmp_path_factory.mktemp("bases")

@@ -3,6 +3,8 @@
     text-multi       the encoder, five languages, abuse and hate: some three quarters of an hour on two cores
     text-ngram       the same labels by n-grams, for machines that cannot afford the encoder: a minute
     misinformation   English rumours by n-grams: seconds
+    image-multi      nudity in images, on networks from packages: minutes (train/picture_models.py)
+    video-multi      violence and nudity in videos: minutes
 
 Each is written to deployments/models/NAME with its card: data, split, and the figures on the test split, of the very
 file that is stored, per label and language, with intervals. Rows are split by a hash of their normalised text, so that
@@ -22,12 +24,14 @@ import typer
 
 from moderation.metrics import cluster_bootstrap, precision_interval, recall_interval, roc_auc
 from moderation.models.base import TextClassifier
+from moderation.models.card import Card
 from moderation.models.encoder import EncoderConfig
 from moderation.models.load import load_text_classifier
 from moderation.preprocess.ngrams import NgramConfig
 from moderation.settings import DEPLOYMENTS, REPOSITORY
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES
 from train.learner import FitConfig, ModelConfig, Plan
+from train.picture_models import PICTURE_MODELS, make
 
 OWN = DEPLOYMENTS / "corpora" / "counter-speech-train.jsonl"
 """Texts of our own writing: quotation, counter-speech and idioms, beside abuse in the same words."""
@@ -95,17 +99,23 @@ RECIPES = {
 
 
 def main(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
-    data: Annotated[Path, typer.Option(help="Folder with the corpora as NAME.jsonl.gz.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join((*RECIPES, *PICTURE_MODELS))}.")],
+    data: Annotated[Path, typer.Option(help="Folder with the corpora as NAME.jsonl.gz, or with image/ and video/.")],
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one by default.")] = None,
     trained: Annotated[
         Path | None, typer.Option(help="Folder of trained weights: do only what follows training (calibrate, test).")
     ] = None,
+    kept: Annotated[
+        Path | None, typer.Option(help="Folder where what the networks see of images and videos is kept.")
+    ] = None,
     without: Annotated[str, typer.Option(help="Leave a corpus out, to measure what is left of its language.")] = "",
 ) -> None:
     """Train, test and store a model that ships."""
+    if name in PICTURE_MODELS:
+        _print(make(name, data, kept).save(out or DEPLOYMENTS / "models" / name))
+        return
     if name not in RECIPES:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(RECIPES)}")
+        raise typer.BadParameter(f"{name!r} is none of {', '.join((*RECIPES, *PICTURE_MODELS))}")
     recipe = RECIPES[name]
     if without:
         if without not in recipe.corpora or out is None:
@@ -121,7 +131,10 @@ def main(
         ray.shutdown()
     known = [{"language": code} for code in test["language"]]
     model.card.about["test"] = figures_of(model.score(list(test["text"]), known).confidence, test, recipe.labels)
-    saved = model.save(out or DEPLOYMENTS / "models" / name)
+    _print(model.save(out or DEPLOYMENTS / "models" / name))
+
+
+def _print(saved: Card) -> None:
     for cell, found in saved.about["test"].items():
         print(f"{cell}: {found}")
 

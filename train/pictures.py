@@ -10,6 +10,7 @@ is a stated prior (see `prior_curve`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,22 @@ from moderation.metrics import Bools, Floats
 from moderation.models.backbone import Backbone
 from moderation.models.open_nsfw import OpenNsfw
 from moderation.models.operating import OperatingCurve
-from moderation.models.pictures import Rows, Statistic, features_of, motion_rows, width_of, windows_of
+from moderation.models.pictures import (
+    PICTURE_VERSION,
+    Rows,
+    Statistic,
+    features_of,
+    motion_rows,
+    width_of,
+    windows_of,
+)
 from moderation.preprocess.media import read
 
 FLOORS = (0.8, 0.85, 0.9, 0.95, 0.98)
 """Thresholds of the prior curve: open_nsfw's authors call a picture that scores above .8 highly probably not safe."""
 
 _MEDIA_AT_A_TIME = 8
+_PARTS = ("features", "motion", "times")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +78,22 @@ class HeadRecipe:
     """Whether it sees what moves."""
 
 
-def watch(paths: Sequence[Path], kind: MediaKind, backbones: Sequence[Backbone]) -> Watched:
+def watch(paths: Sequence[Path], kind: MediaKind, backbones: Sequence[Backbone], kept: Path | None = None) -> Watched:
     """Read media as serving does, and see them through the backbones.
+
+    Args:
+        paths: files.
+        kind: what they are.
+        backbones: in the order in which their features stand side by side.
+        kept: a folder where what is seen is kept, and read from when the same is asked again.
 
     Raises:
         NotEnoughDataError: one of them cannot be read.
     """
+    store = None if kept is None else kept / f"{_key(paths, kind, backbones)}.npz"
+    if store is not None and store.exists():
+        with np.load(store) as found:
+            return Watched(*([found[f"{part}{row}"] for row in range(len(paths))] for part in _PARTS))
     rules = ReadRules()
     watched = Watched([], [], [])
     for begin in range(0, len(paths), _MEDIA_AT_A_TIME):
@@ -81,7 +101,18 @@ def watch(paths: Sequence[Path], kind: MediaKind, backbones: Sequence[Backbone])
         watched.features.extend(features_of(readings, backbones))
         watched.motion.extend(motion_rows(reading) for reading in readings)
         watched.times.extend(reading.times for reading in readings)
+    if store is not None:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        rows = {f"{part}{row}": array for part in _PARTS for row, array in enumerate(getattr(watched, part))}
+        np.savez(store, allow_pickle=False, **rows)
     return watched
+
+
+def _key(paths: Sequence[Path], kind: MediaKind, backbones: Sequence[Backbone]) -> str:
+    """Of all that what is seen depends on: files by name and size, networks by their weights, the preprocessing."""
+    files = [f"{path.name}:{path.stat().st_size}" for path in paths]
+    known = [PICTURE_VERSION, kind, *(backbone.fingerprint() for backbone in backbones), *files]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
 
 def _read(path: Path, kind: MediaKind, rules: ReadRules) -> Reading:
@@ -154,6 +185,12 @@ def out_of_fold(pooled: Sequence[Rows], truth: Bools, folds: npt.NDArray[np.int6
         head = taught([pooled[row] for row in np.flatnonzero(~inside)], truth[~inside], strength)
         logits[inside] = surest(head, [pooled[row] for row in np.flatnonzero(inside)])
     return logits
+
+
+def platt(logits: Floats, truth: Bools) -> tuple[float, float]:
+    """Slope and intercept of Platt scaling (Platt 1999), both classes weighing the same."""
+    scaler = LogisticRegression(class_weight="balanced").fit(logits[:, None], truth)
+    return float(scaler.coef_[0, 0]), float(scaler.intercept_[0])
 
 
 def nudity_head(backbones: Sequence[Backbone]) -> tuple[torch.Tensor, float]:

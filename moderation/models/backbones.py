@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
@@ -69,9 +70,11 @@ class TorchvisionBackbone(Backbone):
             network.load_state_dict(load_file(str(stored)))
         except (OSError, URLError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"backbone {name!r}: its weights, {stored}, cannot be had: {error}") from error
-        last = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
-        self.width = int(network.get_submodule(last).in_features)
-        network.set_submodule(last, nn.Identity())
+        linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise ModelError(f"backbone {name!r} has no linear layer to take off")
+        self.width = int(network.get_submodule(linear[-1]).in_features)
+        network.set_submodule(linear[-1], nn.Identity())
         self.network = network
         self.as_trained: Any = default.transforms()
         if not hasattr(self.as_trained, "crop_size"):
@@ -107,14 +110,15 @@ class HubBackbone(Backbone):
         except (OSError, ValueError, TypeError) as error:
             raise ModelError(f"backbone {name!r} cannot be loaded: {error}") from error
         self.network = network.eval()
-        probe = self.prepare(Image.new("RGB", (64, 64)))
+        probe = self.prepare(np.zeros((64, 64, 3), dtype=np.uint8))
         self.side = int(probe.shape[-1])
         with torch.inference_mode():
             self.width = int(self(probe[None]).shape[1])
 
-    def prepare(self, picture: Picture | Image.Image) -> torch.Tensor:
+    def prepare(self, picture: Picture) -> torch.Tensor:
         """As the model's own image processor has it."""
-        planes: torch.Tensor = self.as_trained(images=picture, return_tensors="pt")["pixel_values"][0]
+        image = Image.fromarray(picture)
+        planes: torch.Tensor = self.as_trained(images=image, return_tensors="pt")["pixel_values"][0]
         return planes
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ MOTION = (
     "own_95",
     "own_spread",  # how unevenly it is spread over the picture
     "camera",  # of the median flow
-    "disorder",  # 1 - |mean flow| / mean speed: 0 where all moves one way
+    "disorder",  # share of the mean speed that is lost in the mean flow: 0 where all moves one way, or nothing
     "shear",  # how much neighbouring points part or turn
     "change_mean",  # of brightness
     "change_95",
@@ -61,7 +61,7 @@ def _numbers(flow: npt.NDArray[np.float32], change: npt.NDArray[np.float32]) -> 
     cells = [cell.mean() for band in np.array_split(own, _GRID) for cell in np.array_split(band, _GRID, axis=1)]
     parting = [np.abs(np.diff(flow, axis=axis)).mean() for axis in (0, 1)]
     speeds = (speed.mean(), np.percentile(speed, 95), own.mean(), *np.percentile(own, (75, 95)), np.std(cells))
-    disorder = 1.0 - np.linalg.norm(flow.mean(axis=(0, 1))) / (speed.mean() + _SLOWEST)
+    disorder = (speed.mean() - np.linalg.norm(flow.mean(axis=(0, 1)))) / (speed.mean() + _SLOWEST)
     changes = (change.mean(), np.percentile(change, 95))
     numbers = [
         *(np.log1p(value / _SLOWEST) for value in (*speeds, np.linalg.norm(camera))),
