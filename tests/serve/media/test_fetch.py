@@ -297,7 +297,7 @@ def test_a_server_that_drips_is_cut_off(where: str, tmp_path: Path) -> None:
     else:
         found = refused(drip, tmp_path / "m", timeout_s=0.5)
     assert found == Refused("unreachable", "uri was not read within 0.5 s")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4
 
 
 async def _spelled(writer: asyncio.StreamWriter) -> None:
