@@ -144,7 +144,8 @@ class Fetcher:
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         try:
-            await asyncio.wait_for(self._places.acquire(), self._rules.timeout_s)
+            async with asyncio.timeout(self._rules.timeout_s):
+                await self._places.acquire()
         except TimeoutError as error:
             bound = self._concurrency
             detail = f"{bound} media are being read by their uri for {self._rules.timeout_s:g} s, the bound is {bound}"
