@@ -64,6 +64,8 @@ class Collected:
 def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) -> Collected:
     """Delete what is due, and move aside what is due in an hour.
 
+    Of a ledger that knows no medium at all only leftovers go: most likely it is the wrong one.
+
     Args:
         ledger: whose posts use the media.
         store: of that ledger, and of no other: what this ledger does not know is taken for unused.
@@ -77,6 +79,8 @@ def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) 
     with ledger.lock(LOCK, hold=LOCK_HOLD) as held, told():
         work = _Work(ledger, store, held, now, unused_before=now - timedelta(days=rules.days) - USED_AGAIN)
         done = Collected(leftovers=_leftovers(store, now))
+        if not _knows_media(ledger):
+            return done
         # Deleted first: what goes aside in this run waits for a later one, whatever `now` is.
         for page in _pages(_older(store, ASIDE, now - ASIDE_FOR)):
             done = work.end(page, done)
@@ -85,6 +89,11 @@ def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) 
             for page in _pages(_older(store, f"{first_byte:02x}", kept_before)):
                 done = work.begin(page, done)
     return done
+
+
+def _knows_media(ledger: Ledger) -> bool:
+    with ledger.read() as connection:
+        return connection.execute(select(media.c.sha256).limit(1)).first() is not None
 
 
 def _leftovers(store: MediaStore, now: datetime) -> int:
