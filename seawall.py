@@ -8,6 +8,7 @@ import drift.cli
 import serve.cli
 import serve.experiments.cli
 import serve.inspection
+import serve.media.cli
 import serve.review.cli
 import serve.statements
 import serve.webhooks
@@ -25,6 +26,7 @@ app.command(rich_help_panel="Service")(serve.cli.status)
 app.command(rich_help_panel="Service")(serve.cli.moderate)
 app.add_typer(serve.inspection.models, name="models", rich_help_panel="Service")
 app.add_typer(serve.inspection.config, name="config", rich_help_panel="Service")
+app.add_typer(serve.media.cli.app, name="media", rich_help_panel="Service")
 app.add_typer(serve.review.cli.review, name="review", rich_help_panel="People")
 app.add_typer(serve.review.cli.app, name="fuse", rich_help_panel="People")
 app.add_typer(serve.webhooks.app, name="webhooks", rich_help_panel="Service")

@@ -71,6 +71,8 @@ SUB_COMMANDS = [
     ("webhooks", "list"),
     ("webhooks", "redrive"),
     ("webhooks", "send"),
+    ("media",),
+    ("media", "collect"),
     ("statements",),
     ("statements", "export"),
     ("promote",),

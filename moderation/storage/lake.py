@@ -31,13 +31,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
-from sqlalchemy import Select, select
+from sqlalchemy import Select, Table, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import func
 
 from moderation.storage.dialect import settled
 from moderation.storage.label_rows import said_by
 from moderation.storage.ledger import Held, Ledger
+from moderation.storage.media_tables import post_media
 from moderation.storage.places import place_at
 from moderation.storage.tables import decisions, labels, posts, scorings
 
@@ -63,6 +64,8 @@ _POST_FIELDS = [
     pa.field("model_version", pa.int32()),
     pa.field("arm", pa.string()),
     pa.field("features", pa.string()),
+    pa.field("media", pa.list_(pa.string())),
+    pa.field("media_kinds", pa.list_(pa.string())),
 ]
 SCHEMAS: dict[Dataset, pa.Schema] = {
     "posts": pa.schema([pa.field("decision_id", pa.int64()), *_POST_FIELDS]),
@@ -80,7 +83,9 @@ SCHEMAS: dict[Dataset, pa.Schema] = {
         ]
     ),
 }
-"""`features` and `labels` are JSON objects: their keys change with the models and the taxonomy, the schema does not."""
+"""`features` and `labels` are JSON objects: their keys change with the models and the taxonomy, the schema does not.
+`media` are SHA-256s, as the store of media names them, and `media_kinds` their kinds, in the order they are shown; null
+in files of before there were any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,16 +226,32 @@ _SCORED = (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_vers
 
 
 def _post_rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
-    return [_row(row._mapping) for row in connection.execute(_posts_query(begin, end))]
+    rows = [_row(row._mapping) for row in connection.execute(_posts_query(begin, end))]
+    _add_media(connection, rows, decisions, decisions.c.decision_id.between(begin + 1, end))
+    return rows
 
 
 def _label_rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
     rows = [_row(row._mapping) for row in connection.execute(_labels_query(begin, end))]
+    _add_media(connection, rows, labels, labels.c.label_seq.between(begin + 1, end))
     said = said_by(connection, {row["label_id"]: (row["post_id"], row["content_version"]) for row in rows})
     for row in rows:
         found = said.get(row["label_id"])
         row["reviewer"], row["review_kind"] = (None, None) if found is None else (found.reviewer, found.kind)
     return rows
+
+
+def _add_media(connection: Connection, rows: list[dict[str, Any]], of: Table, within: Any) -> None:
+    """Add what media the rows' posts have; `of` names the posts, `within` which of its rows are meant."""
+    same = (post_media.c.post_id == of.c.post_id) & (post_media.c.content_version == of.c.content_version)
+    query = select(post_media).join(of, same).where(within).distinct().order_by(post_media.c.position)
+    found: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    for row in connection.execute(query):
+        found.setdefault((row.post_id, row.content_version), []).append((row.sha256, row.kind))
+    for row_of_post in rows:
+        shown = found.get((row_of_post["post_id"], row_of_post["content_version"]), [])
+        row_of_post["media"] = [sha256 for sha256, _ in shown]
+        row_of_post["media_kinds"] = [kind for _, kind in shown]
 
 
 def _posts_query(begin: int, end: int) -> Select[Any]:

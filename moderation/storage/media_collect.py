@@ -1,8 +1,8 @@
 """Deletes what nobody needs any more of the store of media: `seawall media collect`, hourly, on one machine at a time.
 
 Bytes go in two steps, an hour apart, for the reason that `media_store` gives. What the ledger says of a medium decides
-in both, and `removed_at` is where the collector and a post that is being recorded meet: the collector sets it only while
-the last use is old, in one statement, and recording clears it. Whoever comes second sees what the first did.
+in both, and `removed_at` is where the collector and a post that is being recorded meet: the collector sets it only
+while the last use is old, in one statement, and recording clears it. Whoever comes second sees what the first did.
 
 - Aside goes what was last used more than `KeepRules.days` ago and has no post that waits for a person, and what no post
   was recorded with. Neither may have been kept, held or touched within `KeepRules.unused_hours`.
@@ -64,6 +64,8 @@ class Collected:
 def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) -> Collected:
     """Delete what is due, and move aside what is due in an hour.
 
+    Of a ledger that knows no medium at all only leftovers go: most likely it is the wrong one.
+
     Args:
         ledger: whose posts use the media.
         store: of that ledger, and of no other: what this ledger does not know is taken for unused.
@@ -77,6 +79,8 @@ def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) 
     with ledger.lock(LOCK, hold=LOCK_HOLD) as held, told():
         work = _Work(ledger, store, held, now, unused_before=now - timedelta(days=rules.days) - USED_AGAIN)
         done = Collected(leftovers=_leftovers(store, now))
+        if not _knows_media(ledger):
+            return done
         # Deleted first: what goes aside in this run waits for a later one, whatever `now` is.
         for page in _pages(_older(store, ASIDE, now - ASIDE_FOR)):
             done = work.end(page, done)
@@ -85,6 +89,11 @@ def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) 
             for page in _pages(_older(store, f"{first_byte:02x}", kept_before)):
                 done = work.begin(page, done)
     return done
+
+
+def _knows_media(ledger: Ledger) -> bool:
+    with ledger.read() as connection:
+        return connection.execute(select(media.c.sha256).limit(1)).first() is not None
 
 
 def _leftovers(store: MediaStore, now: datetime) -> int:
@@ -123,9 +132,10 @@ class _Work:
         """Move aside what of a page is due."""
         self.held.renew()
         with self.ledger.write() as connection:
+            self._lock(connection, page)
             due = self._due(connection, page)
             mark = update(media).where(media.c.sha256.in_(sorted(due)), self._unused())
-            # A post that was recorded since has its own say: what is not marked now stays.
+            # A post that was recorded since has the last word: what it uses stays.
             marked = set(connection.execute(mark.values(removed_at=self.now).returning(media.c.sha256)).scalars())
             kept = set(self._rows(connection, due - marked, media.c.removed_at.is_(None)))
         going = sorted(due - kept)
@@ -137,17 +147,17 @@ class _Work:
         self.held.renew()
         place = self.store.place
         with self.ledger.write() as connection:
+            self._lock(connection, page)
             waiting = set(self._rows(connection, page, _waits()))
             # Again, as a restored medium is held from now on.
             connection.execute(update(media).where(media.c.sha256.in_(sorted(waiting))).values(removed_at=None))
             back = waiting | set(self._rows(connection, page, media.c.removed_at.is_(None)))
-        going = sorted(page.keys() - back)
+            going = sorted(page.keys() - back)
+            drop_scores(connection, going)
         for sha256 in back:
             place.move(f"{ASIDE}/{sha256}", f"{sha256[:2]}/{sha256}")
         for sha256 in going:
             place.delete(f"{ASIDE}/{sha256}")
-        with self.ledger.write() as connection:
-            drop_scores(connection, going)
         freed = sum(page[sha256].size for sha256 in going)
         return replace(
             done,
@@ -155,6 +165,11 @@ class _Work:
             bytes=done.bytes + freed,
             restored=done.restored + len(back),
         )
+
+    def _lock(self, connection: Connection, page: Iterable[str]) -> None:
+        # In the order in which posts are recorded with media, so that neither waits for the other.
+        query = select(media.c.sha256).where(media.c.sha256.in_(sorted(page))).order_by(media.c.sha256)
+        connection.execute(query.with_for_update()).all()
 
     def _due(self, connection: Connection, page: Iterable[str]) -> set[str]:
         wanted = set(page)

@@ -16,8 +16,11 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, exists, func, select
 
+from moderation.labels import Modality
+from moderation.media import MediaKind
 from moderation.statements import Removal, Retraction
 from moderation.storage.ledger import Ledger
+from moderation.storage.media_tables import post_media
 from moderation.storage.people_tables import actions, reports, reviews
 from moderation.storage.tables import decisions, posts
 
@@ -41,6 +44,7 @@ def removals(ledger: Ledger, day: date) -> Iterator[Removal]:
             language=body.get("language", {}).get("code"),
             detected=body.get("decision", "allow") != "allow" or row.kind == "cluster",
             reported=bool(row.reported) and row.kind not in ("sampled", "cluster"),
+            modalities=_modalities(row),
         )
 
 
@@ -49,6 +53,17 @@ def retractions(ledger: Ledger, day: date) -> Iterator[Retraction]:
     begin, end = _bounds(day)
     for row in _pages(ledger, _retractions(begin, end), actions.c.action_id):
         yield Retraction(row.removal_id, row.removed_at, row.actor, row.acted_at)
+
+
+def _modalities(row: Row[Any]) -> tuple[Modality, ...]:
+    found: list[Modality] = []
+    if row.has_text or not (row.has_image or row.has_video):
+        found.append("text")
+    if row.has_image:
+        found.append("image")
+    if row.has_video:
+        found.append("video")
+    return tuple(found)
 
 
 def _bounds(day: date) -> tuple[datetime, datetime]:
@@ -85,7 +100,16 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
         _same_content(reports, actions), reports.c.created_at <= actions.c.acted_at, reports.c.weight > 0
     )
     return (
-        select(actions, posts.c.created_at, decisions.c.body, reviews.c.kind, reported.label("reported"))
+        select(
+            actions,
+            posts.c.created_at,
+            decisions.c.body,
+            reviews.c.kind,
+            reported.label("reported"),
+            (func.trim(posts.c.text) != "").label("has_text"),
+            _has("image").label("has_image"),
+            _has("video").label("has_video"),
+        )
         .join(posts, _same_content(posts, actions))
         .outerjoin(decisions, _same_content(decisions, actions))
         .outerjoin(reviews, reviews.c.review_id == actions.c.review_id)
@@ -97,6 +121,10 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
             ~restored,
         )
     )
+
+
+def _has(kind: MediaKind) -> Any:
+    return exists().where(_same_content(post_media, actions), post_media.c.kind == kind)
 
 
 _BEFORE = actions.alias()

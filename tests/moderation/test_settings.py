@@ -8,7 +8,7 @@ import pytest
 
 from moderation.settings import DEPLOYMENTS, REPOSITORY, Settings
 
-VARIABLES = ("SEAWALL_HOME", "SEAWALL_LEDGER_URL", "SEAWALL_MLFLOW_URI", "SEAWALL_LAKE_URL")
+VARIABLES = ("SEAWALL_HOME", "SEAWALL_LEDGER_URL", "SEAWALL_MLFLOW_URI", "SEAWALL_LAKE_URL", "SEAWALL_MEDIA_URL")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,7 @@ def test_without_an_environment_everything_is_under_the_working_folder(tmp_path:
     assert settings.ledger_url == f"sqlite:///{home}/ledger.db"
     assert settings.mlflow_uri == f"sqlite:///{home}/mlflow.db"
     assert (settings.lake_url, settings.models) == (f"{home}/lake", home / "models")
+    assert settings.media_url == f"{home}/media"
     assert (settings.artifacts, settings.run) == (home / "artifacts", home / "run")
     assert not home.exists()
 
@@ -55,11 +56,14 @@ def test_each_database_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Settings.from_environment().mlflow_uri == "http://mlflow:5000"
 
 
-def test_the_lake_is_a_folder_or_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEAWALL_LAKE_URL", "some/../water")
-    assert Settings.from_environment().lake_url == f"{tmp_path}/water"
-    monkeypatch.setenv("SEAWALL_LAKE_URL", "s3://bucket/some/prefix")
-    assert Settings.from_environment().lake_url == "s3://bucket/some/prefix"
+@pytest.mark.parametrize("name", ["lake", "media"])
+def test_the_lake_and_the_media_are_in_a_folder_or_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"SEAWALL_{name.upper()}_URL", "some/../water")
+    assert getattr(Settings.from_environment(), f"{name}_url") == f"{tmp_path}/water"
+    monkeypatch.setenv(f"SEAWALL_{name.upper()}_URL", "s3://bucket/some/prefix")
+    assert getattr(Settings.from_environment(), f"{name}_url") == "s3://bucket/some/prefix"
 
 
 def test_another_process_gets_the_same_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,24 @@ from pathlib import Path
 import pytest
 
 from moderation.storage.ledger import Ledger
+from moderation.storage.media_store import MediaStore
 from tests.moderation.storage.rows import an_entry, record
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def media_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of both kinds."""
+    return str(tmp_path / "media") if request.param == "folder" else request.getfixturevalue("bucket_url")
+
+
+@pytest.fixture
+def store(media_url: str) -> MediaStore:
+    return MediaStore(media_url)
 
 
 @pytest.fixture

@@ -61,6 +61,8 @@ def test_a_decision_becomes_a_row_with_what_the_model_saw(ledger: Ledger, lake: 
         "variant": "text-multi",
         "model_version": 3,
         "arm": "challenger",
+        "media": [],
+        "media_kinds": [],
     }
 
 
