@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,7 +39,7 @@ def bad_workers() -> Iterator[Workers]:
 @pytest.fixture
 def ask(bad_workers: Workers, tmp_path: Path) -> Ask:
     def one(wish: str) -> Reading | Refused | Failed:
-        path = tmp_path / f"medium-{wish[:8]}"
+        path = tmp_path / uuid.uuid4().hex
         path.write_text(wish)
         return bad_workers.read(path, "image", RULES)
 
