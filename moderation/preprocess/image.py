@@ -265,4 +265,4 @@ def _timetable(image: Image.Image, outline: Outline, count: int) -> tuple[npt.ND
         return starts, float(delays.sum())
     # AVIF: libavif knows of times only once it has decoded a frame; frames of one duration are the rule.
     delay = float(image.info.get("duration") or 100) / 1000
-    return np.arange(count) * delay, count * delay
+    return np.arange(count, dtype=np.float64) * delay, count * delay
