@@ -178,7 +178,7 @@ def taught_video(
 
 def surest_pictures(head: nn.Linear, watched: Watched) -> Floats:
     """Per medium, the highest score of a picture by a head of one label, in [0, 1]; shape (media,)."""
-    weight, bias = head.weight[0].detach().numpy(), float(head.bias[0])
+    weight, bias = head.weight[0].detach().numpy(), float(head.bias[0].detach())
     logits = np.array([float((features @ weight).max()) + bias for features in watched.features])
     return confidence(logits, (1.0, 0.0))
 

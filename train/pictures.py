@@ -182,8 +182,9 @@ def out_of_fold(pooled: Sequence[Rows], truth: Bools, folds: npt.NDArray[np.int6
     logits = np.zeros(len(truth))
     for part in np.unique(folds):
         inside = folds == part
-        head = taught([pooled[row] for row in np.flatnonzero(~inside)], truth[~inside], strength)
-        logits[inside] = surest(head, [pooled[row] for row in np.flatnonzero(inside)])
+        others = [rows for rows, held in zip(pooled, inside, strict=True) if not held]
+        head = taught(others, truth[~inside], strength)
+        logits[inside] = surest(head, [rows for rows, held in zip(pooled, inside, strict=True) if held])
     return logits
 
 

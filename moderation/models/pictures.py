@@ -93,6 +93,8 @@ class PictureClassifier(ABC):
     """
 
     architecture: ClassVar[str]
+    moves: ClassVar[bool]
+    """Whether it looks at motion."""
 
     def __init__(self, card: Card, backbones: Sequence[Backbone]) -> None:
         if card.preprocessing != PICTURE_VERSION:
@@ -122,18 +124,19 @@ class PictureClassifier(ABC):
         """The weights as they are stored."""
 
     @abstractmethod
-    def logits_of(self, reading: Reading, features: Rows) -> Rows:
-        """Uncalibrated outputs, shape (pictures, labels).
+    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:
+        """Uncalibrated outputs of one medium's pictures, shape (pictures, labels).
 
         Args:
-            reading: the medium.
-            features: of its pictures, shape (pictures, width).
+            features: shape (pictures, width).
+            motion: shape (pictures, len(MOTION)); None for a model that does not look at it.
+            times: when each is shown, in seconds, shape (pictures,).
         """
 
     def logits(self, readings: Sequence[Reading]) -> list[Rows]:
         """Uncalibrated outputs of every picture: per medium, shape (pictures, labels)."""
         return [
-            self.logits_of(reading, features)
+            self.logits_of(features, motion_rows(reading) if self.moves else None, reading.times)
             for reading, features in zip(readings, features_of(readings, self.backbones), strict=True)
         ]
 
@@ -166,6 +169,7 @@ class ImageClassifier(PictureClassifier):
     """The `image` architecture: a linear head. An animated image is as harmful as its surest picture."""
 
     architecture = "image"
+    moves = False
 
     def __init__(self, card: Card, backbones: Sequence[Backbone], head: nn.Linear) -> None:
         self._config = config_of(card, ImageConfig)
@@ -189,7 +193,7 @@ class ImageClassifier(PictureClassifier):
         """As stored."""
         return _stored(self.head, "picture")
 
-    def logits_of(self, reading: Reading, features: Rows) -> Rows:  # noqa: ARG002  # a video's needs it
+    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:  # noqa: ARG002  # a video's needs them
         """See `PictureClassifier.logits_of`."""
         return _applied(self.head, features)
 
@@ -198,6 +202,7 @@ class VideoClassifier(PictureClassifier):
     """The `video` architecture: a head over single pictures, and one over windows."""
 
     architecture = "video"
+    moves = True
 
     def __init__(self, card: Card, backbones: Sequence[Backbone], head: nn.Linear, window: nn.Linear) -> None:
         self._config = config_of(card, VideoConfig)
@@ -226,10 +231,11 @@ class VideoClassifier(PictureClassifier):
         """As stored."""
         return _stored(self.head, "picture") | _stored(self.window, "window")
 
-    def logits_of(self, reading: Reading, features: Rows) -> Rows:
+    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:
         """See `PictureClassifier.logits_of`."""
-        rows = np.concatenate([features, motion_rows(reading)], axis=1)
-        pooled = windows_of(rows, reading.times, self._config.window_s, self._config.statistics)
+        assert motion is not None
+        rows = np.concatenate([features, motion], axis=1)
+        pooled = windows_of(rows, times, self._config.window_s, self._config.statistics)
         return np.where(self._surest, _applied(self.head, features), _applied(self.window, pooled))
 
 
