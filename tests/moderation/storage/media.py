@@ -39,9 +39,7 @@ def with_media(
         MediaDecision(kind=kind, sha256=sha256, status="scored", **told)
         for kind, sha256 in zip(kinds, media, strict=True)
     ]
-    decision = entry.decision.model_copy(
-        update={"media": decided, "decided_at": used_at or entry.decision.decided_at}
-    )
+    decision = entry.decision.model_copy(update={"media": decided, "decided_at": used_at or entry.decision.decided_at})
     return replace(entry, post=post, content_hash=post.content_hash(), decision=decision, media_bytes=tuple(sizes))
 
 
