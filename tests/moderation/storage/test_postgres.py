@@ -33,6 +33,8 @@ from tests.moderation.storage import (
     test_label_rows,
     test_lake,
     test_ledger,
+    test_media_collect,
+    test_media_rows,
     test_online,
     test_outbox,
     test_promotions,
@@ -92,7 +94,7 @@ def every_test_of(module: Any) -> dict[str, Any]:
 
 
 _MODULES = (test_ledger, test_experiments, test_retraining, test_promotions, test_lake, test_events, test_online)
-for _module in (*_MODULES, test_outbox, test_statements, test_label_rows):
+for _module in (*_MODULES, test_outbox, test_statements, test_label_rows, test_media_rows, test_media_collect):
     globals().update(every_test_of(_module))
 
 
