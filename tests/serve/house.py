@@ -39,9 +39,9 @@ DAY = datetime(2026, 11, 24, tzinfo=UTC)
 Result = TypeVar("Result")
 
 
-def run(work: Coroutine[Any, Any, Result]) -> Result:
+def run(work: Coroutine[Any, Any, Result], within_s: float = 5) -> Result:
     """Run to the end; what waits for ever fails instead."""
-    return asyncio.run(asyncio.wait_for(work, 5))
+    return asyncio.run(asyncio.wait_for(work, within_s))
 
 
 def shipped_card() -> Card:

@@ -1,0 +1,164 @@
+"""A media classifier's own work: real decoders, store and ledger, a model that sees colours, no cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from moderation.media import Failed, Found, MediaKind, MediaRef, Reading, Refused
+from moderation.models.pictures import PictureScores
+from moderation.storage.ledger import Ledger
+from moderation.storage.media_store import MediaStore
+from moderation.storage.media_tables import media_scores
+from serve.classifier import DeadlineError
+from serve.media import classifier as module
+from serve.media.classifier import MediaClassifier
+from serve.names import ClassifierConfig
+from tests.media_samples import clip, encoded, picture, truncated
+from tests.moderation.models.test_pictures import a_video_model, an_image_model
+from tests.serve.house import TOPOLOGY, run, settings_in
+
+pytestmark = pytest.mark.slow  # decoders start, and the reader of text loads its models
+
+VARIANTS: dict[MediaKind, str] = {"image": "image-multi", "video": "video-multi"}
+
+
+class House:
+    """A classifier with what it stands on, in a home of its own."""
+
+    def __init__(self, home: Path) -> None:
+        settings = settings_in(home)
+        self.store = MediaStore(settings.media_url)
+        self.ledger = Ledger(settings.ledger_url)
+        self.classifier: Any = MediaClassifier.func_or_class(str(TOPOLOGY))  # type: ignore[attr-defined]  # the decorator's
+
+    def load(self, kind: MediaKind, version: int = 1) -> None:
+        run(self.classifier.reconfigure(ClassifierConfig(variant=VARIANTS[kind], version=version, threads=1)))
+
+    def keep(self, kind: MediaKind, data: bytes) -> MediaRef:
+        return MediaRef(kind, self.store.keep_bytes(data).sha256)
+
+    def look(self, *refs: MediaRef, within_s: float = 60) -> list[Found | Refused | Failed]:
+        found = run(self.classifier.score(list(refs), time.time() + within_s), 90)
+        assert found.version == 1
+        outcomes: list[Found | Refused | Failed] = found.found
+        return outcomes
+
+    def remembered(self) -> list[str]:
+        with self.ledger.read() as connection:
+            return [row.sha256 for row in connection.execute(select(media_scores))]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    home = tmp_path_factory.mktemp("classifier")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings_in(home).environment().items():
+            patch.setenv(name, value)
+        patch.setattr(module, "load_picture_classifier", lambda folder, _bases: MODELS[folder.parent.name]())
+        patch.setattr(module.Registry, "fetch", lambda _registry, variant, version: home / variant / str(version))
+        patch.setattr(module.os, "setpriority", lambda *_: None)  # the rest of the session's tests keep theirs
+        house = House(home)
+        yield house
+        house.classifier._workers.close()
+        house.ledger.close()
+
+
+MODELS = {"image-multi": an_image_model, "video-multi": a_video_model}
+
+
+def a_picture(number: int) -> bytes:
+    return encoded(picture(96, 96, shift=number), "PNG")
+
+
+def test_an_image_is_scored_and_what_was_read_of_it_told(house: House) -> None:
+    house.load("image")
+    [found] = house.look(house.keep("image", a_picture(1)))
+    assert isinstance(found, Found)
+    assert found.scores.keys() == {"nudity", "violence"}
+    assert (found.format, found.width, found.height, found.seconds) == ("png", 96, 96, None)
+    assert [(seen.label, seen.t, seen.score) for seen in found.seen] == [
+        (label, None, score) for label, score in found.scores.items()
+    ]
+    assert found.written is not None
+    assert found.perceptual_hash is None or len(found.perceptual_hash) == 64
+
+
+def test_a_video_names_the_second_in_which_it_is_surest(house: House) -> None:
+    house.load("video")
+    [found] = house.look(house.keep("video", clip(seconds=2)))
+    assert isinstance(found, Found)
+    assert found.seconds == pytest.approx(2, abs=0.2)
+    assert all(seen.t is not None and 0 <= seen.t <= 2 for seen in found.seen)
+
+
+def test_a_bad_one_is_refused_alone(house: House) -> None:
+    house.load("image")
+    good, bad = house.keep("image", a_picture(2)), house.keep("image", truncated(a_picture(3)))
+    absent = MediaRef("image", "0" * 64)
+    first, second, third, fourth = house.look(good, bad, absent, house.keep("image", clip(seconds=1)))
+    assert isinstance(first, Found)
+    assert [item.code for item in (second, third, fourth) if isinstance(item, Refused)] == [
+        "truncated",
+        "unknown_media",
+        "wrong_kind",
+    ]
+
+
+def test_what_was_found_before_is_not_looked_for_again(house: House) -> None:
+    house.load("image")
+    ref = house.keep("image", a_picture(4))
+    first = house.look(ref)
+    assert ref.name in house.remembered()
+    house.store.place.delete(f"{ref.name[:2]}/{ref.name}")
+    assert not house.store.has(ref.name)
+    assert house.look(ref) == first
+    [other] = house.look(MediaRef("video", ref.name))  # as another kind it was never looked at
+    assert isinstance(other, Refused)
+
+
+def test_what_is_lent_is_looked_at_and_not_remembered(house: House) -> None:
+    house.load("image")
+    before = house.remembered()
+    with house.store.lend(a_picture(5)) as lent:
+        [found] = house.look(MediaRef("image", lent.name))
+    assert isinstance(found, Found)
+    assert house.remembered() == before
+
+
+def test_one_that_breaks_the_model_costs_its_own_scores_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.load("image")
+    model = house.classifier._loaded[2]
+    real = model.score
+
+    def breaks(readings: Sequence[Reading]) -> PictureScores:
+        if any(reading.width == 64 for reading in readings):
+            raise RuntimeError("no such picture was in training")
+        return real(readings)
+
+    monkeypatch.setattr(model, "score", breaks)
+    refs = [house.keep("image", a_picture(6)), house.keep("image", encoded(picture(64, 64), "PNG"))]
+    good, bad = house.look(*refs)
+    assert isinstance(good, Found)
+    assert bad == Failed("RuntimeError: it could not be judged")
+    assert refs[1].name not in house.remembered()
+
+
+def test_nothing_begins_after_its_deadline(house: House) -> None:
+    house.load("image")
+    with pytest.raises(DeadlineError, match="after their deadline"):
+        house.look(house.keep("image", a_picture(7)), within_s=-1)
+
+
+def test_without_a_model_nothing_is_answered(house: House) -> None:
+    fresh: Any = MediaClassifier.func_or_class(str(TOPOLOGY))  # type: ignore[attr-defined]  # the decorator's
+    try:
+        with pytest.raises(RuntimeError, match="no model is loaded"):
+            run(fresh.version())
+    finally:
+        fresh._workers.close()
