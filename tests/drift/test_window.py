@@ -12,14 +12,14 @@ import pytest
 from drift.novelty import COLUMN
 from drift.window import columns_of, last_full, logged_features, logged_posts
 from moderation.storage.lake import Lake
-from moderation.storage.ledger import Ledger
+from tests.fresh import fresh_ledger
 from tests.serve.house import DAY, VARIANT, a_post, an_entry
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     """Posts of minute 0, 1, ... 5; the third judged by version 2, the fourth by no version."""
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = fresh_ledger(tmp_path / "ledger.db")
     versions = [1, 1, 2, None, 1, 1]
     ledger.record(
         [

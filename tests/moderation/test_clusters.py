@@ -19,6 +19,7 @@ from moderation.settings import DEPLOYMENTS
 from moderation.storage import lookalikes
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import reviews
+from tests.fresh import fresh_ledger
 from tests.moderation.storage.rows import a_label, an_entry, record, say
 
 pytestmark = pytest.mark.slow
@@ -79,7 +80,7 @@ def test_few_texts_are_no_cluster() -> None:
 
 @pytest.fixture
 def ledger(tmp_path: Any) -> Any:
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    made = fresh_ledger(tmp_path / "ledger.db")
     yield made
     made.close()
 

@@ -9,12 +9,13 @@ import pytest
 
 from moderation.storage.ledger import Ledger
 from serve.promotion import House
+from tests.fresh import fresh_ledger
 from tests.serve.house import challenged_house, house_in, new_home
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = fresh_ledger(tmp_path / "ledger.db")
     yield ledger
     ledger.close()
 

@@ -363,7 +363,7 @@ def test_a_sender_that_is_killed_again_and_again_loses_nothing_and_keeps_the_ord
         ledger = request.getfixturevalue("ledger")
         url = str(ledger.engine.url)
     else:
-        url = request.getfixturevalue("postgres_database")
+        url = request.getfixturevalue("postgres_ledger")
         ledger = Ledger(url)
     here.answer = misbehaving(7)
     webhook = a_webhook(here, timeout_s=0.4, max_attempts=1000, max_retry_s=0.2)

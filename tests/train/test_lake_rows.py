@@ -14,7 +14,7 @@ from moderation.settings import REPOSITORY
 from moderation.storage import labelling
 from moderation.storage import lake as lake_module
 from moderation.storage.lake import Lake
-from moderation.storage.ledger import Ledger
+from tests.fresh import fresh_ledger
 from tests.moderation.storage.rows import a_label, an_entry
 
 READ = """
@@ -36,7 +36,7 @@ def test_labels_are_read_from_either(
 ) -> None:
     url = str(tmp_path / "lake") if kind == "folder" else request.getfixturevalue("bucket_url")
     monkeypatch.setattr(lake_module, "ROWS_A_FILE", 2)
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = fresh_ledger(tmp_path / "ledger.db")
     ledger.record([an_entry(f"p-{number}", f"text {number}", author=f"u-{number}") for number in range(5)])
     labelling.add(ledger, {n: a_label(f"l-{n}", f"p-{n}", labels={"abuse": n % 2 == 0}) for n in range(5)})
     assert Lake(url).export(ledger).labels == 5

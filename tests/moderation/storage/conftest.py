@@ -9,12 +9,13 @@ import pytest
 
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
+from tests.fresh import fresh_url
 from tests.moderation.storage.rows import an_entry, record
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
+    return fresh_url(tmp_path / "home" / "ledger.db")
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -32,6 +32,7 @@ from moderation.storage.features_redis import RedisFeatures
 from moderation.storage.features_sql import SqlFeatures
 from moderation.storage.ledger import Entry, Ledger
 from tests.conftest import RedisServer
+from tests.fresh import fresh_ledger
 from tests.moderation.storage.rows import a_label, an_entry, at, say
 
 NOON = datetime(2024, 5, 17, 12, 0, tzinfo=UTC)
@@ -319,7 +320,7 @@ def test_ids_may_be_of_any_characters(store: FeatureStore, odd: str) -> None:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = fresh_ledger(tmp_path / "ledger.db")
     yield ledger
     ledger.close()
 

@@ -16,6 +16,7 @@ from moderation.policy import Policy
 from moderation.settings import DEPLOYMENTS
 from moderation.storage import fuses, removals
 from moderation.storage.ledger import Ledger, now
+from tests.fresh import fresh_ledger
 from tests.moderation.storage.rows import an_entry, record
 
 POLICY = Policy.load(DEPLOYMENTS / "policies" / "default.yaml")
@@ -25,8 +26,8 @@ NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    sqlite = f"sqlite:///{tmp_path / 'ledger.db'}"
-    made = Ledger(sqlite if request.param == "sqlite" else str(request.getfixturevalue("postgres_database")))
+    fresh = request.param == "sqlite"
+    made = fresh_ledger(tmp_path / "ledger.db") if fresh else Ledger(request.getfixturevalue("postgres_ledger"))
     yield made
     made.close()
 

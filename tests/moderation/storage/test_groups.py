@@ -21,6 +21,7 @@ from moderation.errors import ConflictError
 from moderation.storage.dialect import CLAIMS
 from moderation.storage.ledger import Entry, Ledger, Recorded
 from moderation.storage.tables import decisions, posts
+from tests.fresh import fresh_url
 from tests.moderation.storage.rows import an_entry
 
 GATEWAY = """
@@ -39,8 +40,8 @@ for number in range(5):
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    return str(request.getfixturevalue("postgres_database"))
+        return fresh_url(tmp_path / "ledger.db")
+    return str(request.getfixturevalue("postgres_ledger"))
 
 
 def a_group(size: int, prefix: str = "p") -> list[Entry]:

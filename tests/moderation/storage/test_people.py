@@ -24,6 +24,7 @@ from moderation.storage.ledger import Entry, Ledger, now
 from moderation.storage.people_tables import actions, exemptions, strikes
 from moderation.storage.people_tables import reviews as review_rows
 from moderation.storage.tables import labels as label_rows
+from tests.fresh import fresh_ledger
 from tests.moderation.storage.rows import a_label, an_entry, at, record, say
 
 RULES = ReviewRules(second_share=0, golden_share=0)
@@ -34,11 +35,8 @@ DAY = timedelta(hours=24)
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    else:
-        url = str(request.getfixturevalue("postgres_database"))
-    made = Ledger(url)
+    fresh = request.param == "sqlite"
+    made = fresh_ledger(tmp_path / "ledger.db") if fresh else Ledger(request.getfixturevalue("postgres_ledger"))
     yield made
     made.close()
 

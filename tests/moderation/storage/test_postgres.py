@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select, text
@@ -58,28 +56,10 @@ SQLITE_ONLY = {
 }
 
 
-@pytest.fixture(scope="module")
-def template(postgres_url: str) -> str:
-    """A database that holds an empty ledger, to be copied: that is faster than to migrate one for each test."""
-    name = f"t{uuid4().hex}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    Ledger(database(postgres_url, name)).close()
-    return name
-
-
-def database(server: str, name: str) -> str:
-    return server.replace("/postgres?", f"/{name}?")
-
-
 @pytest.fixture
-def url(postgres_url: str, template: str) -> Iterator[str]:
+def url(postgres_ledger: str) -> str:
     """An empty ledger of the test's own."""
-    name = f"t{uuid4().hex}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield database(postgres_url, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return postgres_ledger
 
 
 @pytest.fixture

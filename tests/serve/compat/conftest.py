@@ -19,6 +19,7 @@ from serve.compat import discovery, openai, perspective
 from serve.context import Context, current
 from serve.media.door import MediaDoor
 from serve.moderator import Moderator
+from tests.fresh import fresh_ledger
 from tests.serve.compat.routes import MODELS, Compat, Models
 
 
@@ -34,7 +35,7 @@ def make_compat(tmp_path: Path, loaded: dict[str, TextClassifier]) -> Iterator[C
 
     def make(topology_file: Path) -> Compat:
         topology = Topology.load(topology_file)
-        ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+        ledger = fresh_ledger(tmp_path / "ledger.db")
         opened.append(ledger)
         known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
         models = Models(loaded)

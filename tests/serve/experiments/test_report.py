@@ -17,6 +17,7 @@ from moderation.storage import experiments, labelling
 from moderation.storage.experiments import JudgedPost
 from moderation.storage.ledger import Ledger
 from serve.experiments.report import ArmReport, Verdict, _arm, _rows, _verdict, report
+from tests.fresh import fresh_ledger
 from tests.serve.house import DAY, VARIANT, a_label, a_post, an_entry, judged_traffic
 
 Metric = Literal["precision", "recall"]
@@ -27,7 +28,7 @@ ABUSE = JudgedPost("champion", 1, "u-1", {"abuse": True}, {"abuse": True}, 1.0)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = fresh_ledger(tmp_path / "ledger.db")
     experiments.create(ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
     yield ledger
     ledger.close()
