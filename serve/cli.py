@@ -40,7 +40,8 @@ from serve.outbox import secrets_of
 from serve.promotion import House, Progress
 
 ExpectOption = Annotated[int | None, typer.Option(help="Version that must be champion now, else nothing is done.")]
-_SHOWN = ("abuse", "hate", "misinformation", "nudity", "violence")
+_SHOWN = ("abuse", "hate", "misinformation")
+_SHOWN_OF_MEDIA = ("nudity", "violence")
 SAMPLES = DEPLOYMENTS / "samples" / "posts.jsonl"
 
 
@@ -166,7 +167,7 @@ def moderate(
     """Put a text, with images and videos, as a post of its own (community `cli`), and show the decision."""
     files = [("image", path) for path in image or []] + [("video", path) for path in video or []]
     if not text and not files:
-        raise ServiceError("nothing to judge; give a text, --image or --video")
+        raise typer.BadParameter("nothing to judge: give a text, --image or --video")
     running = require(Settings.from_environment())
     post = {
         "author_id": "cli",
@@ -274,12 +275,14 @@ def _moderate_samples(running: Running) -> None:
     rows = []
     for line in SAMPLES.read_text(encoding="utf-8").splitlines():
         sample = json.loads(line)
-        rows.append((sample["post"]["text"], _put(running, sample["post_id"], sample["post"])))
+        decision = _put(running, sample["post_id"], sample["post"])
+        written = " ".join(filter(None, (medium["text"] for medium in decision["media"])))
+        rows.append((sample["post"]["text"] or f"(a picture) {written}".strip(), decision))
     out.print(_table(rows))
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    scored = [name for name in _SHOWN if any(decision["labels"][name]["score"] is not None for _, decision in rows)]
+    scored = _SHOWN + (_SHOWN_OF_MEDIA if any(decision["media"] for _, decision in rows) else ())
     table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", *scored, "ms")
     for text, decision in rows:
         labels = decision["labels"]

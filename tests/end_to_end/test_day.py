@@ -44,7 +44,7 @@ from tests.serve.receiver import SECRET, Receiver, receiver
 pytestmark = pytest.mark.slow
 
 POSTS = 20_000
-SAMPLES = 12
+SAMPLES = 13
 """Posts that `seawall up` puts itself."""
 TRAFFIC = TrafficConfig(posts_per_day=POSTS, authors=4000, abuse_share=0.03, slang_share=0.0)
 ERRING = Reviewers(sensitivity=0.92, specificity=0.985)
