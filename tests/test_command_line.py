@@ -483,7 +483,11 @@ def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: Ho
     assert shown.splitlines()[-1] == "under precision>=0.8, the challenger is: better"
     assert re.search(r"champion\W+1\W+20\W+20\W+20\W+0\.667 \(", shown)
     assert json.loads(command("experiment", "report", "try-2", "--json").out)["verdict"] == "better"
-    refused(command("experiment", "report", "try-2", "--label", "nudity"), ConfigError, "no rule for 'nudity'")
+    refused(
+        command("experiment", "report", "try-2", "--label", "misinformation"),
+        ConfigError,
+        "no rule for 'misinformation'",
+    )
 
     stopped = json.loads(command("experiment", "stop", "try-2", "--json").out)
     assert (stopped["status"], stopped["share"]) == ("stopped", 0.25)
