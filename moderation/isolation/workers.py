@@ -72,14 +72,14 @@ class Workers:
         """
         task = Task(path=str(path.absolute()), kind=kind, rules=rules)
         until = None if wait_s is None else time.monotonic() + wait_s
-        for _ in range(2):
+        for _ in range(self._count + _SPARE + 1):  # all that may have died while idle, and one that was started since
             process = self._take(until)
             if process is None:
                 return Failed("the readers were closed" if self._closed else f"no reader was free within {wait_s:g} s")
             outcome = self._ask(process, task)
             if outcome is not None:
                 return outcome
-        return Failed("two decoders ended before they began")
+        return Failed("one reader after the other ended before it began")
 
     def close(self) -> None:
         """End all workers; whoever waits, or has something read, gets `Failed`."""

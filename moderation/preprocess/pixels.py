@@ -32,6 +32,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: npt.NDArray[np.generic], mode: str) -> npt.NDArray[np.uint8]:
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # the common case, in integers: a fifth of the time
+        return ((values.astype(np.uint32) * 255 + 32_768) >> 16).astype(np.uint8)
     wide = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     least, most = (float(wide.min()), float(wide.max())) if wide.size else (0.0, 0.0)
     if mode != "F" and least >= 0 and most <= 65535:
