@@ -74,4 +74,7 @@ def test_ray_serve_is_never_imported_under_the_name_of_a_room(path: Path) -> Non
 def test_nothing_is_unpickled(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert not {name.split(".")[0] for name in imports_of(path)} & {"pickle", "cloudpickle", "joblib"}
-    assert "torch.load(" not in source
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            # A package carries weights as a pickle; torch's own reader of it builds tensors and nothing else.
+            assert {word.arg: ast.unparse(word.value) for word in node.keywords}.get("weights_only") == "True"
