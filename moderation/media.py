@@ -237,6 +237,9 @@ class OcrRules(BaseModel):
     and Chinese letters lie below 0.945, and all but 4 in 100 of Cyrillic ones."""
     least_found: float = Field(default=0.6, ge=0, le=1)
     """The detector's certainty, below which what cannot be read is taken for a pattern, not for text."""
+    least_share: float = Field(default=0.15, ge=0, le=1)
+    """Length of a line, as a share of the picture's longer side, below which nothing is made of it that it cannot be
+    read: labels and logos."""
     most_boxes: int = Field(default=100, ge=1)
     """Of one picture; the largest are read."""
     most_characters: int = Field(default=10_000, ge=1)

@@ -86,7 +86,7 @@ class TextReader:
         count = len(reading.pictures) if self.rules.enabled else 0
         for place in np.unique(np.linspace(0, count - 1, min(count, samples)).round().astype(int)):
             height, width = reading.pictures[place].shape[:2]
-            good, bad = self._judged(self.lines(reading.pictures[place]))
+            good, bad = self._judged(self.lines(reading.pictures[place]), max(height, width))
             for line in bad:
                 box = around([line], width, height)
                 if not any(overlap(box, other) > 0.5 for other in unreadable):
@@ -120,13 +120,15 @@ class TextReader:
             for place, (read, (quad, score)) in enumerate(zip(decoded, found, strict=True))
         ]
 
-    def _judged(self, lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
-        """Lines that can be read, and those that cannot though there is text."""
+    def _judged(self, lines: Sequence[Line], side: int) -> tuple[list[Line], list[Line]]:
+        """Lines that can be read, and those that cannot though there is text; `side` is the picture's longer one."""
         good, bad = [], []
         for line, certainty in zip(lines, in_company(lines), strict=True):
             if line.certainty >= _LEAST_ALONE and certainty >= self.rules.least_confidence and legible(line):
                 good.append(line)
-            elif line.found >= self.rules.least_found and line.length >= _LEAST_RATIO * line.height:
+            elif line.found >= self.rules.least_found and line.length >= max(
+                _LEAST_RATIO * line.height, self.rules.least_share * side
+            ):
                 bad.append(line)
         return good, bad
 

@@ -116,6 +116,14 @@ def test_a_script_that_was_not_trained_is_unreadable_not_words(reader: TextReade
     assert all(0 <= left < right <= 1 and 0 <= top < bottom <= 1 for left, top, right, bottom in written.unreadable)
 
 
+def test_a_small_label_that_cannot_be_read_is_nothing(reader: TextReader) -> None:
+    picture = drawn(("ηλίθιε", 0.4), size=(900, 320))
+    assert reader.read(reading(picture), samples=1) == Written((), ())
+    strict = TextReader(OcrRules(least_share=0.05)).read(reading(picture), samples=1)
+    assert strict.words == ()
+    assert len(strict.unreadable) == 1
+
+
 def test_readable_and_unreadable_lines_of_one_picture_are_told_apart(reader: TextReader) -> None:
     picture = drawn(("this line can be read well", 0.1), ("эту строчку не прочесть никак", 0.7))
     written = reader.read(reading(picture), samples=1)
