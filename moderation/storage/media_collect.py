@@ -26,7 +26,7 @@ from sqlalchemy.engine import Connection
 from moderation.media import KeepRules
 from moderation.storage.ledger import Held, Ledger
 from moderation.storage.media_rows import USED_AGAIN, drop_scores
-from moderation.storage.media_store import ASIDE, PASSING, TOUCH_AGAIN, MediaStore, is_sha256, told
+from moderation.storage.media_store import ASIDE, PASSING, TOUCH_AGAIN, MediaStore, is_sha256, name_of, told
 from moderation.storage.media_tables import media, post_media
 from moderation.storage.people_tables import actions, reviews
 from moderation.storage.places import Stored
@@ -85,9 +85,8 @@ def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) 
         for page in _pages(_older(store, ASIDE, now - ASIDE_FOR)):
             done = work.end(page, done)
         kept_before = now - timedelta(hours=rules.unused_hours) - TOUCH_AGAIN
-        for first_byte in range(256):
-            for page in _pages(_older(store, f"{first_byte:02x}", kept_before)):
-                done = work.begin(page, done)
+        for page in _pages(_older(store, "", kept_before)):
+            done = work.begin(page, done)
     return done
 
 
@@ -97,15 +96,18 @@ def _knows_media(ledger: Ledger) -> bool:
 
 
 def _leftovers(store: MediaStore, now: datetime) -> int:
-    old = list(_older(store, PASSING, now - PASSING_FOR, named=False))
+    old = list(_older(store, PASSING, now - PASSING_FOR))
     for stored in old:
         store.place.delete(stored.name)
     return len(old) + store.place.clear_partial(now - PASSING_FOR)
 
 
-def _older(store: MediaStore, folder: str, before: datetime, *, named: bool = True) -> Iterator[Stored]:
+def _older(store: MediaStore, folder: str, before: datetime) -> Iterator[Stored]:
+    """What is older of a folder; of the whole store, the media that are in their places."""
     for stored in store.place.listing(folder):
-        if stored.modified < before and (not named or is_sha256(_sha256(stored))):
+        sha256 = _sha256(stored)
+        in_place = is_sha256(sha256) and stored.name == (f"{folder}/{sha256}" if folder else name_of(sha256))
+        if stored.modified < before and (in_place or folder == PASSING):
             yield stored
 
 
@@ -155,7 +157,7 @@ class _Work:
             going = sorted(page.keys() - back)
             drop_scores(connection, going)
         for sha256 in back:
-            place.move(f"{ASIDE}/{sha256}", f"{sha256[:2]}/{sha256}")
+            place.move(f"{ASIDE}/{sha256}", name_of(sha256))
         for sha256 in going:
             place.delete(f"{ASIDE}/{sha256}")
         freed = sum(page[sha256].size for sha256 in going)

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -81,8 +82,8 @@ class Place(ABC):
         """What is known of a file without reading it; None: there is none."""
 
     @abstractmethod
-    def listing(self, folder: str) -> Iterator[Stored]:
-        """The files of a folder, with their whole names, in no order."""
+    def listing(self, folder: str = "") -> Iterator[Stored]:
+        """The files of a folder, or of the whole place, with their whole names, in no order."""
 
     @abstractmethod
     def touch(self, name: str) -> bool:
@@ -165,15 +166,17 @@ class Folder(Place):
         """As the file system says."""
         return self._stored(self._root / name)
 
-    def listing(self, folder: str) -> Iterator[Stored]:
+    def listing(self, folder: str = "") -> Iterator[Stored]:
         """What is listed; nothing where the folder is absent."""
-        found = (self._stored(path) for path in (self._root / folder).glob("*"))
+        found = (self._stored(path) for path in (self._root / folder).glob("*" if folder else "**/*"))
         return (stored for stored in found if stored is not None)
 
     def _stored(self, path: Path) -> Stored | None:
         try:
             status = path.stat()
         except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
             return None
         when = datetime.fromtimestamp(status.st_mtime, UTC)
         return Stored(path.relative_to(self._root).as_posix(), status.st_size, when)
@@ -292,9 +295,9 @@ class Bucket(Place):
             raise
         return Stored(name, head["ContentLength"], head["LastModified"])
 
-    def listing(self, folder: str) -> Iterator[Stored]:
+    def listing(self, folder: str = "") -> Iterator[Stored]:
         """What is listed, a page of 1,000 at a time."""
-        prefix = f"{self._prefix}{folder}/"
+        prefix = f"{self._prefix}{folder}/" if folder else self._prefix
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
             for item in page.get("Contents", []):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from moderation.storage.ledger import Ledger
+from moderation.storage import media_collect, media_rows, media_store
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_store import MediaStore
 from tests.fresh import fresh_url
 from tests.moderation.storage.rows import an_entry, record
@@ -50,3 +52,20 @@ def posted(ledger: Ledger) -> Ledger:
     record(ledger, an_entry("p-1"))
     record(ledger, an_entry("p-2"))
     return ledger
+
+
+@pytest.fixture
+def begun() -> datetime:
+    """When the test began."""
+    return now()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Everything is old at once, and aside for no longer than this, in seconds."""
+    for module in (media_store, media_collect):
+        monkeypatch.setattr(module, "TOUCH_AGAIN", timedelta(0))
+    for module in (media_rows, media_collect):
+        monkeypatch.setattr(module, "USED_AGAIN", timedelta(0))
+    monkeypatch.setattr(media_collect, "ASIDE_FOR", timedelta(seconds=3))
+    return 3.0

@@ -16,7 +16,7 @@ from sqlalchemy import insert, select, update
 
 from moderation.errors import ConflictError, MediaUnavailableError, NotFoundError
 from moderation.media import KeepRules
-from moderation.storage import media_collect, media_rows, media_store
+from moderation.storage import media_collect
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_collect import ASIDE_FOR, LOCK, Collected, collect
 from moderation.storage.media_rows import Found, keep_scores, known_scores
@@ -31,11 +31,6 @@ RULES = KeepRules(days=180, unused_hours=24)
 A_DAY = timedelta(days=1)
 AN_HOUR = timedelta(hours=1)
 LATER = 200 * A_DAY
-
-
-@pytest.fixture
-def begun() -> datetime:
-    return now()
 
 
 def post(ledger: Ledger, store: MediaStore, data: bytes = b"a picture", post_id: str = "p-1") -> Held:
@@ -252,17 +247,6 @@ def test_more_than_a_page(ledger: Ledger, store: MediaStore, begun: datetime, mo
         use = {"kind": "image", "first_used_at": begun, "last_used_at": begun}
         connection.execute(insert(media), [{"sha256": name} | use for name in names])
     assert run(ledger, store, begun + LATER) == Collected(removed=5, bytes=5, aside=5)
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Everything is old at once, and aside for no longer than this, in seconds."""
-    for module in (media_store, media_collect):
-        monkeypatch.setattr(module, "TOUCH_AGAIN", timedelta(0))
-    for module in (media_rows, media_collect):
-        monkeypatch.setattr(module, "USED_AGAIN", timedelta(0))
-    monkeypatch.setattr(media_collect, "ASIDE_FOR", timedelta(seconds=3))
-    return 3.0
 
 
 @pytest.mark.slow

@@ -25,8 +25,7 @@ A_DAY = timedelta(days=1)
 
 def everything(store: MediaStore) -> list[str]:
     """Names of all that the store holds, in whatever folder."""
-    folders = [ASIDE, PASSING, ".partial", *(f"{number:02x}" for number in range(256))]
-    return sorted(stored.name for folder in folders for stored in store.place.listing(folder))
+    return sorted(stored.name for stored in store.place.listing())
 
 
 def read(store: MediaStore, name: str) -> bytes:

@@ -23,7 +23,9 @@ from moderation.errors import ConfigError, LedgerError
 from moderation.storage import schema
 from moderation.storage.dialect import claim, open_engine, parse
 from moderation.storage.ledger import SETTING, Ledger
+from moderation.storage.media_rows import posts_with
 from moderation.storage.people_tables import actions
+from tests.moderation.storage.media import SHA, with_media
 from tests.moderation.storage.rows import a_label, an_entry, record, say
 
 metadata = actions.metadata
@@ -128,6 +130,21 @@ def test_each_step_works_on_a_ledger_with_rows(empty: str, engine: Engine) -> No
     with ledger.read() as connection:
         assert connection.execute(text("SELECT max(decision_id) FROM decisions")).scalar() == 2
         assert connection.execute(text("SELECT max(label_seq) FROM labels")).scalar() == 2
+    ledger.close()
+
+
+def test_media_come_to_a_ledger_with_rows(empty: str, engine: Engine) -> None:
+    upgrade(engine, "0004")
+    write_old_rows(engine)
+    before = {name: shape(engine)[name] for name in ("posts", "decisions", "labels", "reviews", "actions")}
+    with engine.connect() as connection:
+        rows = [connection.execute(text(f"SELECT * FROM {name}")).all() for name in before]
+    ledger = Ledger(empty)
+    with engine.connect() as connection:
+        assert [connection.execute(text(f"SELECT * FROM {name}")).all() for name in before] == rows
+    assert {name: shape(engine)[name] for name in before} == before
+    record(ledger, with_media(text="other", minutes=1))
+    assert posts_with(ledger, SHA) == [("p-1", 2)]
     ledger.close()
 
 
