@@ -80,6 +80,7 @@ class Reading:
             the picture is too small for one.
         reader: which library read it.
         codec: of a video.
+        size: bytes of the file; 0 where nobody told.
     """
 
     kind: MediaKind
@@ -95,6 +96,7 @@ class Reading:
     perceptual_hash: tuple[str, int] | None
     reader: Literal["pillow", "decord", "pyav"]
     codec: str | None = None
+    size: int = 0
 
 
 Box = tuple[float, float, float, float]
@@ -161,6 +163,7 @@ class Found:
         seen: per label the picture in which it is surest.
         written: what is written in it; None: no reader of text looked.
         format, width, height, seconds, perceptual_hash: as in `Reading`, the hash in hexadecimal.
+        size: bytes.
     """
 
     scores: dict[str, float]
@@ -171,6 +174,7 @@ class Found:
     height: int
     seconds: float | None
     perceptual_hash: str | None
+    size: int | None = None
 
 
 class ReadRules(BaseModel):

@@ -139,6 +139,7 @@ class MediaDecision(Wire):
     status: Literal["scored", "not_scored", "failed"]
     reason: str | None = Field(default=None, description="Why it was not scored")
     format: str | None = None
+    bytes: int | None = None
     width: int | None = None
     height: int | None = None
     seconds: float | None = None

@@ -129,6 +129,7 @@ def _media_decision(medium: Medium) -> MediaDecision:
         sha256=medium.sha256,
         status="scored",
         format=found.format,
+        bytes=found.size,
         width=found.width,
         height=found.height,
         seconds=found.seconds,

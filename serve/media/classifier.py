@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -136,7 +137,9 @@ class MediaClassifier:
     def _read(self, ref: MediaRef, deadline: float) -> Reading | Refused | Failed:
         try:
             with self._store.open(ref.name) as path:
-                return self._workers.read(path, ref.kind, self._rules.read, wait_s=max(0.0, deadline - time.time()))
+                wait_s = max(0.0, deadline - time.time())
+                outcome = self._workers.read(path, ref.kind, self._rules.read, wait_s=wait_s)
+                return replace(outcome, size=path.stat().st_size) if isinstance(outcome, Reading) else outcome
         except NotFoundError:
             return Refused("unknown_media", f"no bytes with the SHA-256 {ref.name} are held")
         except Exception as error:  # a medium that cannot be had must not take its group with it
@@ -177,6 +180,7 @@ class MediaClassifier:
                     width=reading.width,
                     height=reading.height,
                     seconds=reading.seconds,
+                    size=reading.size,
                     perceptual_hash=None if reading.perceptual_hash is None else reading.perceptual_hash[0],
                 )
             )

@@ -98,6 +98,7 @@ def test_an_upload_is_judged_kept_and_answered_as_text_is(service: Service, ledg
         "status": "scored",
         "reason": None,
         "format": "png",
+        "bytes": len(data),
         "width": 320,
         "height": 240,
         "seconds": None,

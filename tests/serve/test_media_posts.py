@@ -161,6 +161,7 @@ def test_a_picture_alone_is_judged_and_no_text_is(world: World) -> None:
             "status": "scored",
             "reason": None,
             "format": "png",
+            "bytes": None,
             "width": 8,
             "height": 8,
             "seconds": None,
