@@ -39,6 +39,8 @@ from train.pictures import (
     HeadRecipe,
     Watched,
     folds_of,
+    lessons,
+    loudness,
     nudity_head,
     out_of_fold,
     platt,
@@ -145,12 +147,12 @@ def taught_video(
             f"{int(clips.violent.sum())} of {len(clips.violent)} clips of {groups} sources are violent; both classes"
             " and two sources are needed"
         )
-    pooled = windows(watched, recipe)
+    taken, judged, loud = lessons(watched, recipe), windows(watched, recipe), loudness(watched, recipe)
     folds = folds_of(clips.violent, clips.groups, min(FOLDS, groups), SEED)
-    logits = out_of_fold(pooled, clips.violent, folds, recipe.strength)
+    logits = out_of_fold(taken, judged, clips.violent, folds, recipe.strength, loud)
     pair = platt(logits, clips.violent)
     scores = confidence(logits, pair)
-    learned = taught(pooled, clips.violent, recipe.strength)
+    learned = taught(taken, clips.violent, recipe.strength, loud)
     head = nn.Linear(width_of(backbones), 2).requires_grad_(False)
     head.weight.zero_()
     head.bias.zero_()
