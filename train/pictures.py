@@ -69,7 +69,7 @@ class HeadRecipe:
 
     statistics: tuple[Statistic, ...] = ("mean", "std")
     """Over a window."""
-    window_s: float = 1.0
+    window_s: float = 2.0
     """Seconds before and after a picture that its window takes in."""
     strength: float = 0.1
     """Inverse of the ridge's weight (scikit-learn's C), on standardised inputs."""
