@@ -44,6 +44,7 @@ FLOORS = (0.8, 0.85, 0.9, 0.95, 0.98)
 """Thresholds of the prior curve: open_nsfw's authors call a picture that scores above .8 highly probably not safe."""
 
 _MEDIA_AT_A_TIME = 8
+_THINNED = (4, 2, 1)
 _PARTS = ("features", "motion", "times")
 
 
@@ -66,16 +67,17 @@ class Watched:
 class HeadRecipe:
     """How a head over windows learns."""
 
-    statistics: tuple[Statistic, ...] = ("mean", "std", "max")
+    statistics: tuple[Statistic, ...] = ("mean", "std")
     """Over a window."""
-    window_s: float = 1.0
+    window_s: float = 2.0
     """Seconds before and after a picture that its window takes in."""
-    strength: float = 0.01
+    strength: float = 0.1
     """Inverse of the ridge's weight (scikit-learn's C), on standardised inputs."""
-    frames: bool = True
-    """Whether it sees what is in the pictures."""
-    motion: bool = True
-    """Whether it sees what moves."""
+    frames: float = 0.1
+    """How much louder, or softer, what is in the pictures is told: thousands of numbers, that would drown the few of
+    motion. 0: not at all."""
+    motion: float = 1.0
+    """The same of what moves."""
 
 
 def watch(paths: Sequence[Path], kind: MediaKind, backbones: Sequence[Backbone], kept: Path | None = None) -> Watched:
@@ -123,49 +125,80 @@ def _read(path: Path, kind: MediaKind, rules: ReadRules) -> Reading:
 
 
 def windows(watched: Watched, recipe: HeadRecipe) -> list[Rows]:
-    """Every medium's windows, pooled, shape (pictures, pooled); what the recipe does not look at is zero."""
-    pooled = []
-    for features, motion, times in zip(watched.features, watched.motion, watched.times, strict=True):
-        rows = np.concatenate([features * recipe.frames, motion * recipe.motion], axis=1)
-        pooled.append(windows_of(rows, times, recipe.window_s, recipe.statistics))
-    return pooled
+    """Every medium's windows, pooled, shape (pictures, pooled)."""
+    return [
+        windows_of(np.concatenate([features, motion], axis=1), times, recipe.window_s, recipe.statistics)
+        for features, motion, times in zip(watched.features, watched.motion, watched.times, strict=True)
+    ]
 
 
-def fitted_head(rows: Rows, truth: Bools, weights: Floats, strength: float) -> nn.Linear:
+def thinned(watched: Watched, pictures: int) -> Watched:
+    """The media as if they had been looked at less often: at most that many pictures of each, evenly spread."""
+    places = [
+        np.unique(((np.arange(min(pictures, len(times))) + 0.5) * len(times) / min(pictures, len(times))).astype(int))
+        for times in watched.times
+    ]
+    return Watched(
+        [rows[chosen] for rows, chosen in zip(watched.features, places, strict=True)],
+        [rows[chosen] for rows, chosen in zip(watched.motion, places, strict=True)],
+        [times[chosen] for times, chosen in zip(watched.times, places, strict=True)],
+    )
+
+
+def lessons(watched: Watched, recipe: HeadRecipe) -> list[Rows]:
+    """What a head is taught of each medium: its middle window, and the same of fewer pictures, down to one.
+
+    A long video is looked at once in two seconds, a short clip many times in one: the head must know both.
+    """
+    taken = [windows(watched, recipe), *(windows(thinned(watched, pictures), recipe) for pictures in _THINNED)]
+    return [np.stack([rows[len(rows) // 2] for rows in parts]) for parts in zip(*taken, strict=True)]
+
+
+def loudness(watched: Watched, recipe: HeadRecipe) -> Rows:
+    """How loud each pooled input is told, shape (pooled,)."""
+    frames, motion = watched.features[0].shape[1], watched.motion[0].shape[1]
+    once = np.concatenate([np.full(frames, recipe.frames), np.full(motion, recipe.motion)])
+    return np.tile(once, len(recipe.statistics)).astype(np.float32)
+
+
+def fitted_head(rows: Rows, truth: Bools, weights: Floats, strength: float, loud: Rows | None = None) -> nn.Linear:
     """Ridge logistic regression on standardised inputs, as a linear layer that takes them as they are.
 
     Args:
         rows: inputs, shape (rows, width).
         truth: of each.
         weights: of each.
-        strength: see `HeadRecipe`.
+        strength: inverse of the ridge's weight.
+        loud: standard deviation of each input, once standardised, shape (width,); None: all 1.
     """
     centre, spread = rows.mean(axis=0), rows.std(axis=0)
-    scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
+    scale = np.divide(1.0 if loud is None else loud, spread, out=np.zeros_like(spread), where=spread > 1e-6)
+    used = scale > 0
     model = LogisticRegression(C=strength, max_iter=2000)
-    model.fit((rows - centre) * scale, truth, sample_weight=weights)
-    weight = model.coef_[0] * scale
-    head = nn.Linear(rows.shape[1], 1)
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(weight)[None])
-        head.bias.fill_(float(model.intercept_[0] - weight @ centre))
-    return head.requires_grad_(False)
+    model.fit((rows[:, used] - centre[used]) * scale[used], truth, sample_weight=weights)
+    weight = np.zeros(rows.shape[1])
+    weight[used] = model.coef_[0] * scale[used]
+    head = nn.Linear(rows.shape[1], 1).requires_grad_(False)
+    head.weight.copy_(torch.from_numpy(weight)[None])
+    head.bias.fill_(float(model.intercept_[0] - weight @ centre))
+    return head
 
 
-def taught(pooled: Sequence[Rows], truth: Bools, strength: float) -> nn.Linear:
-    """A head from the windows of labelled media: both classes weigh the same, and so do the media of a class."""
+def taught(pooled: Sequence[Rows], truth: Bools, strength: float, loud: Rows | None = None) -> nn.Linear:
+    """A head from the rows of labelled media: both classes weigh the same, and so do the media of a class."""
     weights = [
         np.full(len(rows), 1.0 / (len(rows) * max(1, (truth == harmful).sum())))
         for rows, harmful in zip(pooled, truth, strict=True)
     ]
     every = np.repeat(truth, [len(rows) for rows in pooled])
     total = np.concatenate(weights)
-    return fitted_head(np.concatenate(pooled), every, total * len(truth) / 2, strength)
+    return fitted_head(np.concatenate(pooled), every, total * len(truth) / 2, strength, loud)
 
 
 def surest(head: nn.Linear, pooled: Sequence[Rows]) -> Floats:
     """Per medium, the logit of its surest window; shape (media,)."""
-    return np.array([float((rows @ head.weight[0].numpy()).max()) + float(head.bias) for rows in pooled])
+    weight, bias = head.weight[0].detach().numpy(), float(head.bias[0].detach())
+    return np.array([float((rows @ weight).max()) + bias for rows in pooled])
 
 
 def folds_of(truth: Bools, groups: Sequence[str], parts: int, seed: int) -> npt.NDArray[np.int64]:
@@ -177,14 +210,30 @@ def folds_of(truth: Bools, groups: Sequence[str], parts: int, seed: int) -> npt.
     return found
 
 
-def out_of_fold(pooled: Sequence[Rows], truth: Bools, folds: npt.NDArray[np.int64], strength: float) -> Floats:
-    """Per medium, the logit of a head that was taught the other folds; shape (media,)."""
+def out_of_fold(
+    taken: Sequence[Rows],
+    judged: Sequence[Rows],
+    truth: Bools,
+    folds: npt.NDArray[np.int64],
+    strength: float,
+    loud: Rows | None = None,
+) -> Floats:
+    """Per medium, the logit of a head that was taught the other folds; shape (media,).
+
+    Args:
+        taken: what a head is taught of each medium, shape (rows, width).
+        judged: what a medium is judged by, its surest row, shape (rows, width).
+        truth: of each medium.
+        folds: as `folds_of` returned them.
+        strength: see `fitted_head`.
+        loud: see `fitted_head`.
+    """
     logits = np.zeros(len(truth))
     for part in np.unique(folds):
         inside = folds == part
-        others = [rows for rows, held in zip(pooled, inside, strict=True) if not held]
-        head = taught(others, truth[~inside], strength)
-        logits[inside] = surest(head, [rows for rows, held in zip(pooled, inside, strict=True) if held])
+        others = [rows for rows, held in zip(taken, inside, strict=True) if not held]
+        head = taught(others, truth[~inside], strength, loud)
+        logits[inside] = surest(head, [rows for rows, held in zip(judged, inside, strict=True) if held])
     return logits
 
 

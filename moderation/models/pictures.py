@@ -4,8 +4,8 @@ Both judge picture by picture, and a medium is as harmful as its surest picture:
 score itself, a long video is not excused by its harmless minutes, and a picture more never lowers a score.
 
 What a picture of a video is judged by depends on the label. `surest` labels (nudity) are seen in a single picture, by
-the same head as an image's. The others (violence) are seen in what goes on: the window of about two seconds around the
-picture, its features and its motion pooled over time. Two seconds is what the clips that it learned from last.
+the same head as an image's. The others (violence) are seen in what goes on: a window of some seconds around the
+picture, its features and its motion pooled over time.
 
 Only the heads are stored, some kilobytes. The networks come from packages or hubs, are read once a process and shared;
 a head refuses a network with other weights than those that it was trained on.

@@ -27,9 +27,9 @@ from moderation.labels import Service
 from moderation.posts import Actor, Decision, PostIn
 from moderation.preprocess.features import Features
 from moderation.review import ReviewItem
-from moderation.storage import dialect, media_rows, removals, standing
+from moderation.storage import dialect, media_uses, removals, standing
 from moderation.storage.dialect import announce, claim
-from moderation.storage.media_rows import Use
+from moderation.storage.media_uses import Use
 from moderation.storage.schema import bring_to_head
 from moderation.storage.standing import Act
 from moderation.storage.tables import decisions, locks, posts, scorings
@@ -192,7 +192,7 @@ class Ledger:
                 announce(connection, decisions.c.decision_id)
                 connection.execute(insert(posts), new_posts)
                 connection.execute(insert(decisions), new_decisions)
-                media_rows.add(connection, (Use(entry.post, decision, entry.media_bytes) for entry, decision in new))
+                media_uses.add(connection, (Use(entry.post, decision, entry.media_bytes) for entry, decision in new))
             if new_scorings:
                 connection.execute(insert(scorings), new_scorings)
             _follow(connection, new, self._writer)

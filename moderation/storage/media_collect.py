@@ -25,9 +25,10 @@ from sqlalchemy.engine import Connection
 
 from moderation.media import KeepRules
 from moderation.storage.ledger import Held, Ledger
-from moderation.storage.media_rows import USED_AGAIN, drop_scores
+from moderation.storage.media_rows import drop_scores
 from moderation.storage.media_store import ASIDE, PASSING, TOUCH_AGAIN, MediaStore, is_sha256, name_of, told
 from moderation.storage.media_tables import media, post_media
+from moderation.storage.media_uses import USED_AGAIN
 from moderation.storage.people_tables import actions, reviews
 from moderation.storage.places import Stored
 

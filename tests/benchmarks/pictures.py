@@ -35,17 +35,23 @@ from moderation.policy import Policy, threshold_of
 from moderation.preprocess.media import read
 from moderation.settings import DEPLOYMENTS, Settings
 from train.picture_models import BACKBONES, FOLDS, Clips, photos_of
-from train.pictures import HeadRecipe, Watched, folds_of, out_of_fold, watch, windows
+from train.pictures import HeadRecipe, Watched, folds_of, lessons, loudness, out_of_fold, thinned, watch, windows
 
 REPEATS = 5
 RESAMPLES = 1000
 POLICIES = ("default", "precision-first")
 
 
-def repeated(pooled: Sequence[Any], clips: Clips, strength: float) -> Floats:
+def repeated(clips: Clips, taken: Sequence[Any], judged: Sequence[Any], strength: float, loud: Any = None) -> Floats:
     """Out-of-fold logits, folds drawn anew each time; shape (repeats, clips)."""
     draws = [folds_of(clips.violent, clips.groups, FOLDS, seed) for seed in range(REPEATS)]
-    return np.stack([out_of_fold(pooled, clips.violent, folds, strength) for folds in draws])
+    return np.stack([out_of_fold(taken, judged, clips.violent, folds, strength, loud) for folds in draws])
+
+
+def by_recipe(clips: Clips, watched: Watched, recipe: HeadRecipe, judged: Watched | None = None) -> Floats:
+    """The same of a recipe; `judged`: what clips are judged by, where it is other than what is taught."""
+    rows = windows(watched if judged is None else judged, recipe)
+    return repeated(clips, lessons(watched, recipe), rows, recipe.strength, loudness(watched, recipe))
 
 
 def mean_auc(truth: Bools, scores: Floats) -> float:
@@ -135,16 +141,17 @@ def violence(clips: Clips, watched: Watched, inner: Watched | None) -> dict[str,
     """The model, its parts, and what it must beat."""
     recipe = HeadRecipe()
     readings = readings_of(clips)
-    inputs = {
-        "model": (windows(watched, recipe), recipe.strength),
-        "frames_only": (windows(watched, replace(recipe, motion=False)), recipe.strength),
-        "motion_only": (windows(watched, replace(recipe, frames=False)), 0.1),
-        "metadata": (metadata(clips, readings), 1.0),
-        "black_bars": (bars(readings), 1.0),
+    told_by_file, told_by_bars = metadata(clips, readings), bars(readings)
+    logits = {
+        "model": by_recipe(clips, watched, recipe),
+        "frames_only": by_recipe(clips, watched, replace(recipe, motion=0.0)),
+        "motion_only": by_recipe(clips, watched, replace(recipe, frames=0.0)),
+        "one_picture_a_clip": by_recipe(clips, watched, recipe, thinned(watched, 1)),
+        "metadata": repeated(clips, told_by_file, told_by_file, 1.0),
+        "black_bars": repeated(clips, told_by_bars, told_by_bars, 1.0),
     }
     if inner is not None:
-        inputs["model_cropped"] = (windows(inner, recipe), recipe.strength)
-    logits = {name: repeated(pooled, clips, strength) for name, (pooled, strength) in inputs.items()}
+        logits["model_cropped"] = by_recipe(clips, inner, recipe)
     truth = clips.violent
     found: dict[str, Any] = {name: told(clips, scores) for name, scores in logits.items()}
     for other in ("metadata", "frames_only", "motion_only"):

@@ -28,18 +28,21 @@ from train.pictures import (
     Watched,
     fitted_head,
     folds_of,
+    lessons,
+    loudness,
     nudity_head,
     out_of_fold,
     platt,
     prior_curve,
     surest,
     taught,
+    thinned,
     upper_bound,
     watch,
     windows,
 )
 
-ALIKE = HeadRecipe(statistics=("mean",), strength=1.0)
+ALIKE = HeadRecipe(statistics=("mean",), strength=1.0, frames=1.0)
 
 
 def clips(sources: int = 12, each: int = 4, *, signal: float = 2.0, seed: int = 0) -> tuple[Watched, Clips]:
@@ -94,15 +97,25 @@ def test_a_medium_is_as_harmful_as_its_surest_window() -> None:
     assert surest(head, rows).tolist() == [7.0, -1.0]
 
 
-def test_what_a_recipe_does_not_look_at_is_nothing() -> None:
+@pytest.mark.parametrize(("silent", "seen"), [("motion", slice(0, 3)), ("frames", slice(3, None))])
+def test_what_a_recipe_does_not_look_at_weighs_nothing(silent: str, seen: slice) -> None:
+    watched, labelled = clips()
+    generator = np.random.default_rng(4)
+    watched = replace(watched, motion=[generator.random((3, len(MOTION)), dtype=np.float32) for _ in watched.motion])
+    recipe = replace(ALIKE, **{silent: 0.0})
+    head = taught(windows(watched, recipe), labelled.violent, 1.0, loudness(watched, recipe))
+    assert head.weight[0, seen].all()
+    assert int((head.weight != 0).sum()) == head.weight[0, seen].numel()
+
+
+def test_media_that_were_looked_at_less_often_are_whole_otherwise() -> None:
     watched, _ = clips(2, 1)
-    watched = replace(watched, motion=[np.ones((3, len(MOTION)), dtype=np.float32)] * 2)
-    frames = windows(watched, replace(ALIKE, motion=False))[0]
-    motion = windows(watched, replace(ALIKE, frames=False))[0]
-    assert frames[:, :3].any()
-    assert not frames[:, 3:].any()
-    assert not motion[:, :3].any()
-    assert (motion[:, 3:] == 1).all()
+    thin = thinned(watched, 1)
+    assert np.array_equal(thin.features[0], watched.features[0][1:2])
+    assert thin.times[0].tolist() == [0.5]
+    assert np.array_equal(thinned(watched, 9).features[1], watched.features[1])
+    assert [len(rows) for rows in thinned(watched, 2).motion] == [2, 2]
+    assert [len(rows) for rows in lessons(watched, ALIKE)] == [4, 4]  # whole, and thinned to 4, 2 and 1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -121,8 +134,8 @@ def test_out_of_fold_a_source_s_own_look_is_no_help() -> None:
     groups = np.repeat(np.arange(20), 5)
     truth = (np.arange(20) % 2 == 0)[groups]
     pooled = [looks[group][None] + generator.normal(size=(1, 40)).astype(np.float32) * 0.05 for group in groups]
-    by_source = out_of_fold(pooled, truth, folds_of(truth, [f"s{group}" for group in groups], 5, 0), 1.0)
-    by_clip = out_of_fold(pooled, truth, np.arange(100) % 5, 1.0)
+    by_source = out_of_fold(pooled, pooled, truth, folds_of(truth, [f"s{group}" for group in groups], 5, 0), 1.0)
+    by_clip = out_of_fold(pooled, pooled, truth, np.arange(100) % 5, 1.0)
     assert roc_auc(truth, by_clip) > 0.95
     assert roc_auc(truth, by_source) < 0.8
 

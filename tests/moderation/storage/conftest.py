@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moderation.storage import media_collect, media_rows, media_store
+from moderation.storage import media_collect, media_store, media_uses
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_store import MediaStore
 from tests.fresh import fresh_url
@@ -65,7 +65,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> float:
     """Everything is old at once, and aside for no longer than this, in seconds."""
     for module in (media_store, media_collect):
         monkeypatch.setattr(module, "TOUCH_AGAIN", timedelta(0))
-    for module in (media_rows, media_collect):
+    for module in (media_uses, media_collect):
         monkeypatch.setattr(module, "USED_AGAIN", timedelta(0))
     monkeypatch.setattr(media_collect, "ASIDE_FOR", timedelta(seconds=3))
     return 3.0

@@ -202,7 +202,8 @@ def test_an_upload_that_is_killed_leaves_no_partial_file_under_a_name(store: Med
         assert name == name_of(hashlib.sha256(read(store, name.rpartition("/")[2])).hexdigest())
     assert whole, "none came so far"
     later = datetime.now(UTC) + timedelta(minutes=5)
-    assert store.place.clear_partial(later - A_DAY) == 0
+    if not media_url.startswith("s3://"):  # moto says of every upload that it began in 2010
+        assert store.place.clear_partial(later - A_DAY) == 0
     store.place.clear_partial(later)
     assert everything(store) == whole
     if media_url.startswith("s3://"):
