@@ -67,7 +67,6 @@ class Entry:
         actor: who acts by the decision.
         removed_for: labels that asked for a removal without a person, also where the fuse kept it back.
         acts: False: it is no post of the platform's, but a text to learn from; nothing is done, and nobody is asked.
-        media_bytes: sizes of its media, in their order.
     """
 
     post: PostIn
@@ -80,7 +79,6 @@ class Entry:
     actor: Actor = "model"
     removed_for: tuple[str, ...] = ()
     acts: bool = True
-    media_bytes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,7 @@ class Ledger:
                 announce(connection, decisions.c.decision_id)
                 connection.execute(insert(posts), new_posts)
                 connection.execute(insert(decisions), new_decisions)
-                media_uses.add(connection, (Use(entry.post, decision, entry.media_bytes) for entry, decision in new))
+                media_uses.add(connection, (Use(entry.post, decision) for entry, decision in new))
             if new_scorings:
                 connection.execute(insert(scorings), new_scorings)
             _follow(connection, new, self._writer)

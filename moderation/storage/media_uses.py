@@ -27,12 +27,10 @@ class Use:
     Attributes:
         post: each of whose media has its `sha256`.
         decision: on it, with its content version; its media, where it names them, are those of the post, in order.
-        sizes: bytes of each medium, in order, as far as they are known.
     """
 
     post: PostIn
     decision: Decision
-    sizes: Sequence[int] = ()
 
 
 def add(connection: Connection, uses: Iterable[Use]) -> None:
@@ -68,7 +66,7 @@ def _row(use: Use, position: int) -> dict[str, Any]:
         "sha256": medium.sha256,
         "kind": medium.kind,
         "format": told and told.format,
-        "bytes": use.sizes[position] if position < len(use.sizes) else None,
+        "bytes": told and told.bytes,
         "width": told and told.width,
         "height": told and told.height,
         "seconds": told and told.seconds,

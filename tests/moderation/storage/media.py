@@ -25,7 +25,6 @@ def with_media(
     text: str = "look at this",
     kinds: Sequence[Any] | None = None,
     used_at: datetime | None = None,
-    sizes: Sequence[int] = (),
     minutes: float = 0,
     **told: Any,
 ) -> Entry:
@@ -40,11 +39,11 @@ def with_media(
         for kind, sha256 in zip(kinds, media, strict=True)
     ]
     decision = entry.decision.model_copy(update={"media": decided, "decided_at": used_at or entry.decision.decided_at})
-    return replace(entry, post=post, content_hash=post.content_hash(), decision=decision, media_bytes=tuple(sizes))
+    return replace(entry, post=post, content_hash=post.content_hash(), decision=decision)
 
 
 def with_held(post_id: str, held: Held, **changes: Any) -> Entry:
-    return with_media(post_id, (held.sha256,), sizes=(held.size,), **changes)
+    return with_media(post_id, (held.sha256,), bytes=held.size, **changes)
 
 
 def age(store: MediaStore, name: str, by: timedelta) -> None:

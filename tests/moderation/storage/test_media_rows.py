@@ -43,7 +43,7 @@ def test_a_post_without_media_has_no_rows(ledger: Ledger) -> None:
 
 def test_a_post_s_media_are_recorded_with_what_is_known_of_them(ledger: Ledger) -> None:
     told = {"format": "png", "width": 640, "height": 480, "perceptual_hash": "0f" * 32}
-    record(ledger, with_media(sizes=[1234], **told))
+    record(ledger, with_media(bytes=1234, **told))
     assert rows(ledger, media) == [
         told
         | {"sha256": SHA, "kind": "image", "bytes": 1234, "seconds": None, "removed_at": None}
@@ -65,7 +65,7 @@ def test_media_keep_their_order_also_where_one_comes_twice(ledger: Ledger) -> No
 def test_a_later_use_adds_what_was_not_known_and_takes_nothing_back(ledger: Ledger) -> None:
     record(ledger, with_media("p-1", format="mp4", seconds=2.5, used_at=at(600)))
     record(ledger, with_media("p-2", width=10, height=20, used_at=at(0)))
-    record(ledger, with_media("p-3", format="webm", sizes=[7], used_at=at(1200)))
+    record(ledger, with_media("p-3", format="webm", bytes=7, used_at=at(1200)))
     found = medium(ledger)
     assert (found["format"], found["seconds"], found["width"], found["height"]) == ("mp4", 2.5, 10, 20)
     assert (found["bytes"], found["first_used_at"], found["last_used_at"]) == (7, at(0), at(1200))
