@@ -163,7 +163,23 @@ def violence(clips: Clips, watched: Watched, inner: Watched | None) -> dict[str,
             resamples=RESAMPLES,
         )
         found[f"model_minus_{other}"] = gain.as_dict()
+    found["at_policy"] = at_policy(clips, logits["model"])
     return {"clips": len(truth), "violent": int(truth.sum()), "sources": len(set(clips.groups)), **found}
+
+
+def at_policy(clips: Clips, logits: Floats) -> dict[str, Any]:
+    """Out-of-fold recall and false-positive rate at the thresholds that the policies choose, the first draw of folds."""
+    card = load_picture_classifier(DEPLOYMENTS / "models" / "video-multi", Settings.from_environment().bases).card
+    scores = confidence(logits[0], card.calibration_of("violence"))
+    found = {}
+    for name in POLICIES:
+        rule = Policy.load(DEPLOYMENTS / "policies" / f"{name}.yaml").rules("*")["violence"]
+        threshold = threshold_of(card.curve("violence"), rule.objective, rule.prevalence)
+        flagged = scores >= (np.inf if threshold is None else threshold)
+        hits, alarms = flagged[clips.violent], flagged[~clips.violent]
+        rates = {"recall": exact(int(hits.sum()), len(hits)), "false_positives": exact(int(alarms.sum()), len(alarms))}
+        found[name] = {"threshold": threshold, **rates}
+    return found
 
 
 def exact(flagged: int, rows: int) -> dict[str, Any]:
