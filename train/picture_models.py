@@ -73,8 +73,8 @@ VIOLENCE = (
 )
 
 CLIPS_AND_NUDITY = (
-    " Here these are the same clips that violence is learned from, mostly of surveillance cameras. They are not labelled"
-    " for nudity; the six that score highest were looked at, and hold none."
+    " Here these are the clips that violence is learned from, mostly of surveillance cameras. They are not labelled for"
+    " nudity; the six that score highest were looked at, and hold none."
 )
 
 
