@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from moderation.media import Reading, ReadRules
 from moderation.metrics import Bools, Floats, cluster_bootstrap, roc_auc
 from moderation.models.backbone import Backbone
 from moderation.models.backbones import open_backbone
+from moderation.models.base import confidence
 from moderation.models.load import load_picture_classifier
 from moderation.models.pictures import PictureClassifier, features_of, motion_rows
 from moderation.policy import Policy, threshold_of
@@ -38,7 +39,7 @@ from train.picture_models import BACKBONES, FOLDS, Clips, photos_of
 from train.pictures import HeadRecipe, Watched, folds_of, lessons, loudness, out_of_fold, thinned, watch, windows
 
 REPEATS = 5
-RESAMPLES = 1000
+RESAMPLES = 400
 POLICIES = ("default", "precision-first")
 
 
@@ -80,12 +81,14 @@ def within(clips: Clips, scores: Floats, rows: np.ndarray[Any, Any]) -> float:
 def told(clips: Clips, scores: Floats) -> dict[str, Any]:
     """Figures of one way to judge violence, each with a 95 % interval over sources."""
     truth = clips.violent
+
+    def bounds(statistic: Callable[[Any], float]) -> dict[str, float | None]:
+        return cluster_bootstrap(statistic, clips.groups, resamples=RESAMPLES).as_dict()
+
     return {
-        "roc_auc": cluster_bootstrap(lambda rows: mean_auc(truth[rows], scores[:, rows]), clips.groups).as_dict(),
-        "average_precision": cluster_bootstrap(
-            lambda rows: mean_precision(truth[rows], scores[:, rows]), clips.groups
-        ).as_dict(),
-        "within_source": cluster_bootstrap(lambda rows: within(clips, scores, rows), clips.groups).as_dict(),
+        "roc_auc": bounds(lambda rows: mean_auc(truth[rows], scores[:, rows])),
+        "average_precision": bounds(lambda rows: mean_precision(truth[rows], scores[:, rows])),
+        "within_source": bounds(lambda rows: within(clips, scores, rows)),
         "by_repeat": [round(roc_auc(truth, row), 4) for row in scores],
     }
 
@@ -163,7 +166,23 @@ def violence(clips: Clips, watched: Watched, inner: Watched | None) -> dict[str,
             resamples=RESAMPLES,
         )
         found[f"model_minus_{other}"] = gain.as_dict()
+    found["at_policy"] = at_policy(clips, logits["model"])
     return {"clips": len(truth), "violent": int(truth.sum()), "sources": len(set(clips.groups)), **found}
+
+
+def at_policy(clips: Clips, logits: Floats) -> dict[str, Any]:
+    """Recall and false-positive rate, out of fold, at the policies' thresholds; the first draw of folds."""
+    card = load_picture_classifier(DEPLOYMENTS / "models" / "video-multi", Settings.from_environment().bases).card
+    scores = confidence(logits[0], card.calibration_of("violence"))
+    found = {}
+    for name in POLICIES:
+        rule = Policy.load(DEPLOYMENTS / "policies" / f"{name}.yaml").rules("*")["violence"]
+        threshold = threshold_of(card.curve("violence"), rule.objective, rule.prevalence)
+        flagged = scores >= (np.inf if threshold is None else threshold)
+        hits, alarms = flagged[clips.violent], flagged[~clips.violent]
+        rates = {"recall": exact(int(hits.sum()), len(hits)), "false_positives": exact(int(alarms.sum()), len(alarms))}
+        found[name] = {"threshold": threshold, **rates}
+    return found
 
 
 def exact(flagged: int, rows: int) -> dict[str, Any]:
