@@ -35,7 +35,8 @@ _DRAIN_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 3
 _REPLICA_PORTS = 64
 """Ports that gateways' replicas on one machine choose from."""
-_FIRST_PORT, _LAST_PORT = 12_000, 32_000
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000
+"""Above those of Ray's workers (10002 to 19999), below those that systems give out by themselves (from 32768 on)."""
 _METRICS = 3  # which of the agents' ports
 
 
@@ -205,9 +206,9 @@ def _is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free ports in a row, drawn at random below those that systems give out by themselves.
+    """Free ports in a row, drawn at random.
 
-    What listens on them listens only seconds later; by then a port from the system's own range may be the near end of
+    What listens on them listens only seconds later; by then a port of the system's own range may be the near end of
     somebody's connection.
 
     Raises:
