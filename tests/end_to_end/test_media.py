@@ -214,10 +214,10 @@ def test_bad_media_among_good_ones_each_get_their_own_problem(service: Service) 
     )
     assert response.status_code == 200, response.text[:500]
     answers = [json.loads(line) for line in response.text.splitlines()]
-    found = [(answer["post_id"], (answer["problem"] or {}).get("code")) for answer in answers]
+    found = [(answer["post_id"], (answer.get("problem") or {}).get("code")) for answer in answers]
     assert found == expected
     for answer in answers:
-        if answer["problem"] is None:
+        if answer.get("problem") is None:
             assert (answer["status"], answer["decision"]["media"][0]["status"]) == (200, "scored")
         else:
             assert answer["status"] in (413, 422)
