@@ -29,7 +29,9 @@ from moderation.models.pictures import (
     motion_rows,
     windows_of,
 )
+from moderation.policy import Policy, threshold_of
 from moderation.preprocess.motion import MOTION
+from moderation.settings import DEPLOYMENTS
 from tests.moderation.models.seeing import Colours, a_reading, plain
 
 RED, GREEN, BLUE, BLACK = plain((255, 0, 0)), plain((0, 255, 0)), plain((0, 0, 255)), plain((0, 0, 0))
@@ -255,3 +257,33 @@ def test_a_text_model_and_a_picture_model_are_not_taken_for_each_other(nsfw: Ope
     stored_models(nsfw, tmp_path)
     with pytest.raises(ModelError, match="image"):
         load_text_classifier(tmp_path / "image")
+
+
+SHIPPED = ("image-multi", "video-multi")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_is_small_and_its_curves_meet_the_shipped_policies(name: str, bases: Path) -> None:
+    folder = DEPLOYMENTS / "models" / name
+    model = load_picture_classifier(folder, bases)
+    assert (folder / "model.safetensors").stat().st_size < 100_000
+    assert "open_nsfw" in model.card.about["nudity"]
+    for policy in ("default", "precision-first"):
+        rules = Policy.load(DEPLOYMENTS / "policies" / f"{policy}.yaml").rules("*")
+        for label in model.card.labels:
+            threshold = threshold_of(model.card.curve(label), rules[label].objective, rules[label].prevalence)
+            assert threshold is not None
+            assert 0.7 < threshold < 1
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_s_nudity_is_open_nsfw_s_own_score(name: str, bases: Path, nsfw: OpenNsfw) -> None:
+    model = load_picture_classifier(DEPLOYMENTS / "models" / name, bases)
+    reading = a_reading([plain((220, 170, 140)), plain((30, 60, 90))], "video")
+    prepared = torch.stack([nsfw.prepare(picture) for picture in reading.pictures])
+    with torch.inference_mode():
+        own = torch.softmax(nsfw.judgement(nsfw(prepared)), 1)[:, 1].numpy()
+    column = model.card.labels.index("nudity")
+    scores = model.score([reading])
+    assert scores.frames[0][:, column] == pytest.approx(own, abs=1e-4)
+    assert scores.confidence[0, column] == pytest.approx(own.max(), abs=1e-4)
