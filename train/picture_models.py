@@ -64,12 +64,13 @@ NUDITY = (
 )
 
 VIOLENCE = (
-    "Fights, as far as two-second clips of 30 source videos show them: a weak judge, fit to queue posts for people, not"
-    " to remove them. It goes mostly by how things move. Figures are out of fold by source video, but its few settings"
-    " were chosen on the same folds, so expect somewhat less. Sports, dance and shaken cameras are not among what it"
-    " learned from, neither are blood, weapons or gore without motion, nor longer or cut videos. A long video is as"
-    " violent as its surest window, so false positives grow with length, by how much is not measured. Still images"
-    " carry no violence label: single frames of these clips tell fights little better than the size of the file does."
+    "Fights, as far as two-second clips of 30 source videos show them: a weak judge, fit to queue posts for people,"
+    " not to remove them. It goes by how things move: what is in the pictures adds nothing that is certain. Figures"
+    " are out of fold by source video, but its few settings were chosen on the same clips, so expect somewhat less."
+    " Sports, dance and shaken cameras are not among what it learned from, neither are blood, weapons or gore"
+    " without motion, nor longer or cut videos. A long video is as violent as its surest window, so false positives"
+    " grow with length, by how much is not measured. Still images carry no violence label: single frames of these"
+    " clips tell fights little better than the size of the file does."
 )
 
 CLIPS_AND_NUDITY = (
