@@ -16,6 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -124,6 +125,17 @@ class PictureClassifier(ABC):
         """The weights as they are stored."""
 
     @abstractmethod
+    def weights(self) -> npt.NDArray[np.float32]:
+        """Everything that weighs a feature of the backbones, shape (any, width)."""
+
+    @cached_property
+    def _weighed(self) -> tuple[bool, ...]:
+        """Which backbones count: one that nothing weighs yet, as before a first training, need not be asked."""
+        ends = np.cumsum([backbone.width for backbone in self.backbones])
+        parts = np.split(self.weights(), ends[:-1], axis=1)
+        return tuple(bool(part.any()) for part in parts)
+
+    @abstractmethod
     def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:
         """Uncalibrated outputs of one medium's pictures, shape (pictures, labels).
 
@@ -137,7 +149,7 @@ class PictureClassifier(ABC):
         """Uncalibrated outputs of every picture: per medium, shape (pictures, labels)."""
         return [
             self.logits_of(features, motion_rows(reading) if self.moves else None, reading.times)
-            for reading, features in zip(readings, features_of(readings, self.backbones), strict=True)
+            for reading, features in zip(readings, features_of(readings, self.backbones, self._weighed), strict=True)
         ]
 
     def score(self, readings: Sequence[Reading]) -> PictureScores:
@@ -193,6 +205,10 @@ class ImageClassifier(PictureClassifier):
         """As stored."""
         return _stored(self.head, "picture")
 
+    def weights(self) -> Rows:
+        """See `PictureClassifier.weights`."""
+        return self.head.weight.detach().numpy()
+
     def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:  # noqa: ARG002  # a video's needs them
         """See `PictureClassifier.logits_of`."""
         return _applied(self.head, features)
@@ -231,6 +247,11 @@ class VideoClassifier(PictureClassifier):
         """As stored."""
         return _stored(self.head, "picture") | _stored(self.window, "window")
 
+    def weights(self) -> Rows:
+        """See `PictureClassifier.weights`."""
+        pooled = self.window.weight.detach().numpy().reshape(-1, self.head.in_features + len(MOTION))
+        return np.concatenate([self.head.weight.detach().numpy(), pooled[:, : self.head.in_features]])
+
     def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:
         """See `PictureClassifier.logits_of`."""
         assert motion is not None
@@ -239,10 +260,22 @@ class VideoClassifier(PictureClassifier):
         return np.where(self._surest, _applied(self.head, features), _applied(self.window, pooled))
 
 
-def features_of(readings: Sequence[Reading], backbones: Sequence[Backbone]) -> list[Rows]:
-    """Per medium, its pictures' features, shape (pictures, width): each backbone sees all pictures together."""
+def features_of(
+    readings: Sequence[Reading], backbones: Sequence[Backbone], asked: Sequence[bool] | None = None
+) -> list[Rows]:
+    """Per medium, its pictures' features, shape (pictures, width): each backbone sees all pictures together.
+
+    Args:
+        readings: media.
+        backbones: whose features stand side by side.
+        asked: which of them; the others' features are zeros. None: all.
+    """
     pictures = [picture for reading in readings for picture in reading.pictures]
-    together = np.concatenate([backbone.features(pictures) for backbone in backbones], axis=1)
+    columns = [
+        backbone.features(pictures) if wanted else np.zeros((len(pictures), backbone.width), dtype=np.float32)
+        for backbone, wanted in zip(backbones, asked or [True] * len(backbones), strict=True)
+    ]
+    together = np.concatenate(columns, axis=1)
     return np.split(together, np.cumsum([len(reading.pictures) for reading in readings])[:-1]) if readings else []
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from moderation.errors import ModelError
 from moderation.media import Reading
+from moderation.models.backbone import Picture
 from moderation.models.backbones import open_backbone
 from moderation.models.card import Card
 from moderation.models.load import load_picture_classifier, load_text_classifier
@@ -287,3 +288,29 @@ def test_a_shipped_model_s_nudity_is_open_nsfw_s_own_score(name: str, bases: Pat
     scores = model.score([reading])
     assert scores.frames[0][:, column] == pytest.approx(own, abs=1e-4)
     assert scores.confidence[0, column] == pytest.approx(own.max(), abs=1e-4)
+
+
+class Blind(Colours):
+    """One that must not be asked."""
+
+    name = "blind"
+
+    def features(self, pictures: Sequence[Picture]) -> np.ndarray:
+        raise AssertionError("nothing weighs what it sees")
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_a_network_that_nothing_weighs_is_not_asked(weight: float) -> None:
+    networks = [Colours(), Blind()]
+    config = ImageConfig(
+        backbones=tuple(network.name for network in networks),
+        fingerprints=tuple(network.fingerprint() for network in networks),
+    )
+    head = a_head([[4, 0, 0, 0, 0, 0], [0, 0, 4, 0, 0, weight]], (-2, -2))
+    model = ImageClassifier(a_card("image", config), networks, head)
+    if weight:
+        with pytest.raises(AssertionError, match="nothing weighs"):
+            model.score([a_reading([RED])])
+    else:
+        expected = an_image_model().score([a_reading([RED])]).confidence
+        assert model.score([a_reading([RED])]).confidence == pytest.approx(expected)
