@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from moderation.labels import BY_NAME
-from moderation.posts import Identifier, LanguageCode, Standing, Wire
+from moderation.media import MediaKind
+from moderation.posts import Identifier, LanguageCode, Sha256, Standing, Wire
 
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=32)]
@@ -99,6 +100,13 @@ class ReportShown(Wire):
     label: str | None
 
 
+class MediumShown(Wire):
+    """An image or video, as a reviewer gets it: its bytes are at `GET /v1/media/{sha256}`."""
+
+    kind: MediaKind
+    sha256: Sha256
+
+
 class LeasedReview(Wire):
     """An item, leased. What the reviewer is not to know is left out: why it is asked, and what others said."""
 
@@ -106,6 +114,7 @@ class LeasedReview(Wire):
     post_id: str
     content_version: int
     text: str
+    media: list[MediumShown] = Field(default_factory=list)
     author_id: str
     community: str
     region: str

@@ -16,7 +16,7 @@ from sqlalchemy import cast as as_type
 from sqlalchemy.engine import Connection
 
 from moderation.errors import ConflictError, NotFoundError
-from moderation.people import LeasedReview, LeaseIn, VerdictIn, VerdictOut
+from moderation.people import LeasedReview, LeaseIn, MediumShown, VerdictIn, VerdictOut
 from moderation.policy import Policy
 from moderation.posts import Actor, Decision, Standing
 from moderation.review import Kind, ReviewItem, ReviewRules, rank, severity_of
@@ -138,12 +138,14 @@ def _shown(connection: Connection, items: Sequence[tuple[int, Any]], until: date
     result = []
     for number, row in items:
         post = content_of(connection, row.post_id, row.content_version)
+        media = Decision.model_validate_json(post.body, extra="ignore").media
         result.append(
             LeasedReview(
                 review_id=number,
                 post_id=row.post_id,
                 content_version=row.content_version,
                 text=post.text,
+                media=[MediumShown(kind=medium.kind, sha256=medium.sha256) for medium in media],
                 author_id=post.author_id,
                 community=row.community,
                 region=row.region,

@@ -23,6 +23,7 @@ from serve.problems import Problem
 from serve.wire import parsed, read_bounded
 
 MULTIPART = "multipart/form-data"
+_PIECE = 1 << 20
 
 
 class MediaDoor:
@@ -103,6 +104,26 @@ class MediaDoor:
                 yield MediaRef(kind, lent.name)
             finally:
                 await on_thread(partial(lending.__exit__, None, None, None))
+
+    async def bytes_of(self, sha256: str) -> tuple[AsyncIterator[bytes], int]:
+        """What the store holds under a SHA-256, a piece at a time, and how many bytes there are.
+
+        Raises:
+            NotFoundError: nothing.
+            MediaUnavailableError: the store cannot be had.
+        """
+        opening = self._store.open(sha256)
+        path = await on_thread(opening.__enter__)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                with path.open("rb") as file:
+                    while piece := await on_thread(partial(file.read, _PIECE)):
+                        yield piece
+            finally:
+                await on_thread(partial(opening.__exit__, None, None, None))
+
+        return pieces(), path.stat().st_size
 
     def scratch(self) -> AbstractAsyncContextManager[Path]:
         """A folder for one request."""

@@ -3,11 +3,14 @@
 # No `from __future__ import annotations` here: FastAPI reads the parameters' types.
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from starlette.responses import StreamingResponse
 
+from moderation.errors import NotFoundError
 from moderation.media import Failed, Found, MediaKind, Refused
 from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaResult, ModerateMediaIn, ModerateMediaOut
 from serve import parts
@@ -17,12 +20,17 @@ from serve.problems import Problem
 from serve.wire import body_schema, json_reply, read_json
 
 router = APIRouter()
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
 House = Annotated[Context, Depends(current)]
 
 _ANSWERS: dict[int | str, dict[str, object]] = {
     413: {"description": "Body over the bound"},
     422: {"description": "Invalid content, with JSON pointers"},
     503: {"description": "The store of media cannot be had; see Retry-After"},
+}
+_GET: dict[int | str, dict[str, object]] = {
+    200: {"content": {"application/octet-stream": {}}},
+    404: {"description": "Not held"},
 }
 
 
@@ -48,6 +56,19 @@ async def moderate_images(request: Request, house: House) -> Response:
 async def moderate_videos(request: Request, house: House) -> Response:
     """As `/v1/image/moderate`; `evidence` names the second."""
     return await _moderate("video", request, house)
+
+
+@router.get("/v1/media/{sha256}", summary="The bytes of an image or video that is held", responses=_GET)
+async def get_media(sha256: str, house: House) -> Response:
+    """For reviewers. 404 for what is not held, or was collected; told as what it is, and never as a page."""
+    if not _SHA256.match(sha256):
+        raise Problem(422, f"sha256 is {sha256[:100]!r}; it must be 64 hexadecimal digits in lower case")
+    try:
+        content, size = await house.door.bytes_of(sha256)
+    except NotFoundError as error:
+        raise Problem(404, str(error)) from error
+    headers = {"Content-Length": str(size), "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
+    return StreamingResponse(content, media_type="application/octet-stream", headers=headers)
 
 
 async def _moderate(kind: MediaKind, request: Request, house: Context) -> Response:

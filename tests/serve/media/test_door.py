@@ -1,0 +1,162 @@
+"""Where media come in: whichever way, their bytes are in the store, and the post names them by their SHA-256."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.testclient import TestClient
+
+from moderation.media import MediaRules, ReadRules
+from moderation.posts import PostIn
+from moderation.storage.media_store import MediaStore
+from serve.context import current
+from serve.media.door import MediaDoor
+from serve.media.routes import router
+from serve.problems import Problem
+from serve.wire import json_reply
+from tests.media_samples import clip, encoded, picture
+
+PNG = encoded(picture(64, 64), "PNG")
+RULES = MediaRules(max_media=3, max_json_body_bytes=200_000, read=ReadRules(max_image_bytes=50_000))
+
+
+def digest(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def a_post(**changes: Any) -> dict[str, Any]:
+    return {
+        "author_id": "u-1",
+        "community": "c",
+        "region": "US",
+        "created_at": "2026-11-24T09:30:00Z",
+        "text": "hello",
+    } | changes
+
+
+class World:
+    """The door behind two routes: one that takes a post, and the one that gives bytes back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = MediaStore(folder / "media")
+        self.incoming = folder / "incoming"
+        self.door = MediaDoor(RULES, self.store, self.incoming)
+        app = FastAPI()
+
+        @app.put("/post")
+        async def put(request: Request) -> Response:
+            return json_reply((await self.door.read_post(request, 20_000)).model_dump_json())
+
+        @app.exception_handler(Problem)
+        async def problem(_request: Request, error: Problem) -> Response:
+            return error.response()
+
+        app.include_router(router)
+        app.dependency_overrides[current] = lambda: self
+        self.client = TestClient(app)
+
+    def put(self, post: dict[str, Any], *files: tuple[str, bytes, str]) -> PostIn:
+        response = self.send(post, *files)
+        assert response.status_code == 200, response.text
+        assert list(self.incoming.iterdir()) == []
+        return PostIn.model_validate_json(response.text)
+
+    def send(self, post: dict[str, Any], *files: tuple[str, bytes, str]) -> Any:
+        if not files:
+            return self.client.put("/post", json=post)
+        parts: list[Any] = [("post", (None, json.dumps(post), "application/json"))]
+        return self.client.put("/post", files=parts + [("f", file) for file in files])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    with world.client:
+        yield world
+
+
+def test_a_post_without_media_passes(world: World) -> None:
+    assert world.put(a_post()).media == []
+
+
+def test_base64_is_held_before_the_post_goes_on(world: World) -> None:
+    [medium] = world.put(a_post(media=[{"kind": "image", "data": base64_of(PNG)}])).media
+    assert (medium.kind, medium.sha256, medium.data) == ("image", digest(PNG), None)
+    with world.store.open(digest(PNG)) as path:
+        assert path.read_bytes() == PNG
+
+
+def test_uploads_come_first_and_their_kind_is_told_or_seen(world: World) -> None:
+    video = clip(seconds=1)
+    listed = [{"kind": "image", "data": base64_of(PNG)}]
+    post = world.put(
+        a_post(media=listed), ("a", video, "application/octet-stream"), ("../../b", PNG + b" ", "image/whatever")
+    )
+    assert [(medium.kind, medium.sha256) for medium in post.media] == [
+        ("video", digest(video)),
+        ("image", digest(PNG + b" ")),
+        ("image", digest(PNG)),
+    ]
+
+
+def test_held_bytes_may_be_named(world: World) -> None:
+    world.put(a_post(media=[{"kind": "image", "data": base64_of(PNG)}]))
+    [medium] = world.put(a_post(media=[{"kind": "image", "sha256": digest(PNG)}])).media
+    assert medium.sha256 == digest(PNG)
+
+
+@pytest.mark.parametrize(
+    ("media", "status", "code", "pointer"),
+    [
+        ([{"kind": "image", "sha256": "0" * 64}], 422, "unknown_media", "/media/0/sha256"),
+        ([{"kind": "image", "data": "*"}], 422, "broken", "/media/0/data"),
+        ([{"kind": "image", "data": base64_of(b"x" * 50_001)}], 413, "too_many_bytes", "/media/0/data"),
+        ([{"kind": "image", "uri": "ftp://a/b"}], 422, "not_allowed", "/media/0/uri"),
+    ],
+)
+def test_what_is_refused_is_told_at_its_place(
+    world: World, media: list[dict[str, str]], status: int, code: str, pointer: str
+) -> None:
+    response = world.send(a_post(media=media))
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (status, code)
+    assert problem["errors"][0]["pointer"] == pointer
+    assert list(world.incoming.iterdir()) == []
+
+
+def test_files_and_listed_media_count_together(world: World) -> None:
+    listed = [{"kind": "image", "data": base64_of(PNG)}] * 3
+    problem = world.send(a_post(media=listed), ("a", PNG, "image/png")).json()
+    assert (problem["status"], problem["bound"]) == (422, 3)
+
+
+def test_a_file_that_is_nothing_known_is_refused(world: World) -> None:
+    problem = world.send(a_post(), ("a", b"just some words", "application/octet-stream")).json()
+    assert (problem["status"], problem["code"]) == (422, "unknown_format")
+
+
+def test_a_long_body_is_for_media_alone(world: World) -> None:
+    response = world.send(a_post(text="x" * 30_000))
+    assert (response.status_code, response.json()["bound"]) == (413, 20_000)
+    assert world.send(a_post(media=[{"kind": "image", "data": base64_of(b"x" * 160_000)}])).status_code == 413
+
+
+def test_what_is_held_can_be_had_and_is_never_a_page(world: World) -> None:
+    world.put(a_post(media=[{"kind": "image", "data": base64_of(PNG)}]))
+    response = world.client.get(f"/v1/media/{digest(PNG)}")
+    assert response.content == PNG
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert world.client.get(f"/v1/media/{'0' * 64}").status_code == 404
+    assert world.client.get("/v1/media/ABC").status_code == 422
