@@ -41,8 +41,10 @@ unit: setup ## fast tests only
 test: setup lint ## style, types, all tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
-bench: setup ## serving, start-up, prevalence, and, with the corpora in DATA, quality; each ends in a line of JSON
+bench: setup ## serving, media, start-up, prevalence, and, with the corpora in DATA, quality; each ends in a line of JSON
 	@$(BIN)/python -m tests.benchmarks.serving
+	@$(BIN)/python -m tests.benchmarks.media_serving
+	@$(BIN)/python -m tests.benchmarks.video_reading
 	@$(BIN)/python -m tests.benchmarks.start_up
 	@$(BIN)/python -m tests.benchmarks.prevalence
 	@$(if $(DATA),$(BIN)/python -m tests.benchmarks.quality --data $(DATA),echo "quality: name the corpora with DATA=" >&2)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from moderation.models.pictures import PictureClassifier
 
 ARCHITECTURES = ("encoder", "ngram")
+"""Of texts."""
+PICTURE_ARCHITECTURES = ("image", "video")
 
 
 def architecture_of(name: str) -> type[TextClassifier]:
@@ -28,6 +30,11 @@ def architecture_of(name: str) -> type[TextClassifier]:
         from moderation.models.ngram import NgramClassifier
 
         return NgramClassifier
+    if name in PICTURE_ARCHITECTURES:
+        raise ModelError(
+            f"architecture is {name!r}: models of images and videos are neither retrained from the ledger's labels nor"
+            " checked for drift yet; `python -m train.champion` trains them"
+        )
     raise ModelError(f"architecture is {name!r}; known are {', '.join(ARCHITECTURES)}")
 
 

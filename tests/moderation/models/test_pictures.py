@@ -314,3 +314,9 @@ def test_a_network_that_nothing_weighs_is_not_asked(weight: float) -> None:
     else:
         expected = an_image_model().score([a_reading([RED])]).confidence
         assert model.score([a_reading([RED])]).confidence == pytest.approx(expected)
+
+
+def test_a_model_of_pictures_is_no_model_of_texts(tmp_path: Path) -> None:
+    an_image_model().save(tmp_path)
+    with pytest.raises(ModelError, match="neither retrained from the ledger's labels nor checked for drift yet"):
+        load_text_classifier(tmp_path)
