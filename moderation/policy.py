@@ -255,10 +255,10 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
 
 
 def _missing(label: Label, held: Collection[str]) -> str:
-    """Why nothing was scored for a label."""
-    if "text" not in label.modalities:
-        return "no_model" if "image" in held else "no_media"
-    return "no_model" if "text" in held else "no_text"
+    """Why nothing was scored for a label: no model looks for it in what the post holds, or nothing there could have it."""
+    if label.modalities & set(held):
+        return "no_model"
+    return "no_text" if "text" in label.modalities else "no_media"
 
 
 def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:

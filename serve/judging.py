@@ -103,6 +103,7 @@ class Medium:
         outcome: what came back; None: nobody was asked.
         version, card: of who answered.
         words: what is written in it, judged.
+        moving: an image that moves, looked at as the video that it is as well; None: it does not, or nobody covers it.
     """
 
     kind: MediaKind
@@ -112,6 +113,12 @@ class Medium:
     version: int | None = None
     card: Card | None = None
     words: list[JudgedWords] = field(default_factory=list)
+    moving: Medium | None = None
+
+    @property
+    def looks(self) -> list[Medium]:
+        """Every look at it: as what it was told, and as a video where it moves."""
+        return [self] if self.moving is None else [self, self.moving]
 
 
 @dataclass(slots=True)
@@ -272,6 +279,14 @@ class Judge:
                 if medium.ask is not None:
                     calls.setdefault(medium.ask, []).append(medium)
         await asyncio.gather(*(self._look(ask, media) for ask, media in calls.items()))
+        moving: dict[Ask, list[Medium]] = {}
+        for case in cases:
+            for medium in case.media:
+                as_video = self.asks(case.post, case.language.code, ["video"]) if _moves(medium) else ()
+                for ask in as_video:
+                    medium.moving = Medium("video", medium.sha256, ask)
+                    moving.setdefault(ask, []).append(medium.moving)
+        await asyncio.gather(*(self._look(ask, media) for ask, media in moving.items()))
 
     async def _ask_of_words(self, media: Sequence[tuple[Medium, Callable[[str], tuple[Ask, ...]], Features]]) -> None:
         """Put what is written in media to the services of texts.
@@ -328,6 +343,11 @@ class Judge:
 
     def _deadline(self) -> float:
         return time.time() + self._topology.gateway.deadline_ms / 1000
+
+
+def _moves(medium: Medium) -> bool:
+    """Whether an image is an animation: what it shows over time no model of single pictures sees."""
+    return medium.kind == "image" and isinstance(medium.outcome, Found) and medium.outcome.seconds is not None
 
 
 def failure(error: BaseException, ask: Ask, what: str) -> str:

@@ -56,8 +56,10 @@ def scored_parts(case: Case, topology: Topology) -> dict[str, list[Scored]]:
     for index, medium in enumerate(case.media):
         if medium.ask is None:
             continue
-        for label in topology.variant(medium.ask.variant).labels:
-            add(label, _of_medium(medium, index, label))
+        for look in medium.looks:
+            assert look.ask is not None  # as it was looked at
+            for label in topology.variant(look.ask.variant).labels:
+                add(label, _of_medium(look, index, label))
         for label, part in _of_words(medium, index, case, topology):
             add(label, part)
     return scored
@@ -150,8 +152,8 @@ def evidence(media: Sequence[Medium]) -> list[Evidence]:
 
 
 def _evidence(index: int, medium: Medium) -> Iterator[Evidence]:
-    if isinstance(medium.outcome, Found):
-        for seen in medium.outcome.seen:
+    for look in medium.looks:
+        for seen in look.outcome.seen if isinstance(look.outcome, Found) else ():
             yield Evidence(media=index, t=seen.t, label=seen.label, score=seen.score)
     for words in medium.words:
         for judged in words.judged:
@@ -168,9 +170,9 @@ def scorings(case: Case) -> tuple[Scoring, ...]:
     """
     said = [judged.scoring() for judged in case.judged]
     by_ask: dict[Ask, list[Medium]] = {}
-    for medium in case.media:
-        if medium.ask is not None:
-            by_ask.setdefault(medium.ask, []).append(medium)
+    for look in (look for medium in case.media for look in medium.looks):
+        if look.ask is not None:
+            by_ask.setdefault(look.ask, []).append(look)
     for ask, media in by_ask.items():
         scores: dict[str, float] = {}
         for medium in media:
@@ -202,6 +204,7 @@ def _answers(case: Case) -> Iterator[tuple[Ask, int | None]]:
     for medium in case.media:
         for words in medium.words:
             yield from ((judged.ask, judged.version) for judged in words.judged)
-        if medium.ask is not None:
-            yield medium.ask, medium.version if isinstance(medium.outcome, Found) else None
+        for look in medium.looks:
+            if look.ask is not None:
+                yield look.ask, look.version if isinstance(look.outcome, Found) else None
     yield from ((judged.ask, judged.version) for judged in case.judged)

@@ -55,7 +55,7 @@ def known_scores(ledger: Ledger, wanted: Sequence[ScoreKey]) -> dict[ScoreKey, s
 
 
 def keep_scores(ledger: Ledger, rows: Iterable[Found]) -> None:
-    """Keep what was found. What is known already stays as it is: the same version finds the same."""
+    """Keep what was found, in place of what was found there before."""
     values = [
         {
             "sha256": row.key[0],
@@ -65,11 +65,14 @@ def keep_scores(ledger: Ledger, rows: Iterable[Found]) -> None:
             "found": row.found,
             "scored_at": row.scored_at,
         }
-        for row in sorted(rows, key=lambda row: row.key)
+        for _, row in sorted({row.key: row for row in rows}.items())
     ]
     if values:
         with ledger.write() as connection:
-            connection.execute(insert_into(connection, media_scores).on_conflict_do_nothing(), values)
+            statement = insert_into(connection, media_scores)
+            anew = {"found": statement.excluded.found, "scored_at": statement.excluded.scored_at}
+            key = ["sha256", "kind", "variant", "version"]
+            connection.execute(statement.on_conflict_do_update(index_elements=key, set_=anew), values)
 
 
 def drop_scores(connection: Connection, sha256s: Sequence[str]) -> None:

@@ -8,13 +8,14 @@ lowest priority: a flood of videos may take long, and must not take the texts' t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,9 +25,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from moderation.errors import NotFoundError
 from moderation.isolation import Workers
-from moderation.media import Failed, Found, MediaRef, Reading, Refused, Seen
+from moderation.media import Failed, Found, MediaRef, MediaRules, Reading, Refused, Seen
 from moderation.models.load import load_picture_classifier
-from moderation.models.pictures import PictureClassifier
+from moderation.models.pictures import PICTURE_VERSION, PictureClassifier
 from moderation.preprocess.ocr import TextReader
 from moderation.registry import Registry
 from moderation.settings import Settings
@@ -40,8 +41,24 @@ from serve.names import ClassifierConfig
 
 logger = logging.getLogger("ray.serve")
 
-_FOUND = TypeAdapter(Found)
 _LOWEST_PRIORITY = 19
+_LATE = Failed("nobody waited for it any more")
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What was found, as the ledger remembers it.
+
+    Attributes:
+        rules: digest of how media were read then: what was found under others does not hold.
+        found: by that.
+    """
+
+    rules: str
+    found: Found
+
+
+_REMEMBERED = TypeAdapter(Remembered)
 
 
 @ray_serve.deployment(name="classifier")
@@ -66,6 +83,7 @@ class MediaClassifier:
         ocr = self._rules.ocr
         self._texts = TextReader(ocr) if ocr.enabled else None
         self._judging = threading.Lock()
+        self._digest = _digest(self._rules)
         self._loaded: tuple[str, int, PictureClassifier] | None = None
 
     async def reconfigure(self, config: ClassifierConfig) -> None:
@@ -106,9 +124,10 @@ class MediaClassifier:
         known = media_rows.known_scores(self._ledger, keys)
         outcomes: dict[int, Found | Refused | Failed] = {}
         for index, key in enumerate(keys):
-            found = _FOUND.validate_json(known[key]) if key in known else None
-            if found is not None and (found.written is None) == (self._texts is None):
-                outcomes[index] = found
+            if key in known:
+                remembered = _REMEMBERED.validate_json(known[key])
+                if remembered.rules == self._digest:
+                    outcomes[index] = remembered.found
         fresh = [index for index in range(len(media)) if index not in outcomes]
         readings: dict[int, Reading] = {}
         for index, read in zip(fresh, self._readers.map(lambda i: self._read(media[i], deadline), fresh), strict=True):
@@ -116,8 +135,14 @@ class MediaClassifier:
                 readings[index] = read
             else:
                 outcomes[index] = read
-        with self._judging:  # one group at a time has the cores, and is done the sooner
-            outcomes |= self._judge(model, readings)
+        # One group at a time has the cores, and is done the sooner.
+        if self._judging.acquire(timeout=max(0.0, deadline - time.time())):
+            try:
+                outcomes |= self._judge(model, readings, deadline)
+            finally:
+                self._judging.release()
+        else:
+            outcomes |= dict.fromkeys(readings, _LATE)
         self._keep({keys[index]: outcomes[index] for index in readings if _is_content(media[index])})
         return GroupFound(version, [outcomes[index] for index in range(len(media))])
 
@@ -125,7 +150,7 @@ class MediaClassifier:
         """Remember what was found, for the next post with the same bytes."""
         at = now()
         found = [
-            media_rows.Found(key, _FOUND.dump_json(outcome).decode(), at)
+            media_rows.Found(key, _REMEMBERED.dump_json(Remembered(self._digest, outcome)).decode(), at)
             for key, outcome in outcomes.items()
             if isinstance(outcome, Found)
         ]
@@ -135,6 +160,8 @@ class MediaClassifier:
             logger.exception("what was found in %d media is not remembered", len(found))
 
     def _read(self, ref: MediaRef, deadline: float) -> Reading | Refused | Failed:
+        if time.time() > deadline:  # nobody waits any more: those behind it must not either
+            return _LATE
         try:
             with self._store.open(ref.name) as path:
                 wait_s = max(0.0, deadline - time.time())
@@ -146,25 +173,32 @@ class MediaClassifier:
             logger.exception("a medium could not be read")
             return Failed(f"{type(error).__name__}: its bytes could not be had")
 
-    def _judge(self, model: PictureClassifier, readings: dict[int, Reading]) -> dict[int, Found | Refused | Failed]:
+    def _judge(
+        self, model: PictureClassifier, readings: dict[int, Reading], deadline: float
+    ) -> dict[int, Found | Refused | Failed]:
         """What is found in media that were read, all in one batch; one by one where that fails."""
         try:
-            return dict(zip(readings, self._found(model, list(readings.values())), strict=True))
+            return dict(zip(readings, self._found(model, list(readings.values()), deadline), strict=True))
         except Exception as error:
             logger.exception("%d media could not be judged", len(readings))
             if len(readings) == 1:
                 return {index: Failed(f"{type(error).__name__}: it could not be judged") for index in readings}
         alone: dict[int, Found | Refused | Failed] = {}
         for index, reading in readings.items():
-            alone |= self._judge(model, {index: reading})
+            alone |= self._judge(model, {index: reading}, deadline)
         return alone
 
-    def _found(self, model: PictureClassifier, readings: Sequence[Reading]) -> list[Found | Refused | Failed]:
+    def _found(
+        self, model: PictureClassifier, readings: Sequence[Reading], deadline: float
+    ) -> list[Found | Refused | Failed]:
         if not readings:
             return []
         scored = model.score(readings)
         found: list[Found | Refused | Failed] = []
         for reading, confidence, frames in zip(readings, scored.confidence, scored.frames, strict=True):
+            if time.time() > deadline:
+                found.append(_LATE)
+                continue
             labels = model.card.labels
             surest = frames.argmax(axis=0)
             times = [None if reading.seconds is None else round(float(reading.times[at]), 3) for at in surest]
@@ -185,6 +219,12 @@ class MediaClassifier:
                 )
             )
         return found
+
+
+def _digest(rules: MediaRules) -> str:
+    """Of everything but the model that decides what is found in a medium."""
+    told = f"{PICTURE_VERSION} {rules.read.model_dump_json()} {rules.ocr.model_dump_json()}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _is_content(ref: MediaRef) -> bool:

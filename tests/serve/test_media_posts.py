@@ -149,7 +149,7 @@ def test_a_picture_alone_is_judged_and_no_text_is(world: World) -> None:
         "flagged": False,
         "input_types": [],
         "objective": None,
-        "reason": "no_text",
+        "reason": "no_model",
         "parts": None,
     }
     assert decision["models"] == {"image": "pictures@3"}
@@ -352,3 +352,18 @@ def test_parts_together_are_judged_no_milder_than_alone(ledger: Ledger, tmp_path
     for label in ("abuse", "nudity", "violence"):
         scores = [decision["labels"][label]["score"] for decision in alone]
         assert whole["labels"][label]["score"] == max((score for score in scores if score is not None), default=None)
+
+
+def test_an_image_that_moves_is_looked_at_as_a_video_too(world: World) -> None:
+    world.media[sha(1)] = replace(CLEAN, scores={"nudity": 0.1, "violence": 0.7}, seconds=2.0)
+    decision = world.decide(a_post("", an_image(1), an_image(2)))
+    assert world.asked == [("pictures", [sha(1), sha(2)]), ("clips", [sha(1)])]
+    violence = decision["labels"]["violence"]
+    assert (violence["score"], violence["flagged"], violence["input_types"]) == (0.7, True, ["image", "video"])
+    assert [(part["service"], part["media"]) for part in violence["parts"]] == [
+        ("image", 0),
+        ("video", 0),
+        ("image", 1),
+    ]
+    assert decision["models"] == {"image": "pictures@3", "video": "clips@3"}
+    assert len(decision["media"]) == 2

@@ -146,11 +146,11 @@ def test_a_score_is_known_by_bytes_kind_variant_and_version(ledger: Ledger) -> N
     assert known_scores(ledger, []) == known_scores(ledger, other) == {}
 
 
-def test_what_is_known_stays_as_it_is(ledger: Ledger) -> None:
+def test_what_was_found_last_is_known(ledger: Ledger) -> None:
     keep_scores(ledger, [])
     keep_scores(ledger, [found_in(text="1"), found_in(text="2")])
     keep_scores(ledger, [found_in(text="3")])
-    assert known_scores(ledger, [found_in().key]) == {found_in().key: "1"}
+    assert known_scores(ledger, [found_in().key]) == {found_in().key: "3"}
 
 
 def test_any_text_that_json_may_hold_is_kept(ledger: Ledger) -> None:
