@@ -255,7 +255,7 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
 
 
 def _missing(label: Label, held: Collection[str]) -> str:
-    """Why nothing was scored for a label: no model looks for it in what the post holds, or nothing there could have it."""
+    """Why nothing was scored for a label: no model looks for it in what the post holds, or nothing there could."""
     if label.modalities & set(held):
         return "no_model"
     return "no_text" if "text" in label.modalities else "no_media"
