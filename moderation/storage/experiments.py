@@ -249,7 +249,7 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
             )
     for decision_id in unclear:
         post = judged[decision_id]
-        harmless = {label: harmful for label, harmful in post.labels.items() if not harmful}
+        harmless = {label: False for label, harmful in post.labels.items() if not harmful}
         judged[decision_id] = replace(post, labels=harmless)
     return list(judged.values())
 
