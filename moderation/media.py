@@ -287,7 +287,7 @@ class MediaRules(BaseModel):
     """Of one request to a stateless service; beyond, 422."""
     max_body_bytes: int = Field(default=250_000_000, ge=1024)
     """Of one upload as multipart/form-data; beyond, 413."""
-    max_json_body_bytes: int = Field(default=40_000_000, ge=1024)
+    max_json_body_bytes: int = Field(default=16_000_000, ge=1024)
     """Of one JSON body that carries media as base64, which is held in memory; beyond, 413."""
     max_waiting_posts: int = Field(default=256, ge=1)
     """Posts with media that wait; beyond, 503 with Retry-After. They wait apart from posts without."""
