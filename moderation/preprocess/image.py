@@ -23,6 +23,7 @@ from moderation.preprocess.formats import ANIMATED, HEAD, Sniffed, sniff
 from moderation.preprocess.outlines import Outline, outline_of
 from moderation.preprocess.payloads import hidden_payload
 from moderation.preprocess.pixels import perceptual_hash, shrink, to_rgb
+from moderation.preprocess.sampling import by_time
 
 # Every bound is checked here, with the rules' own figures; Pillow's would warn, or refuse, at figures of its own.
 Image.MAX_IMAGE_PIXELS = None
@@ -109,7 +110,7 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
     if isinstance(opened, Refused):
         return opened
     count = len(opened.starts) or 1
-    frames = [int(frame) for frame in np.unique(np.linspace(0, count - 1, min(count, rules.image_samples)).round())]
+    frames = by_time(opened.starts, opened.seconds, rules.image_samples) if len(opened.starts) else [0]
     try:
         pictures = opened.pictures(frames, rules.image_side)
     except MemoryError:

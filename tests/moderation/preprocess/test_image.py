@@ -11,6 +11,7 @@ from PIL import Image
 from moderation.media import Reading, ReadRules, Refused
 from moderation.preprocess.image import read_image
 from moderation.preprocess.pixels import perceptual_hash, shrink, smaller, to_rgb
+from moderation.preprocess.sampling import by_time
 from tests.media_samples import animated, canvas, encoded, picture, with_exif
 
 
@@ -103,8 +104,31 @@ def test_frames_are_spread_over_an_animation(path: Path, image_format: str) -> N
     found = reading(path, animated(image_format), ReadRules(image_samples=4))
     assert found.frames == 12
     assert found.seconds == pytest.approx(1.2)
-    assert found.times.tolist() == pytest.approx([0.0, 0.4, 0.7, 1.1])
+    assert found.times[[0, -1]].tolist() == pytest.approx([0.0, 1.1])
+    assert len(found.times) == 4
+    assert np.diff(found.times).max() <= 0.5 + 1e-3
     assert all((found.pictures[0] != later).any() for later in found.pictures[1:])
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG"])
+def test_what_is_shown_longest_is_looked_at(path: Path, image_format: str) -> None:
+    pictures = [picture(64, 48, shift=shift) for shift in range(50)]
+    delays = [10_000 if number == 10 else 20 for number in range(50)]
+    data = encoded(pictures[0], image_format, save_all=True, append_images=pictures[1:], duration=delays, loop=0)
+    found = reading(path, data)
+    assert found.times[[0, -1]].tolist() == pytest.approx([0.0, 10.96])
+    assert 0.2 in [round(float(moment), 3) for moment in found.times]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 8, 49])
+@pytest.mark.parametrize("long", [0, 17, 49])
+def test_frames_are_chosen_by_time_within_their_number(most: int, long: int) -> None:
+    lasts = np.where(np.arange(50) == long, 10.0, 0.02)
+    chosen = by_time(np.cumsum(lasts) - lasts, float(lasts.sum()), most)
+    assert len(chosen) == most
+    assert long in chosen
+    assert chosen == sorted(set(chosen))
+    assert most < 3 or {0, 49} <= set(chosen)
 
 
 def test_a_frame_that_is_shown_for_no_time_is_shown_for_a_tenth_of_a_second(path: Path) -> None:

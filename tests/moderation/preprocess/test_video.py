@@ -40,13 +40,14 @@ def header_of(path: Path, data: bytes) -> Header:
 
 def test_key_frames_are_taken_where_there_are_enough(path: Path) -> None:
     found = reading(path, LONG)
-    assert np.allclose(found.times * 15 % 10, 0, atol=0.01) or np.allclose(found.times * 15 % 10, 10, atol=0.01)
-    assert len(found.times) == 18
+    assert np.allclose(np.round(found.times[:-1] * 15) % 10, 0)
+    assert found.times[-1] == pytest.approx(179 / 15, abs=0.01)
+    assert len(found.times) == 19
 
 
 def test_too_many_key_frames_are_thinned(path: Path) -> None:
-    found = reading(path, LONG, ReadRules(video_samples=9, max_seconds=18))
-    assert len(found.times) == 9
+    found = reading(path, LONG, ReadRules(video_samples=11, max_seconds=18))
+    assert len(found.times) == 11
     assert np.diff(found.times).max() <= 2.0
 
 
@@ -59,7 +60,7 @@ def test_a_long_gop_is_sampled_evenly(path: Path) -> None:
 def test_a_method_can_be_forced(path: Path) -> None:
     even, key = (reading(path, LONG, sampling=sampling) for sampling in ("even", "key"))
     assert len(even.times) == RULES.least_samples
-    assert len(key.times) == 18
+    assert len(key.times) == 19
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
@@ -147,6 +148,17 @@ def test_a_cut_off_video_is_truncated_wherever_it_is_cut(path: Path, share: floa
     assert found.code == "truncated"
 
 
+@pytest.mark.parametrize("how", ["auto", "key", "even"])
+@pytest.mark.parametrize("keys", [[], [0], [30, 60], list(range(0, 240, 10)), list(range(240))])
+@pytest.mark.parametrize("samples", [2, 8, 32])
+def test_the_first_and_the_last_frame_are_looked_at(how: str, keys: list[int], samples: int) -> None:
+    rules = ReadRules(video_samples=samples, least_samples=2, max_seconds=4)
+    chosen = choose(np.arange(240) / 30, 8.0, keys, rules, how)  # type: ignore[arg-type]
+    assert (chosen[0], chosen[-1]) == (0, 239)
+    assert len(chosen) <= samples
+    assert chosen == sorted(set(chosen))
+
+
 def test_every_moment_is_within_the_gap() -> None:
     times = np.arange(0, 60, 1 / 30)
     chosen = evenly(times, 60.0, RULES)
@@ -166,7 +178,7 @@ def test_every_moment_is_within_the_gap() -> None:
 def test_key_frames_must_be_many_and_near(keys: list[int], expected: str) -> None:
     times = np.arange(240) / 30
     chosen = choose(times, 8.0, keys, RULES, "auto")
-    assert (chosen == keys) == (expected == "key")
+    assert (chosen == [*keys, 239]) == (expected == "key")
 
 
 @pytest.mark.parametrize(
