@@ -282,7 +282,9 @@ def _open(data: bytes, image_format: str, outline: Outline, bounds: Bounds, side
 
 def _turn(image: Image.Image) -> int:
     try:
-        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+        exif = Image.Exif()  # not `getexif`, which also believes XMP: browsers do not
+        exif.load(image.info.get("exif", b""))
+        turn = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken EXIF block does not make a broken picture
         return 1
     return turn if turn in _TURNS else 1

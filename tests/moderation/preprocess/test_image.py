@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from moderation.media import Reading, ReadRules, Refused
 from moderation.preprocess.image import read_image
@@ -56,6 +56,21 @@ def test_exif_turns_the_red_corner(path: Path, turn: int, corner: tuple[int, int
     red = found.pictures[0][corner].astype(int)
     assert red[0] > 200
     assert red[1:].max() < 60
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "PNG"])
+def test_a_turn_in_xmp_counts_for_nothing_as_in_browsers(path: Path, image_format: str) -> None:
+    description = '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF>{description}</rdf:RDF></x:xmpmeta>'.encode()
+    options: dict[str, object] = {"xmp": xmp}
+    if image_format == "PNG":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options = {"pnginfo": text}
+    data = encoded(picture(), image_format, **options)
+    found = reading(path, data)
+    assert b"tiff:Orientation" in data
+    assert (found.width, found.height) == (160, 120)
 
 
 def test_sixteen_bits_are_scaled_not_clipped(path: Path) -> None:
