@@ -182,6 +182,30 @@ def clip(
 
 
 @functools.cache
+def two_tracks(container: str = "mp4", default: int = 0) -> bytes:
+    """A small red video and a larger blue one in one file, of which one is flagged as default."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip"
+        with av.open(str(path), "w", format=container) as target:
+            tracks: list[Any] = []
+            for number, (size, colour) in enumerate((((64, 48), (255, 0, 0)), ((320, 240), (0, 0, 255)))):
+                stream: Any = target.add_stream("libx264", rate=15)
+                stream.width, stream.height = size
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.thread_count = 1
+                stream.disposition = av.stream.Disposition.default if number == default else 0
+                tracks.append((stream, np.full((size[1], size[0], 3), colour, dtype=np.uint8)))
+            for moment in range(20):
+                for stream, pixels in tracks:
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    frame.pts, frame.time_base = moment, Fraction(1, 15)
+                    target.mux(stream.encode(frame))
+            for stream, _ in tracks:
+                target.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+@functools.cache
 def sound(container: str = "mp4", codec: str = "aac") -> bytes:
     """A second of silence."""
     with tempfile.TemporaryDirectory() as folder:
@@ -400,6 +424,7 @@ VIDEOS: Mapping[str, tuple[Callable[[], bytes], Code | None]] = {
     "mpeg_ps": (lambda: clip("mpeg", "mpeg2video", rate=25), None),
     "flv": (lambda: clip("flv"), None),
     "one_frame": (lambda: clip(seconds=1 / 15), None),
+    "two_tracks": (two_tracks, None),
     "turned": (lambda: clip(rotation=90), None),
     "odd_size": (lambda: clip(size=(161, 121), pixels="yuv444p"), None),
     "tiny": (lambda: clip(size=(16, 16)), None),

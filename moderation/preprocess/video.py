@@ -55,7 +55,7 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
     if isinstance(header, Refused):
         return header
     sampled: Sampled | None = None
-    if header.codec not in NOT_DECORD:
+    if header.codec not in NOT_DECORD and header.alone:  # of two streams decord takes the larger, players the first
         with suppress(Undecodable):
             sampled = by_decord(path, header, rules, sampling)
     if sampled is None:

@@ -41,6 +41,7 @@ class Header:
         unit: seconds.
         seconds: from the first frame to the end of the last.
         keys: which frames are key frames, ascending.
+        alone: whether no other stream has moving pictures: readers may differ in which of several they take.
     """
 
     codec: str
@@ -51,6 +52,7 @@ class Header:
     unit: float
     seconds: float
     keys: list[int]
+    alone: bool = True
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -65,12 +67,21 @@ class Header:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream | None]]:
-    """A container and its first video stream, to be decoded by one thread; None: it has none."""
+    """A container and the video stream that players show, to be decoded by one thread; None: it has none.
+
+    That is the first that is flagged as default; the first of all, where none is.
+    """
     with av.open(str(path), metadata_errors="ignore") as container:
-        stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+        streams = _moving(container)
+        stream = next((s for s in streams if s.disposition & av.stream.Disposition.default), None)
+        stream = stream or next(iter(streams), None)
         if stream is not None:
             stream.codec_context.thread_count = 1
         yield container, stream
+
+
+def _moving(container: InputContainer) -> list[VideoStream]:
+    return [stream for stream in container.streams.video if not _is_cover(stream)]
 
 
 def _is_cover(stream: VideoStream) -> bool:
@@ -123,7 +134,8 @@ def _header(
     refused = _check_size(width, height, rules)
     if refused is not None:
         return refused
-    return Header(_codec(stream), width, height, rotation, pts, unit, seconds, keys)
+    alone = len(_moving(container)) == 1
+    return Header(_codec(stream), width, height, rotation, pts, unit, seconds, keys, alone)
 
 
 def _codec(stream: VideoStream) -> str:

@@ -12,7 +12,7 @@ from moderation.preprocess.sampling import choose, evenly, followers_of
 from moderation.preprocess.video import read_video
 from moderation.preprocess.video_header import Header, read_header
 from moderation.preprocess.video_readers import by_decord, by_pyav
-from tests.media_samples import clip, truncated
+from tests.media_samples import clip, truncated, two_tracks
 
 RULES = ReadRules()
 QUICK = (("preset", "ultrafast"),)
@@ -115,6 +115,15 @@ def test_times_follow_a_variable_rate(path: Path) -> None:
 def test_what_decord_refuses_is_read_by_pyav(path: Path, container: str, codec: str, reader: str) -> None:
     options = (("preset", "12"),) if codec == "libsvtav1" else ()
     assert reading(path, clip(container, codec, seconds=1, options=options)).reader == reader
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+@pytest.mark.parametrize("default", [0, 1])
+def test_of_two_tracks_the_one_that_players_show_is_read(path: Path, container: str, default: int) -> None:
+    found = reading(path, two_tracks(container, default))
+    assert (found.width, found.height) == ((64, 48), (320, 240))[default]
+    assert found.reader == "pyav"
+    assert found.pictures[0].mean(axis=(0, 1)).argmax() == (0, 2)[default]
 
 
 @pytest.mark.parametrize(
