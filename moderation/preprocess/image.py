@@ -63,6 +63,7 @@ class Opened:
         turn: EXIF's orientation, 1 to 8.
         starts: when each frame is shown, in seconds; empty: a still picture.
         seconds: how long all of them last.
+        first: the decoder's number of the first frame.
     """
 
     image: Image.Image
@@ -71,6 +72,7 @@ class Opened:
     turn: int
     starts: npt.NDArray[np.float64]
     seconds: float
+    first: int = 0
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -86,7 +88,7 @@ class Opened:
         light, dark, through = [], [], False
         for frame in frames:
             if len(self.starts):
-                self.image.seek(frame)
+                self.image.seek(frame + self.first)
             small = shrink(self.image, side)
             light.append(np.asarray(self.turned(to_rgb(small))))
             through = sees_through(small) or through
@@ -268,16 +270,22 @@ def _open(data: bytes, image_format: str, outline: Outline, bounds: Bounds, side
     if image.width * image.height > bounds.pixels:
         return _too_many_pixels(image.width, image.height, bounds)
     count = int(getattr(image, "n_frames", 1)) if image_format in _MAY_MOVE else 1
+    first = int(bool(getattr(image, "default_image", False)))  # an APNG's picture for who cannot see it move
+    count -= first
     if count > bounds.frames:
         return _too_many_frames(bounds)
+    if len(outline.delays) > max(count, 1):  # what the decoder leaves out, a browser may show
+        return Refused("broken", f"it has {len(outline.delays)} frames, of which the decoder knows {count}")
     if image_format == "jpeg":
         image.draft(None, (side, side))
     image.load()  # before EXIF: Pillow decodes a PNG to find it, and a second load hides what broke the first
     turn = _turn(image)
+    if first and count == 1:
+        image.seek(first)
     starts, seconds = _timetable(image, outline, count)
     if seconds > bounds.seconds:
         return _too_long(seconds, bounds)
-    return Opened(image, image_format, stored, turn, starts, seconds)
+    return Opened(image, image_format, stored, turn, starts, seconds, first)
 
 
 def _turn(image: Image.Image) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from moderation.preprocess.image import read_image
 from moderation.preprocess.pixels import perceptual_hash, shrink, smaller, to_rgb
 from moderation.preprocess.sampling import by_time
 from moderation.preprocess.tiles import tiles_of
-from tests.media_samples import animated, canvas, encoded, picture, with_exif
+from tests.media_samples import animated, canvas, encoded, picture, png_chunk, with_exif
 
 TURNS = {
     number + 1: turn
@@ -232,6 +233,27 @@ def test_frames_are_chosen_by_time_within_their_number(most: int, long: int) -> 
     assert long in chosen
     assert chosen == sorted(set(chosen))
     assert most < 3 or {0, 49} <= set(chosen)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_a_default_image_is_no_frame(path: Path, frames: int) -> None:
+    plain = [Image.new("RGB", (64, 48), (255, 0, 0)), *(Image.new("RGB", (64, 48), (0, 9 * n, 255)) for n in range(5))]
+    more = plain[1 : frames + 1]
+    data = encoded(plain[0], "PNG", save_all=True, default_image=True, append_images=more, duration=[100] * frames)
+    found = reading(path, data)
+    assert found.frames == frames
+    assert found.pictures[..., 2].min() > 240
+    assert found.times.tolist() == pytest.approx([0.1 * n for n in range(frames)])
+
+
+def test_frames_that_the_decoder_would_leave_out_are_refused(path: Path) -> None:
+    data = animated("PNG")
+    at = data.index(b"acTL")
+    path.write_bytes(data[: at - 4] + png_chunk(b"acTL", struct.pack(">II", 3, 0)) + data[at + 16 :])
+    found = read_image(path, ReadRules())
+    assert isinstance(found, Refused)
+    assert found.code == "broken"
+    assert "12 frames" in found.detail
 
 
 def test_a_frame_that_is_shown_for_no_time_is_shown_for_a_tenth_of_a_second(path: Path) -> None:
