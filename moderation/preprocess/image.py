@@ -32,6 +32,9 @@ Image.MAX_IMAGE_PIXELS = None
 
 _MAY_MOVE = ANIMATED | {"avif"}
 _DECODERS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "bmp": "BMP", "avif": "AVIF"}
+_SCREEN = 2.2
+_LEAST_GAMMA = 0.1
+"""Relative deviation from a screen's gamma, beyond which it is seen."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,6 +67,7 @@ class Opened:
         starts: when each frame is shown, in seconds; empty: a still picture.
         seconds: how long all of them last.
         first: the decoder's number of the first frame.
+        table: what is shown for each value of a sample, where the file's gamma is not a screen's; shape (256,).
     """
 
     image: Image.Image
@@ -73,6 +77,7 @@ class Opened:
     starts: npt.NDArray[np.float64]
     seconds: float
     first: int = 0
+    table: npt.NDArray[np.uint8] | None = None
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -97,7 +102,9 @@ class Opened:
         return pictures, np.stack(dark).astype(np.uint8, copy=False) if through else None
 
     def turned(self, picture: Image.Image) -> Image.Image:
-        """A picture as it is shown."""
+        """A picture in RGB as it is shown."""
+        if self.table is not None:
+            picture = Image.fromarray(self.table[np.asarray(picture)])
         return picture.transpose(_TURNS[self.turn]) if self.turn in _TURNS else picture
 
 
@@ -285,7 +292,15 @@ def _open(data: bytes, image_format: str, outline: Outline, bounds: Bounds, side
     starts, seconds = _timetable(image, outline, count)
     if seconds > bounds.seconds:
         return _too_long(seconds, bounds)
-    return Opened(image, image_format, stored, turn, starts, seconds, first)
+    return Opened(image, image_format, stored, turn, starts, seconds, first, _table(outline.gamma))
+
+
+def _table(gamma: float | None) -> npt.NDArray[np.uint8] | None:
+    """A lookup table by PNG's chunk gAMA (W3C PNG, 13.13) for a screen of 2.2; None: there is next to nothing to do."""
+    if gamma is None or abs(gamma * _SCREEN - 1) <= _LEAST_GAMMA:
+        return None
+    values = 255.0 * np.linspace(0, 1, 256) ** (1 / (gamma * _SCREEN))
+    return values.round().astype(np.uint8)
 
 
 def _turn(image: Image.Image) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from moderation.preprocess.image import read_image
 from moderation.preprocess.pixels import perceptual_hash, shrink, smaller, to_rgb
 from moderation.preprocess.sampling import by_time
 from moderation.preprocess.tiles import tiles_of
-from tests.media_samples import animated, canvas, encoded, picture, png_chunk, with_exif
+from tests.media_samples import animated, canvas, encoded, picture, png, png_chunk, with_exif
 
 TURNS = {
     number + 1: turn
@@ -72,6 +73,23 @@ def test_a_turn_in_xmp_counts_for_nothing_as_in_browsers(path: Path, image_forma
     found = reading(path, data)
     assert b"tiff:Orientation" in data
     assert (found.width, found.height) == (160, 120)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "before", "shown"),
+    [
+        (45_455, (), 128),
+        (48_000, (), 128),
+        (100_000, (), 186),  # linear light
+        (4_545, (), 0),
+        (0, (), 128),
+        (100_000, (png_chunk(b"sRGB", b"\x00"),), 128),
+    ],
+)
+def test_the_gamma_of_a_png_is_that_of_browsers(path: Path, gamma: int, before: tuple[bytes, ...], shown: int) -> None:
+    rows = zlib.compress((b"\x00" + b"\x80" * 64) * 64)
+    found = reading(path, png(64, 64, rows, png_chunk(b"gAMA", struct.pack(">I", gamma)), *before))
+    assert np.abs(found.pictures[0].astype(int) - shown).max() <= 1
 
 
 def test_sixteen_bits_are_scaled_not_clipped(path: Path) -> None:
