@@ -181,6 +181,14 @@ def clip(
         return path.read_bytes()
 
 
+def edited(begin_s: float, seconds: float) -> bytes:
+    """An MP4 of four seconds whose edit list shows a part."""
+    video = bytearray(clip(seconds=4, gop=10))
+    at = video.index(b"elst") + 12
+    video[at : at + 8] = struct.pack(">Ii", round(seconds * 1000), round(begin_s * 15_360))
+    return bytes(video)
+
+
 @functools.cache
 def two_tracks(container: str = "mp4", default: int = 0) -> bytes:
     """A small red video and a larger blue one in one file, of which one is flagged as default."""
@@ -425,6 +433,7 @@ VIDEOS: Mapping[str, tuple[Callable[[], bytes], Code | None]] = {
     "flv": (lambda: clip("flv"), None),
     "one_frame": (lambda: clip(seconds=1 / 15), None),
     "two_tracks": (two_tracks, None),
+    "edit_list": (lambda: edited(3, 1), None),
     "turned": (lambda: clip(rotation=90), None),
     "odd_size": (lambda: clip(size=(161, 121), pixels="yuv444p"), None),
     "tiny": (lambda: clip(size=(16, 16)), None),

@@ -27,6 +27,8 @@ from moderation.preprocess.outlines import walk_boxes
 av.logging.set_level(None)
 
 _BOXED = frozenset({"mp4", "mov"})
+_TRIMMED = 3
+"""Frames that encoders put before a video's beginning, and hide by an edit list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Header:
         seconds: from the first frame to the end of the last.
         keys: which frames are key frames, ascending.
         alone: whether no other stream has moving pictures: readers may differ in which of several they take.
+        edited: whether an edit list leaves out, or repeats, what the packets hold; the timetable has all of it.
     """
 
     codec: str
@@ -53,6 +56,7 @@ class Header:
     seconds: float
     keys: list[int]
     alone: bool = True
+    edited: bool = False
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -66,12 +70,14 @@ class Header:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream | None]]:
+def opened(path: Path, *, edited: bool = False) -> Iterator[tuple[InputContainer, VideoStream | None]]:
     """A container and the video stream that players show, to be decoded by one thread; None: it has none.
 
-    That is the first that is flagged as default; the first of all, where none is.
+    That is the first that is flagged as default; the first of all, where none is. What an edit list (of MP4 and MOV)
+    cuts away is there, unless `edited`: players differ in how they follow one, and what any shows is to be seen.
     """
-    with av.open(str(path), metadata_errors="ignore") as container:
+    options = {} if edited else {"advanced_editlist": "0"}
+    with av.open(str(path), metadata_errors="ignore", options=options) as container:
         streams = _moving(container)
         stream = next((s for s in streams if s.disposition & av.stream.Disposition.default), None)
         stream = stream or next(iter(streams), None)
@@ -135,7 +141,17 @@ def _header(
     if refused is not None:
         return refused
     alone = len(_moving(container)) == 1
-    return Header(_codec(stream), width, height, rotation, pts, unit, seconds, keys, alone)
+    edited = video_format in _BOXED and _is_edited(path, len(stream.index_entries))
+    return Header(_codec(stream), width, height, rotation, pts, unit, seconds, keys, alone, edited)
+
+
+def _is_edited(path: Path, entries: int) -> bool:
+    """Whether an edit list shows other frames than the `entries` of the index."""
+    with suppress(FFmpegError), opened(path, edited=True) as (_, stream):
+        if stream is not None:
+            shown = sum(not entry.is_discard for entry in stream.index_entries)
+            return abs(shown - entries) > _TRIMMED
+    return True
 
 
 def _codec(stream: VideoStream) -> str:

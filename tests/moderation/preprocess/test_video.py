@@ -12,7 +12,7 @@ from moderation.preprocess.sampling import choose, evenly, followers_of
 from moderation.preprocess.video import read_video
 from moderation.preprocess.video_header import Header, read_header
 from moderation.preprocess.video_readers import by_decord, by_pyav
-from tests.media_samples import clip, truncated, two_tracks
+from tests.media_samples import clip, edited, truncated, two_tracks
 
 RULES = ReadRules()
 QUICK = (("preset", "ultrafast"),)
@@ -115,6 +115,18 @@ def test_times_follow_a_variable_rate(path: Path) -> None:
 def test_what_decord_refuses_is_read_by_pyav(path: Path, container: str, codec: str, reader: str) -> None:
     options = (("preset", "12"),) if codec == "libsvtav1" else ()
     assert reading(path, clip(container, codec, seconds=1, options=options)).reader == reader
+
+
+@pytest.mark.parametrize(("begin_s", "seconds"), [(3, 1), (0, 1), (1, 2), (0, 0.05)])
+def test_what_an_edit_list_cuts_away_is_looked_at_all_the_same(path: Path, begin_s: float, seconds: float) -> None:
+    found = reading(path, edited(begin_s, seconds))
+    assert found.frames == 60
+    assert found.seconds == pytest.approx(4.0, abs=0.1)
+    assert found.times[[0, -1]].tolist() == pytest.approx([0.0, 59 / 15], abs=0.01)
+    assert found.reader == "pyav"
+    whole = reading(path, clip(seconds=4, gop=10))
+    assert whole.reader == "decord"
+    assert np.abs(found.pictures[-1].astype(int) - whole.pictures[-1].astype(int)).mean() < 6
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
