@@ -11,9 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from moderation.console import JsonOption, VariantArgument, moment, out, print_json, progress
+from moderation.models.load import learns_from_labels
 from moderation.registry import Registry
+from moderation.running import find, topology_of
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger, now
+from moderation.topology import Topology
 
 app = typer.Typer(no_args_is_help=True, help="Compare the last window of traffic with the champion's reference.")
 
@@ -35,7 +38,7 @@ def check(
     from drift.check import DriftConfig
     from drift.check import check as run
 
-    settings = Settings.from_environment()
+    settings = _settings(variant)
     config = DriftConfig(window=timedelta(hours=window_hours))
     with progress("checking drift") as say:
         say("reading the logged features")
@@ -70,7 +73,7 @@ def reference(
     from drift.check import DriftConfig
     from drift.reference import set_reference
 
-    settings = Settings.from_environment()
+    settings = _settings(variant)
     config = DriftConfig(window=timedelta(hours=window_hours))
     end = _end(until, config.window)
     with progress("setting the reference") as say:
@@ -88,6 +91,13 @@ def reference(
         print_json(asdict(found))
     else:
         out.print(f"{variant} is compared with {found.rows} posts of {found.window_from} to {found.window_to}")
+
+
+def _settings(variant: str) -> Settings:
+    """The settings, of a variant that drift can be measured of."""
+    settings = Settings.from_environment()
+    learns_from_labels(Topology.load(topology_of(find(settings), None)), variant)
+    return settings
 
 
 def _end(until: str, length: timedelta) -> datetime:

@@ -29,6 +29,14 @@ err = Console(stderr=True, soft_wrap=True)
 
 VariantArgument = Annotated[str, typer.Argument(help="Variant, as named in the topology.", show_default=False)]
 LabelOption = Annotated[str, typer.Option(help="Label that is judged.")]
+JudgedLabelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        help="Label that is judged; by default abuse, or the first that the variant scores.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 TopologyOption = Annotated[
     Path | None,

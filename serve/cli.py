@@ -19,7 +19,7 @@ from rich.text import Text
 
 from moderation.console import (
     JsonOption,
-    LabelOption,
+    JudgedLabelOption,
     TopologyOption,
     VariantArgument,
     err,
@@ -190,7 +190,7 @@ def promote(
     without_experiment: Annotated[
         bool, typer.Option("--without-experiment", help="Promote whatever an experiment says, or without one.")
     ] = False,
-    label: LabelOption = "abuse",
+    label: JudgedLabelOption = None,
     as_json: JsonOption = False,
     topology: TopologyOption = None,
 ) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 import yaml
 from rich.table import Table
+from rich.text import Text
 
-from moderation.console import JsonOption, TopologyOption, VariantArgument, out, print_json, show
+from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, show
 from moderation.metrics import Interval
 from moderation.models.card import Card
-from moderation.policy import threshold_of
+from moderation.models.operating import OperatingCurve
+from moderation.policy import read_yaml, threshold_of
 from moderation.topology import Topology
 from serve.cli import load_house
 from serve.control import render
@@ -66,12 +70,9 @@ def show_model(
         bounds = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("threshold", "remove_threshold"))
         table.add_row(row["label"], row["language"], row["objective"], *bounds, f"{row['rows']} ({row['harmful']})")
     out.print(table)
-    tests = Table("test cell", "rows", "harmful", "ROC-AUC", "precision at 0.5", "recall at 0.5")
-    for cell, found in card.about.get("test", {}).items():
-        figures = (show(Interval(**found[key])) for key in ("roc_auc", "precision", "recall"))
-        tests.add_row(cell, str(found["rows"]), str(found["harmful"]), *figures)
-    if tests.row_count:
-        out.print(tests)
+    cells = card.about.get("test", {})
+    if cells:
+        out.print(_tests(cells))
     for name, said in card.about.items():
         if name != "test":
             out.print(f"{name}: {said}", markup=False)
@@ -79,14 +80,68 @@ def show_model(
 
 @config.command()
 def check(topology: TopologyOption = None) -> None:
-    """Read topology, policy, lists and shipped models' cards; say what is wrong, with the field's path."""
+    """Read topology, policy, lists and models' cards; say what is wrong, and which objectives no threshold meets."""
     house = load_house(topology)
     for name in house.topology.variants:
         card = Card.from_json((house.topology.shipped_folder(name) / "model.json").read_text(encoding="utf-8"))
         missing = sorted(set(house.topology.variant(name).labels) - set(card.labels))
         if missing:
             raise ValueError(f"variant {name!r} should score {missing[0]!r}; the model that ships scores {card.labels}")
+        champion = house.registry.alias(name, "champion")
+        judging = card if champion is None else house.registry.card(name, champion)
+        for warning in out_of_reach(house.topology, name, judging):
+            err.print(Text(f"warning: {warning}"), soft_wrap=True)
     out.print(f"{house.topology.path}: fine; policy {house.topology.policy.version}")
+
+
+def out_of_reach(topology: Topology, variant: str, card: Card) -> Iterator[str]:
+    """What of a policy no threshold of a model meets: it is checked, shipped, and does nothing, silently.
+
+    A label's curves, of all rows and of each language that has one of its own, are asked for themselves. A region is
+    named where what it asks for is another than what everyone does.
+
+    Args:
+        topology: whose policy.
+        variant: that scores.
+        card: of its model.
+    """
+    policy = topology.policy
+    for region in ("*", *_regions(topology)):
+        where = "" if region == "*" else f" in {region}"
+        for label in topology.variant(variant).labels:
+            rule = policy.rules(region).get(label)
+            if rule is None:
+                continue
+            everyone = policy.rules("*")[label]
+            curves = {key: curve for key, curve in card.operating_curves.items() if key.split("/")[0] == label}
+            for field, effect in _EFFECTS.items():
+                objective = getattr(rule, field)
+                told = (getattr(everyone, field), everyone.prevalence) == (objective, rule.prevalence)
+                if region != "*" and told:
+                    continue
+                failing = [key for key, curve in curves.items() if _unmet(curve, objective, rule.prevalence)]
+                if failing:
+                    yield (
+                        f"{label}{where}: no threshold of {variant} meets {field} {objective} at prevalence"
+                        f" {rule.prevalence:g} (curve {', '.join(failing)}): {effect}"
+                    )
+
+
+def _regions(topology: Topology) -> list[str]:
+    """Regions with rules of their own, as the policy's file names them."""
+    policy, _ = read_yaml(topology.path.parent / read_yaml(topology.path)[0]["policy"])
+    return list(policy.get("regions") or {})
+
+
+_EFFECTS = {
+    "objective": "nothing is flagged",
+    "remove_objective": "nothing is removed beyond it",
+    "review_objective": "nothing is queued for it",
+}
+
+
+def _unmet(curve: OperatingCurve, objective: str | None, prevalence: float) -> bool:
+    return objective is not None and threshold_of(curve, objective, prevalence) is None
 
 
 @config.command("render")
@@ -102,6 +157,30 @@ def render_config(
         print_json(rendered)
     else:
         typer.echo(yaml.safe_dump(rendered, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _tests(cells: Mapping[str, Any]) -> Table:
+    """A row a cell, a column for each figure that any of them has: models of texts and of pictures have others."""
+    flat = {name: dict(_figures(found)) for name, found in cells.items()}
+    columns = list(dict.fromkeys(key for figures in flat.values() for key in figures))
+    table = Table("test cell", *columns)
+    for name, figures in flat.items():
+        table.add_row(Text(name), *(figures.get(key, "-") for key in columns))
+    return table
+
+
+_AT_EVEN = {"roc_auc": "ROC-AUC", "precision": "precision at 0.5", "recall": "recall at 0.5"}
+"""What the intervals are of that evaluations write."""
+
+
+def _figures(found: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in sorted(found.items(), key=lambda item: isinstance(item[1], Mapping)):
+        if not isinstance(value, Mapping):
+            yield under + key, f"{value:g}" if isinstance(value, int | float) else str(value)
+        elif set(value) == {field.name for field in fields(Interval)}:
+            yield under + _AT_EVEN.get(key, key), show(Interval(**value))
+        else:
+            yield from _figures(value, f"{under}{key}, ")
 
 
 def _summary(house: House, variant: str, version: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from moderation.errors import ConflictError, RegistryError
+from moderation.models.load import no_challenger
 from moderation.registry import Registry
 from moderation.running import Running
 from moderation.storage import experiments, promotions
@@ -17,6 +18,8 @@ from serve import control
 from serve.experiments.report import report
 
 Progress = Callable[[str], None]
+
+DEFAULT_LABEL = "abuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def ship(house: House, variant: str) -> int | None:
 
 
 def promote(
-    house: House, variant: str, *, expected: int | None, without_experiment: bool, label: str, progress: Progress
+    house: House, variant: str, *, expected: int | None, without_experiment: bool, label: str | None, progress: Progress
 ) -> Change:
     """Make the challenger champion; running replicas load it, and its experiment ends.
 
@@ -72,7 +75,7 @@ def promote(
         variant: whose challenger.
         expected: the version that must be champion now; None: whichever is.
         without_experiment: True: promote whatever an experiment says, or without one.
-        label: on which the experiment is judged.
+        label: on which the experiment is judged; None: `label_of` the variant.
         progress: told what is waited for.
 
     Raises:
@@ -84,10 +87,11 @@ def promote(
         champion = _expected_champion(house.registry, variant, expected)
         challenger = house.registry.alias(variant, "challenger")
         if challenger is None:
-            raise RegistryError(f"variant {variant!r} has no challenger; `seawall retrain {variant}` may bring one")
+            raise RegistryError(no_challenger(house.topology, variant))
         evidence: dict[str, object] = {"gate": house.registry.evidence(variant, challenger).get("gate")}
         experiment = experiments.latest(house.ledger, variant, challenger)
         if experiment is not None:
+            label = label or label_of(house.topology, variant)
             shown = report(
                 house.ledger, experiment.name, label=label, objective=house.topology.policy.objective(label), at=now()
             )
@@ -139,6 +143,12 @@ def rollback(house: House, variant: str, *, expected: int | None, progress: Prog
             experiments.stop(house.ledger, running.name)
     control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=progress)
     return Change(variant, champion, before)
+
+
+def label_of(topology: Topology, variant: str) -> str:
+    """On which label a variant is judged where none is named: `abuse`, or the first that it scores."""
+    known = topology.variants.get(variant)
+    return DEFAULT_LABEL if known is None or DEFAULT_LABEL in known.labels else known.labels[0]
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from moderation.errors import (
     ConfigError,
     ConflictError,
     LedgerError,
+    ModelError,
     NotEnoughDataError,
     RegistryError,
     SeawallError,
@@ -560,6 +561,19 @@ def test_a_champion_is_changed_and_brought_back(command: Command, house: House) 
     refused(command("experiment", "create", "try-3"), RegistryError, "has no challenger")
     assert command("rollback", VARIANT).out == f"{VARIANT}: version 1 is champion, it was 2\n"
     refused(command("rollback", VARIANT), ConflictError, "there is nothing to go back to")
+
+
+@pytest.mark.parametrize("variant", ["image-multi", "video-multi"])
+@pytest.mark.parametrize("arguments", [("retrain",), ("drift", "check"), ("drift", "reference")], ids=" ".join)
+def test_what_takes_a_model_of_texts_is_refused_for_pictures_before_it_begins(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], variant: str
+) -> None:
+    done = command(*arguments, variant)
+    refused(done, ModelError, f"variant '{variant}' is of service {variant[:5]}: models of images and videos are")
+    assert "`python -m train.champion` trains them" in done.err
+    home = tmp_path / "home"
+    assert not (home / "ledger.db").exists()
+    assert not (home / "lake").exists()
 
 
 @pytest.mark.parametrize("arguments", [("promote", "text-none"), ("rollback", "text-none")], ids=" ".join)

@@ -21,6 +21,7 @@ from moderation.console import (
     print_json,
     progress,
 )
+from moderation.models.load import learns_from_labels
 from moderation.registry import Registry
 from moderation.running import find, topology_of
 from moderation.settings import Settings
@@ -37,6 +38,8 @@ def retrain(
 ) -> None:
     """Retrain from the champion on the lake's labels; the gate decides whether the result may challenge it."""
     settings = Settings.from_environment()
+    house = Topology.load(topology_of(find(settings), topology))
+    learns_from_labels(house, variant)
     ledger = Ledger(settings.ledger_url)  # before Ray starts: without one there is nothing to do
     # What is printed to standard output is the result alone: Ray's loggers write there, and may until they are gone.
     with libraries_on_stderr(), progress("retraining") as say:
@@ -49,7 +52,7 @@ def retrain(
 
         outcome = run(
             settings,
-            Topology.load(topology_of(find(settings), topology)),
+            house,
             Registry(settings),
             ledger,
             variant,

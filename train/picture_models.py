@@ -33,7 +33,8 @@ from moderation.models.pictures import (
     VideoConfig,
     width_of,
 )
-from moderation.settings import Settings
+from moderation.policy import Policy, threshold_of
+from moderation.settings import DEPLOYMENTS, Settings
 from train.pictures import (
     FLOORS,
     HeadRecipe,
@@ -184,13 +185,48 @@ def taught_video(
         window_s=recipe.window_s,
         statistics=recipe.statistics,
     )
+    about = _about_video(clips, recipe, logits, nude)
+    curve = OperatingCurve.measure(clips.violent, scores)
+    about["test"]["violence"]["policies"] = at_policies("violence", curve, clips.violent, scores)
     card = replace(
         _card("video", ("violence", "nudity"), asdict(config)),
         calibration={"violence": pair},
-        operating_curves={"violence": OperatingCurve.measure(clips.violent, scores), "nudity": prior_curve(nude)},
-        about=_about_video(clips, recipe, logits, nude),
+        operating_curves={"violence": curve, "nudity": prior_curve(nude)},
+        about=about,
     )
     return VideoClassifier(card, backbones, head, window)
+
+
+def at_policies(label: str, curve: OperatingCurve, truth: Bools, scores: Floats) -> dict[str, dict[str, Any]]:
+    """What a label's rows come to at the threshold that each policy which ships asks for, by the policy's file.
+
+    The threshold is chosen on the same rows, so expect somewhat less of others.
+
+    Args:
+        label: which a policy has a rule for, or is left out.
+        curve: of the label.
+        truth: of each row.
+        scores: confidences, in [0, 1].
+
+    Returns:
+        a policy: `objective`, `threshold` (four digits; None: none meets it), `found` of the harmful rows, `recall`
+        (four digits) and `false_positives` among the harmless rows.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((DEPLOYMENTS / "policies").glob("*.yaml")):
+        rule = Policy.load(path).rules("*").get(label)
+        if rule is None:
+            continue
+        threshold = threshold_of(curve, rule.objective, rule.prevalence)
+        flagged = np.zeros(len(scores), dtype=bool) if threshold is None else scores >= threshold
+        found[path.stem] = {
+            "objective": rule.objective,
+            "threshold": None if threshold is None else round(threshold, 4),
+            "found": int((flagged & truth).sum()),
+            "recall": round(float(flagged[truth].mean()), 4),
+            "false_positives": int((flagged & ~truth).sum()),
+        }
+    return found
 
 
 def surest_pictures(head: nn.Linear, watched: Watched) -> Floats:

@@ -16,7 +16,7 @@ from ray.data.expressions import col
 
 from moderation.errors import ConflictError, NotEnoughDataError
 from moderation.models.encoder import EncoderClassifier
-from moderation.models.load import load_text_classifier
+from moderation.models.load import learns_from_labels, load_text_classifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
@@ -99,9 +99,11 @@ def retrain(
 
     Raises:
         ConflictError: a retraining or an experiment of the variant is running, or this one was taken for dead.
+        ModelError: the variant judges images or videos.
         NotEnoughDataError: too few labels to train or to calibrate.
     """
     topology.variant(variant)
+    learns_from_labels(topology, variant)
     running = experiments.running(ledger, variant)
     if running is not None:
         raise ConflictError(

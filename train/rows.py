@@ -23,11 +23,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.fs
 import ray.data
+from pandas.api.types import is_list_like
 from ray.data import Dataset
 
 from moderation.errors import NotEnoughDataError
 from moderation.models.base import Prepared
 from moderation.preprocess.text import normalise
+from moderation.storage.lake import SCHEMAS
 
 MOST_WEIGHT = 6.0
 """Of a row, whatever balance asks for: a handful of rows must not carry a language."""
@@ -60,9 +62,14 @@ def from_lake(
     if not files:
         raise NotEnoughDataError("the lake holds no label; send some to POST /v1/labels first")
     columns = ["post_id", "content_version", "author_id", "created_at", "text", "features", "labels", "variant"]
-    columns += ["labelled_at", "label_seq"]
-    blocks = min(len(files), 8)
-    dataset = ray.data.read_parquet(list(files), filesystem=filesystem, columns=columns, override_num_blocks=blocks)
+    columns += ["labelled_at", "label_seq", "media"]
+    dataset = ray.data.read_parquet(
+        list(files),
+        filesystem=filesystem,
+        columns=columns,
+        schema=SCHEMAS["labels"],  # a file of before there were media lacks their columns, which are then null
+        override_num_blocks=min(len(files), 8),
+    )
 
     def merge(group: pd.DataFrame) -> pd.DataFrame:
         return merge_labels(group, tuple(labels), variant)
@@ -71,11 +78,18 @@ def from_lake(
 
 
 def merge_labels(group: pd.DataFrame, labels: Sequence[str], variant: str) -> pd.DataFrame:
-    """All label rows of one content version -> one labelled row, or none where another variant judged it."""
+    """All label rows of one content version -> one labelled row, or none where another variant judged it.
+
+    A label is said of the whole post. Where the post has media, a harm may be in them alone, so that a positive says
+    nothing of the text and is dropped; a negative says that the text is harmless, too, and is kept. So what is trained
+    on, and judged with, holds fewer harmful rows of such posts than the traffic does.
+    """
     group = group[group["variant"] == variant].sort_values(["labelled_at", "label_seq"])
     said: dict[str, bool] = {}
     for line in group["labels"]:
         said.update(json.loads(line))
+    if any(is_list_like(media) and len(media) > 0 for media in group["media"]):  # else null, in several kinds
+        said = {name: harmful for name, harmful in said.items() if not harmful}
     truth = [float(said[name]) if name in said else float("nan") for name in labels]
     if group.empty or all(np.isnan(truth)):
         return _frame([])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -62,8 +63,10 @@ class JudgedPost:
         arm: `champion` or `challenger`.
         model_version: that judged it; None: it failed.
         author_id: the unit of the split.
-        flagged: per label, whether the threshold was reached; labels that failed are absent.
-        labels: what people said, the newest word on each label; empty: nobody did.
+        flagged: per label, whether what the experiment's service judges of the post reached the threshold; labels that
+            failed are absent.
+        labels: what people said, the newest word on each label; empty: nobody did. Where a text is judged and the post
+            has media, without the harms: they may be in the media alone.
         sampling_probability: with which it was drawn for labelling; None: not drawn at random.
     """
 
@@ -74,6 +77,9 @@ class JudgedPost:
     labels: dict[str, bool]
     sampling_probability: float | None
 
+
+_OF_MEDIA = ("image", "video")
+"""Services that judge a post's media; the others judge its text."""
 
 _COLUMNS = [experiments.c[name] for name in Experiment.__dataclass_fields__]
 
@@ -206,6 +212,7 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
             decisions.c.decision_id,
             scorings.c.arm,
             scorings.c.model_version,
+            scorings.c.service,
             posts.c.author_id,
             decisions.c.body,
             labels.c.labels,
@@ -227,15 +234,23 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
         .order_by(decisions.c.decision_id, labels.c.labelled_at, labels.c.label_seq)
     )
     judged: dict[int, JudgedPost] = {}
+    unclear: set[int] = set()
     with ledger.read() as connection:
-        for decision_id, arm, version, author_id, body, said, probability in connection.execute(query):
+        for decision_id, arm, version, service, author_id, body, said, probability in connection.execute(query):
             post = judged.get(decision_id)
             if post is None:
-                post = JudgedPost(arm, version, author_id, _flags(body), {}, None)
+                decision = json.loads(body)
+                post = JudgedPost(arm, version, author_id, _flags(decision, service), {}, None)
+                if decision.get("media") and service not in _OF_MEDIA:
+                    unclear.add(decision_id)
             drawn = [p for p in (post.sampling_probability, probability) if p is not None]
             judged[decision_id] = JudgedPost(
                 arm, version, author_id, post.flagged, post.labels | (said or {}), max(drawn, default=None)
             )
+    for decision_id in unclear:
+        post = judged[decision_id]
+        harmless = {label: False for label, harmful in post.labels.items() if not harmful}
+        judged[decision_id] = replace(post, labels=harmless)
     return list(judged.values())
 
 
@@ -250,6 +265,19 @@ def buckets_of(share: float) -> int:
     return round(share * BUCKETS)
 
 
-def _flags(body: str) -> dict[str, bool]:
-    shown: dict[str, Any] = json.loads(body)["labels"]
-    return {name: bool(label["flagged"]) for name, label in shown.items() if label["status"] == "scored"}
+def _flags(decision: Mapping[str, Any], service: str) -> dict[str, bool]:
+    """Per label that a service scored, whether it flagged its own part of the post.
+
+    A post without media has one part. Of another, what is written in a picture is left out of a text's experiment, as
+    it is of the scorings.
+    """
+    found: dict[str, bool] = {}
+    for name, label in decision["labels"].items():
+        parts = label.get("parts") or []
+        own = [part for part in parts if part["service"] == service]
+        if service not in _OF_MEDIA:
+            own = [part for part in own if part["media"] is None]
+        flags = [bool(part["flagged"]) for part in (own if parts else [label]) if part["status"] == "scored"]
+        if flags:
+            found[name] = any(flags)
+    return found

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from moderation.console import (
     JsonOption,
-    LabelOption,
+    JudgedLabelOption,
     TopologyOption,
     out,
     print_json,
@@ -18,6 +18,7 @@ from moderation.console import (
     show,
 )
 from moderation.errors import RegistryError
+from moderation.models.load import no_challenger
 from moderation.storage import experiments
 from moderation.storage.experiments import Experiment
 from moderation.storage.ledger import now
@@ -25,7 +26,7 @@ from serve import control
 from serve.cli import load_house
 from serve.experiments.report import Report
 from serve.experiments.report import report as measure
-from serve.promotion import House
+from serve.promotion import House, label_of
 
 app = typer.Typer(no_args_is_help=True, help="Compare the challenger with the champion on live traffic.")
 
@@ -46,7 +47,7 @@ def create(
     house.topology.variant(variant)
     challenger = house.registry.alias(variant, "challenger")
     if challenger is None:
-        raise RegistryError(f"variant {variant!r} has no challenger; `seawall retrain {variant}` may bring one")
+        raise RegistryError(no_challenger(house.topology, variant))
     created = experiments.create(
         house.ledger,
         name,
@@ -75,12 +76,13 @@ def ramp(name: NameArgument, share: ShareOption, as_json: JsonOption = False, to
 @app.command()
 def report(
     name: NameArgument,
-    label: LabelOption = "abuse",
+    label: JudgedLabelOption = None,
     as_json: JsonOption = False,
     topology: TopologyOption = None,
 ) -> None:
     """Precision and recall an arm, with 95 % intervals, on posts that were drawn for labelling at random."""
     house = load_house(topology)
+    label = label or label_of(house.topology, experiments.get(house.ledger, name).variant)
     found = measure(house.ledger, name, label=label, objective=house.topology.policy.objective(label), at=now())
     if as_json:
         print_json(found.as_dict())

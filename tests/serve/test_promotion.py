@@ -10,8 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from moderation.errors import ConfigError, ConflictError, RegistryError
+from moderation.models.load import no_challenger
+from moderation.settings import DEPLOYMENTS
 from moderation.storage import experiments
 from moderation.storage.tables import promotions
+from moderation.topology import Topology
 from serve import promotion
 from serve.promotion import Change, House
 from tests.serve.house import SHIPPED, VARIANT, judged_traffic
@@ -162,8 +165,8 @@ def test_an_experiment_on_another_version_says_nothing_of_this_one(challenged: H
 
 def test_a_label_without_a_rule_cannot_be_judged_on(challenged: House) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
-    with pytest.raises(ConfigError, match="no rule for 'nudity'"):
-        promote(challenged, label="nudity", without=True)
+    with pytest.raises(ConfigError, match="no rule for 'misinformation'"):
+        promote(challenged, label="misinformation", without=True)
     assert aliases(challenged) == (1, 2)
 
 
@@ -235,3 +238,24 @@ def test_a_change_gives_its_lock_back_also_when_it_fails(house: House) -> None:
         rollback(house)
     with house.ledger.lock(f"champion:{VARIANT}", wait=timedelta(0)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("variant", "label"),
+    [
+        ("text-multi", "abuse"),
+        ("misinformation", "misinformation"),
+        ("image-multi", "nudity"),
+        ("video-multi", "nudity"),
+        ("text-none", "abuse"),
+    ],
+)
+def test_a_variant_is_judged_on_abuse_or_on_the_first_label_that_it_scores(variant: str, label: str) -> None:
+    assert promotion.label_of(Topology.load(DEPLOYMENTS / "local.yaml"), variant) == label
+
+
+@pytest.mark.parametrize(("variant", "told"), [("text-multi", True), ("image-multi", False), ("video-multi", False)])
+def test_retraining_is_named_only_where_it_may_bring_a_challenger(variant: str, told: bool) -> None:
+    said = no_challenger(Topology.load(DEPLOYMENTS / "local.yaml"), variant)
+    assert said.startswith(f"variant '{variant}' has no challenger")
+    assert ("seawall retrain" in said) is told

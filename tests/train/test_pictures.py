@@ -16,12 +16,15 @@ from torch import nn
 from moderation.errors import NotEnoughDataError
 from moderation.metrics import roc_auc
 from moderation.models.backbones import open_backbone
+from moderation.models.card import Card
 from moderation.models.load import load_picture_classifier
-from moderation.models.operating import Objective
+from moderation.models.operating import Objective, OperatingCurve
 from moderation.models.pictures import VideoClassifier
+from moderation.policy import Policy, threshold_of
 from moderation.preprocess.motion import MOTION
+from moderation.settings import DEPLOYMENTS
 from tests.moderation.models.seeing import Colours
-from train.picture_models import Clips, image_multi, photos_of, surest_pictures, taught_video, video_multi
+from train.picture_models import Clips, at_policies, image_multi, photos_of, surest_pictures, taught_video, video_multi
 from train.pictures import (
     FLOORS,
     HeadRecipe,
@@ -197,6 +200,48 @@ def test_a_video_model_is_what_its_clips_teach(bases: Path) -> None:
     weights = model.window.weight
     assert weights[0, 0] > 0
     assert not weights[1].any()
+
+
+def test_a_card_says_what_each_policy_s_threshold_comes_to() -> None:
+    random = np.random.default_rng(3)
+    truth = np.arange(400) % 2 == 0
+    scores = np.clip(0.4 + 0.3 * truth + random.normal(0, 0.15, 400), 0, 1)
+    curve = OperatingCurve.measure(truth, scores)
+    found = at_policies("violence", curve, truth, scores)
+    assert {name: row["objective"] for name, row in found.items()} == {
+        "default": "precision>=0.1",
+        "precision-first": "precision>=0.2",
+    }
+    for row in found.values():
+        assert row["recall"] == pytest.approx(row["found"] / 200)
+        flagged = scores >= row["threshold"] - 1e-4
+        assert row["found"] + row["false_positives"] == pytest.approx(int(flagged.sum()), abs=1)
+    assert found["precision-first"]["found"] < found["default"]["found"]
+    assert found["precision-first"]["false_positives"] <= found["default"]["false_positives"]
+    assert at_policies("nothing", curve, truth, scores) == {}
+
+
+def test_what_no_threshold_meets_finds_nothing() -> None:
+    truth = np.array([True, False])
+    found = at_policies("violence", OperatingCurve.measure(truth, np.array([0.6, 0.5])), truth, np.array([0.6, 0.5]))
+    assert {(row["threshold"], row["found"], row["false_positives"]) for row in found.values()} == {(None, 0, 0)}
+
+
+def test_the_card_that_ships_says_what_its_own_curve_does() -> None:
+    folder = DEPLOYMENTS / "models" / "video-multi"
+    card = Card.from_json((folder / "model.json").read_text(encoding="utf-8"))
+    curve = card.operating_curves["violence"]
+    told = card.about["test"]["violence"]["policies"]
+    assert set(told) == {"default", "precision-first"}
+    for name, row in told.items():
+        rule = Policy.load(DEPLOYMENTS / "policies" / f"{name}.yaml").rules("*")["violence"]
+        threshold = threshold_of(curve, rule.objective, rule.prevalence)
+        assert threshold is not None
+        at = curve.thresholds.index(threshold)
+        assert (row["objective"], row["threshold"]) == (rule.objective, round(threshold, 4))
+        assert row["found"] == pytest.approx(curve.recall[at] * (curve.positives + 1) - 0.5)
+        assert row["false_positives"] == pytest.approx(curve.false_positive_rate[at] * (curve.negatives + 1) - 0.5)
+        assert row["recall"] == round(row["found"] / curve.positives, 4)
 
 
 @pytest.mark.parametrize("wrong", ["one class", "one source"])

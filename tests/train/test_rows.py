@@ -34,6 +34,7 @@ def said(labels: dict[str, bool], *, hour: int = 1, seq: int = 1, **changes: Any
         "variant": "text-multi",
         "labelled_at": pd.Timestamp("2026-11-24", tz="UTC").as_unit("us") + pd.Timedelta(hours=hour),
         "label_seq": seq,
+        "media": None,
     } | changes
 
 
@@ -47,6 +48,26 @@ def merged(*rows: dict[str, Any]) -> list[dict[str, Any]]:
 def truth_of(*rows: dict[str, Any]) -> list[float | None]:
     [row] = merged(*rows)
     return [None if math.isnan(value) else value for value in row["truth"]]
+
+
+@pytest.mark.parametrize("media", [None, pd.NA, NAN, [], np.array([], dtype=object)])
+def test_of_a_post_without_media_every_label_counts(media: Any) -> None:
+    assert truth_of(said({"abuse": False, "hate": True}, media=media)) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("media", [["ab" * 32], np.array(["ab" * 32, "cd" * 32])])
+def test_of_a_post_with_media_only_harmlessness_is_said_of_its_text(media: Any) -> None:
+    assert truth_of(said({"abuse": False, "hate": True}, media=media)) == [0.0, None]
+    assert merged(said({"hate": True}, media=media)) == []
+
+
+def test_of_a_post_with_media_an_older_word_does_not_come_back() -> None:
+    early, late = said({"hate": False}, hour=1, media=["ab" * 32]), said({"hate": True}, hour=2, media=["ab" * 32])
+    assert merged(early, late) == []
+    assert truth_of(said({"hate": True}, hour=1, media=["ab" * 32]), early | {"labelled_at": late["labelled_at"]}) == [
+        None,
+        0.0,
+    ]
 
 
 def test_a_label_becomes_a_row_with_the_raw_text_its_author_and_its_time() -> None:

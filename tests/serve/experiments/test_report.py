@@ -11,8 +11,10 @@ from typing import Literal
 import pytest
 
 from moderation.errors import NotFoundError
+from moderation.labels import Service
 from moderation.metrics import Interval
 from moderation.models.operating import Objective
+from moderation.posts import MediaDecision, PartDecision
 from moderation.storage import experiments, labelling
 from moderation.storage.experiments import JudgedPost
 from moderation.storage.ledger import Ledger
@@ -212,3 +214,47 @@ def test_a_report_is_json_and_says_what_it_is_of(ledger: Ledger) -> None:
 def test_an_experiment_that_is_not_there_is_told(ledger: Ledger) -> None:
     with pytest.raises(NotFoundError, match="no experiment named 'try-9'"):
         report(ledger, "try-9", label="abuse", objective=PRECISION, at=DAY)
+
+
+def part(service: Service, media: int | None, *, flagged: bool, scored: bool = True) -> PartDecision:
+    return PartDecision(service=service, media=media, status="scored" if scored else "failed", flagged=flagged)
+
+
+def with_media(ledger: Ledger, service: Service, parts: list[PartDecision], *, flagged: bool) -> JudgedPost:
+    """A post with a picture, as the experiment saw it; people say that it is abuse and no hate."""
+    entry = an_entry("p-1", a_post(), scores={"abuse": 0.9}, flagged=flagged, experiment=("try-2", "champion"))
+    labels = {"abuse": entry.decision.labels["abuse"].model_copy(update={"parts": parts})}
+    media = [MediaDecision(kind="image", sha256="ab" * 32, status="scored")]
+    decision = entry.decision.model_copy(update={"media": media, "labels": labels})
+    scorings = tuple(replace(scoring, service=service) for scoring in entry.scorings)
+    ledger.record([replace(entry, decision=decision, scorings=scorings)])
+    labelling.add(ledger, {1: a_label("p-1", True, labels={"abuse": True, "hate": False})})
+    [post] = experiments.judged_posts(ledger, "try-2")
+    return post
+
+
+@pytest.mark.parametrize(
+    ("service", "parts", "flags"),
+    [
+        ("text", [part("text", None, flagged=False), part("text", 0, flagged=True)], {"abuse": False}),
+        ("text", [part("text", None, flagged=True), part("image", 0, flagged=False)], {"abuse": True}),
+        ("text", [part("text", None, flagged=False, scored=False), part("image", 0, flagged=True)], {}),
+        ("text", [part("text", 0, flagged=True)], {}),
+        ("image", [part("text", None, flagged=True), part("image", 0, flagged=False)], {"abuse": False}),
+        ("image", [part("image", 0, flagged=False), part("image", 1, flagged=True)], {"abuse": True}),
+        ("image", [part("image", 0, flagged=False, scored=False), part("image", 1, flagged=True)], {"abuse": True}),
+        ("video", [part("image", 0, flagged=True)], {}),
+    ],
+)
+def test_an_experiment_looks_at_what_its_own_service_flagged(
+    ledger: Ledger, service: Service, parts: list[PartDecision], flags: dict[str, bool]
+) -> None:
+    post = with_media(ledger, service, parts, flagged=not flags.get("abuse", False))
+    assert post.flagged == flags
+
+
+@pytest.mark.parametrize(("service", "labels"), [("text", {"hate": False}), ("image", {"abuse": True, "hate": False})])
+def test_a_harm_that_may_be_in_a_picture_is_no_truth_of_a_text(
+    ledger: Ledger, service: Service, labels: dict[str, bool]
+) -> None:
+    assert with_media(ledger, service, [part(service, None, flagged=True)], flagged=True).labels == labels
