@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from moderation.media import Reading, ReadRules, Refused
+from moderation.isolation.wire import answer_of, most_payload, read_answer
+from moderation.media import MOST_STILL_PICTURES, Reading, ReadRules, Refused
 from moderation.preprocess.image import read_image
 from moderation.preprocess.pixels import perceptual_hash, shrink, smaller, to_rgb
 from moderation.preprocess.sampling import by_time
@@ -319,3 +320,17 @@ def test_the_perceptual_hash_survives_a_smaller_jpeg(path: Path) -> None:
 @pytest.mark.parametrize(("width", "height", "has_one"), [(64, 64, True), (63, 200, False), (200, 63, False)])
 def test_a_small_picture_has_no_perceptual_hash(width: int, height: int, has_one: bool) -> None:
     assert (perceptual_hash(canvas(width, height)) is not None) == has_one
+
+
+def test_tiles_cross_the_pipe_of_a_worker_within_its_bound(path: Path) -> None:
+    rules = ReadRules(image_samples=1, video_samples=8, max_seconds=16)
+    layered = Image.new("RGBA", (600, 6000), (200, 100, 50, 90))
+    sent = reading(path, encoded(layered, "PNG"), rules)
+    assert len(sent.pictures) == MOST_STILL_PICTURES
+    _, body, *arrays = answer_of(sent)
+    payload = bytearray(b"".join(arrays))
+    assert len(payload) <= most_payload(rules)
+    come = read_answer(bytes(body), payload)
+    assert isinstance(come, Reading)
+    assert come.regions == sent.regions
+    assert (come.pictures == sent.pictures).all()
