@@ -60,6 +60,10 @@ class Failed:
     reason: str
 
 
+MOST_STILL_PICTURES = 18
+"""Of one still image: the whole and eight tiles, on white and on black."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A medium, decoded and sampled: all that the models, and the reader of text, see of it.
@@ -69,10 +73,12 @@ class Reading:
         format: `jpeg`, `png`, `gif`, `webp`, `bmp`, `avif`; of a video its container: `mp4`, `webm`, `gif`, ...
         width, height: as shown, in pixels of the file: turned by EXIF or the container's rotation.
         frames: in the file, where that is known.
-        seconds: how long it lasts; None: a still picture.
+        seconds: how long it lasts; None: a still picture, of which every picture has time 0.
         pictures: what was sampled, RGB in [0, 255], transparency flattened on white, turned as shown, and made smaller
-            where its longer side exceeded the rules' bound; shape (sampled, height, width, 3).
-        times: when each is shown, in seconds from the beginning, ascending; shape (sampled,).
+            where its longer side exceeded the rules' bound; shape (sampled, height, width, 3). A still picture that is
+            far from square comes as a whole and in tiles; what is seen through comes on white and on black.
+        times: when each is shown, in seconds from the beginning, ascending, equal where several pictures show one
+            moment; shape (sampled,).
         followers: of a video, the frame shortly after each picture (before it, where it is the last), in grey in
             [0, 255], 160 px on the longer side: what moved; shape (sampled, height', width'). None: an image.
         step: seconds between a picture and its follower; shape (sampled,). None: an image.
@@ -81,6 +87,8 @@ class Reading:
         reader: which library read it.
         codec: of a video.
         size: bytes of the file; 0 where nobody told.
+        regions: what each picture shows of the whole: left, top, right, bottom as shares of the whole's width and
+            height; beyond [0, 1] there is nothing but ground. None: each shows the whole.
     """
 
     kind: MediaKind
@@ -97,6 +105,7 @@ class Reading:
     reader: Literal["pillow", "decord", "pyav"]
     codec: str | None = None
     size: int = 0
+    regions: tuple[tuple[float, float, float, float], ...] | None = None
 
 
 Box = tuple[float, float, float, float]
@@ -126,7 +135,8 @@ class Written:
 
     Attributes:
         words: an entry a picture that has text that could be read; texts that are shown again come once.
-        unreadable: where text stands that could not be read: another script, or too unclear. Not clean: not scored.
+        unreadable: where text stands that was not read: another script, too unclear, or beyond the rules' bounds. Not
+            clean: not scored.
     """
 
     words: tuple[Words, ...]
@@ -197,7 +207,7 @@ class ReadRules(BaseModel):
     max_seconds: float = Field(default=60.0, gt=0)
     """Of one video, or of an animated image."""
     image_samples: int = Field(default=8, ge=1, le=256)
-    """Frames of an animated image that are looked at, evenly spread."""
+    """Pictures of an animated image that are looked at, spread over its time; those shown longest are among them."""
     video_samples: int = Field(default=32, ge=1, le=256)
     """Frames of a video that are looked at, at most."""
     least_samples: int = Field(default=8, ge=1, le=256)
@@ -229,7 +239,7 @@ class OcrRules(BaseModel):
     enabled: bool = True
     """Whether it is read at all; otherwise what is written in pictures is not scored."""
     samples: int = Field(default=4, ge=1, le=64)
-    """Pictures of a video or an animation that are read, evenly spread over those that were sampled."""
+    """Pictures of a video, or of an animation of more than 8, that are read, evenly spread over those sampled."""
     first_side: int = Field(default=736, ge=64, le=4096)
     """Pixels of the longer side at which the detector first looks; its time grows with the square."""
     second_side: int = Field(default=1280, ge=64, le=4096)
@@ -245,9 +255,9 @@ class OcrRules(BaseModel):
     """Length of a line, as a share of the picture's longer side, below which nothing is made of it that it cannot be
     read: labels and logos."""
     most_boxes: int = Field(default=100, ge=1)
-    """Of one picture; the largest are read."""
+    """Of one picture; the largest are read, and where the others stand is told as unreadable."""
     most_characters: int = Field(default=10_000, ge=1)
-    """Of one medium; the rest is left out."""
+    """Of one medium; where the rest stands is told as unreadable."""
 
 
 class FetchRules(BaseModel):
@@ -287,7 +297,7 @@ class MediaRules(BaseModel):
     """Of one request to a stateless service; beyond, 422."""
     max_body_bytes: int = Field(default=250_000_000, ge=1024)
     """Of one upload as multipart/form-data; beyond, 413."""
-    max_json_body_bytes: int = Field(default=40_000_000, ge=1024)
+    max_json_body_bytes: int = Field(default=16_000_000, ge=1024)
     """Of one JSON body that carries media as base64, which is held in memory; beyond, 413."""
     max_waiting_posts: int = Field(default=256, ge=1)
     """Posts with media that wait; beyond, 503 with Retry-After. They wait apart from posts without."""

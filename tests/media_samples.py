@@ -181,6 +181,38 @@ def clip(
         return path.read_bytes()
 
 
+def edited(begin_s: float, seconds: float) -> bytes:
+    """An MP4 of four seconds whose edit list shows a part."""
+    video = bytearray(clip(seconds=4, gop=10))
+    at = video.index(b"elst") + 12
+    video[at : at + 8] = struct.pack(">Ii", round(seconds * 1000), round(begin_s * 15_360))
+    return bytes(video)
+
+
+@functools.cache
+def two_tracks(container: str = "mp4", default: int = 0) -> bytes:
+    """A small red video and a larger blue one in one file, of which one is flagged as default."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip"
+        with av.open(str(path), "w", format=container) as target:
+            tracks: list[Any] = []
+            for number, (size, colour) in enumerate((((64, 48), (255, 0, 0)), ((320, 240), (0, 0, 255)))):
+                stream: Any = target.add_stream("libx264", rate=15)
+                stream.width, stream.height = size
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.thread_count = 1
+                stream.disposition = av.stream.Disposition.default if number == default else 0
+                tracks.append((stream, np.full((size[1], size[0], 3), colour, dtype=np.uint8)))
+            for moment in range(20):
+                for stream, pixels in tracks:
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    frame.pts, frame.time_base = moment, Fraction(1, 15)
+                    target.mux(stream.encode(frame))
+            for stream, _ in tracks:
+                target.mux(stream.encode(None))
+        return path.read_bytes()
+
+
 @functools.cache
 def sound(container: str = "mp4", codec: str = "aac") -> bytes:
     """A second of silence."""
@@ -337,6 +369,9 @@ IMAGES: Mapping[str, tuple[Callable[[], bytes], Code | None]] = {
     "php_in_jpeg": (lambda: encoded(picture(), "JPEG", comment=b"<?php system($_GET[0]); ?>"), "hidden_payload"),
     "one_pixel": (lambda: encoded(picture(1, 1), "PNG"), None),
     "one_pixel_gif": (lambda: encoded(picture(1, 1), "GIF"), None),
+    "tall": (lambda: encoded(picture(300, 3000), "PNG"), None),
+    "wide_jpeg": (lambda: encoded(picture(2400, 300), "JPEG"), None),
+    "wide_and_seen_through": (lambda: encoded(Image.new("RGBA", (900, 100), (255, 255, 255, 90)), "PNG"), None),
     "one_row": (lambda: encoded(picture(9000, 1), "PNG"), None),
     "jpeg": (lambda: encoded(picture(), "JPEG"), None),
     "png_called_jpg": (lambda: encoded(picture(), "PNG"), None),
@@ -397,6 +432,8 @@ VIDEOS: Mapping[str, tuple[Callable[[], bytes], Code | None]] = {
     "mpeg_ps": (lambda: clip("mpeg", "mpeg2video", rate=25), None),
     "flv": (lambda: clip("flv"), None),
     "one_frame": (lambda: clip(seconds=1 / 15), None),
+    "two_tracks": (two_tracks, None),
+    "edit_list": (lambda: edited(3, 1), None),
     "turned": (lambda: clip(rotation=90), None),
     "odd_size": (lambda: clip(size=(161, 121), pixels="yuv444p"), None),
     "tiny": (lambda: clip(size=(16, 16)), None),

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from moderation.media import Code, Failed, MediaKind, Reading, ReadRules, Refused
+from moderation.media import MOST_STILL_PICTURES, Code, Failed, MediaKind, Reading, ReadRules, Refused
 
 HEAD = struct.Struct(">IQ")
 MOST_JSON = 65_536
@@ -36,6 +36,9 @@ class Task(_Message):
     rules: ReadRules
 
 
+_Share = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
 class ToldReading(_Message):
     """A reading without its arrays; attributes as in `Reading`."""
 
@@ -55,11 +58,14 @@ class ToldReading(_Message):
     """Shape, without the three colours."""
     followers: tuple[Annotated[int, Field(ge=1, le=160)], Annotated[int, Field(ge=1, le=160)]] | None
     """Shape of one."""
+    regions: tuple[tuple[_Share, _Share, _Share, _Share], ...] | None = None
 
     @model_validator(mode="after")
     def _video_has_followers(self) -> ToldReading:
         if (self.kind == "video") != (self.followers is not None):
             raise ValueError("a video has followers, and nothing else has")
+        if self.regions is not None and len(self.regions) != self.pictures[0]:
+            raise ValueError(f"{len(self.regions)} regions for {self.pictures[0]} pictures")
         return self
 
 
@@ -98,7 +104,8 @@ def frame(message: BaseModel, *arrays: npt.NDArray[np.generic]) -> list[bytes | 
 
 def most_payload(rules: ReadRules) -> int:
     """Bytes of the arrays of the largest reading that the rules allow."""
-    side, samples = max(rules.image_side, rules.video_side), max(rules.image_samples, rules.video_samples)
+    side = max(rules.image_side, rules.video_side)
+    samples = max(rules.image_samples, rules.video_samples, MOST_STILL_PICTURES)
     return samples * (3 * side * side + 160 * 160 + 8)
 
 
@@ -121,6 +128,7 @@ def answer_of(outcome: Reading | Refused | Failed) -> list[bytes | memoryview]:
         codec=outcome.codec,
         pictures=(sampled, height, width),
         followers=None if outcome.followers is None else (outcome.followers.shape[1], outcome.followers.shape[2]),
+        regions=outcome.regions,
     )
     arrays: list[npt.NDArray[np.generic]] = [outcome.pictures, outcome.times]
     if outcome.followers is not None and outcome.step is not None:
@@ -174,4 +182,5 @@ def _reading(told: ToldReading, payload: bytearray) -> Reading:
         perceptual_hash=told.perceptual_hash,
         reader=told.reader,
         codec=told.codec,
+        regions=told.regions,
     )

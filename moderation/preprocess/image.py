@@ -1,7 +1,8 @@
 """An image's bytes -> `Reading`, by Pillow.
 
 In this order, so that nothing is decoded before it is known how much there is: bytes, format by its first bytes, size
-and frames by the container's outline, what hides behind the picture, decoding, EXIF's turn, RGB on white. JPEG is
+and frames by the container's outline, what hides behind the picture, decoding, EXIF's turn, RGB on white, and on black
+too where it is seen through; still pictures far from square in tiles as well (`tiles.py`). JPEG is
 decoded at half, a quarter or an eighth of its size where that is still enough (Pillow's draft mode).
 
 A JPEG without its end is refused although decoders would fill the rest with grey: what was not sent was not seen.
@@ -22,13 +23,18 @@ from moderation.media import MediaKind, Reading, ReadRules, Refused
 from moderation.preprocess.formats import ANIMATED, HEAD, Sniffed, sniff
 from moderation.preprocess.outlines import Outline, outline_of
 from moderation.preprocess.payloads import hidden_payload
-from moderation.preprocess.pixels import perceptual_hash, shrink, to_rgb
+from moderation.preprocess.pixels import perceptual_hash, sees_through, shrink, to_rgb
+from moderation.preprocess.sampling import by_time
+from moderation.preprocess.tiles import Region, still_pictures
 
 # Every bound is checked here, with the rules' own figures; Pillow's would warn, or refuse, at figures of its own.
 Image.MAX_IMAGE_PIXELS = None
 
 _MAY_MOVE = ANIMATED | {"avif"}
 _DECODERS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "bmp": "BMP", "avif": "AVIF"}
+_SCREEN = 2.2
+_LEAST_GAMMA = 0.1
+"""Relative deviation from a screen's gamma, beyond which it is seen."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,6 +66,8 @@ class Opened:
         turn: EXIF's orientation, 1 to 8.
         starts: when each frame is shown, in seconds; empty: a still picture.
         seconds: how long all of them last.
+        first: the decoder's number of the first frame.
+        table: what is shown for each value of a sample, where the file's gamma is not a screen's; shape (256,).
     """
 
     image: Image.Image
@@ -68,6 +76,8 @@ class Opened:
     turn: int
     starts: npt.NDArray[np.float64]
     seconds: float
+    first: int = 0
+    table: npt.NDArray[np.uint8] | None = None
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -76,13 +86,26 @@ class Opened:
 
     def pictures(self, frames: Sequence[int], side: int) -> npt.NDArray[np.uint8]:
         """Decode frames as they are shown, the longer side at most `side` px; shape (frames, height, width, 3)."""
-        pictures = []
+        return self.layers(frames, side)[0]
+
+    def layers(self, frames: Sequence[int], side: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+        """The same, on white, and on black as well where any of them is seen through."""
+        light, dark, through = [], [], False
         for frame in frames:
             if len(self.starts):
-                self.image.seek(frame)
-            picture = to_rgb(shrink(self.image, side))
-            pictures.append(np.asarray(picture.transpose(_TURNS[self.turn]) if self.turn in _TURNS else picture))
-        return np.stack(pictures).astype(np.uint8, copy=False)
+                self.image.seek(frame + self.first)
+            small = shrink(self.image, side)
+            light.append(np.asarray(self.turned(to_rgb(small))))
+            through = sees_through(small) or through
+            dark.append(np.asarray(self.turned(to_rgb(small, 0))) if through else light[-1])
+        pictures = np.stack(light).astype(np.uint8, copy=False)
+        return pictures, np.stack(dark).astype(np.uint8, copy=False) if through else None
+
+    def turned(self, picture: Image.Image) -> Image.Image:
+        """A picture in RGB as it is shown."""
+        if self.table is not None:
+            picture = Image.fromarray(self.table[np.asarray(picture)])
+        return picture.transpose(_TURNS[self.turn]) if self.turn in _TURNS else picture
 
 
 def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -> Reading | Refused:
@@ -108,10 +131,8 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
     opened = open_image(data, known.format, bounds, rules.image_side)
     if isinstance(opened, Refused):
         return opened
-    count = len(opened.starts) or 1
-    frames = [int(frame) for frame in np.unique(np.linspace(0, count - 1, min(count, rules.image_samples)).round())]
     try:
-        pictures = opened.pictures(frames, rules.image_side)
+        pictures, times, regions, whole = _looked_at(opened, rules)
     except MemoryError:
         raise
     except Exception as error:
@@ -122,15 +143,36 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
         format=opened.format,
         width=width,
         height=height,
-        frames=count,
+        frames=len(opened.starts) or 1,
         seconds=opened.seconds if len(opened.starts) else None,
         pictures=pictures,
-        times=(opened.starts[frames] if len(opened.starts) else np.zeros(1)).astype(np.float32),
+        times=times,
         followers=None,
         step=None,
-        perceptual_hash=perceptual_hash(pictures[0]),
+        perceptual_hash=perceptual_hash(whole),
         reader="pillow",
+        regions=regions,
     )
+
+
+def _looked_at(
+    opened: Opened, rules: ReadRules
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], tuple[Region, ...] | None, npt.NDArray[np.uint8]]:
+    """Pictures, their times and regions as in `Reading`, and the one that the perceptual hash is of."""
+    if not len(opened.starts):
+        pictures, regions, whole = still_pictures(opened.image, rules.image_side, opened.turn, opened.turned)
+        return pictures, np.zeros(len(pictures), dtype=np.float32), regions, whole
+    frames = by_time(opened.starts, opened.seconds, rules.image_samples)
+    pictures, dark = opened.layers(frames, rules.image_side)
+    if dark is not None:
+        if 2 * len(frames) > rules.image_samples:  # half the moments, each on both grounds
+            frames = by_time(opened.starts, opened.seconds, max(1, rules.image_samples // 2))
+            pictures, dark = opened.layers(frames, rules.image_side)
+        if dark is not None:
+            both = np.stack([pictures, dark], axis=1).reshape(-1, *pictures.shape[1:])[: rules.image_samples]
+            times = np.repeat(opened.starts[frames], 2)[: len(both)]
+            return both, times.astype(np.float32), None, pictures[0]
+    return pictures, opened.starts[frames].astype(np.float32), None, pictures[0]
 
 
 def check_size(path: Path, most: int) -> Refused | None:
@@ -235,21 +277,37 @@ def _open(data: bytes, image_format: str, outline: Outline, bounds: Bounds, side
     if image.width * image.height > bounds.pixels:
         return _too_many_pixels(image.width, image.height, bounds)
     count = int(getattr(image, "n_frames", 1)) if image_format in _MAY_MOVE else 1
+    first = int(bool(getattr(image, "default_image", False)))  # an APNG's picture for who cannot see it move
+    count -= first
     if count > bounds.frames:
         return _too_many_frames(bounds)
+    if len(outline.delays) > max(count, 1):  # what the decoder leaves out, a browser may show
+        return Refused("broken", f"it has {len(outline.delays)} frames, of which the decoder knows {count}")
     if image_format == "jpeg":
         image.draft(None, (side, side))
     image.load()  # before EXIF: Pillow decodes a PNG to find it, and a second load hides what broke the first
     turn = _turn(image)
+    if first and count == 1:
+        image.seek(first)
     starts, seconds = _timetable(image, outline, count)
     if seconds > bounds.seconds:
         return _too_long(seconds, bounds)
-    return Opened(image, image_format, stored, turn, starts, seconds)
+    return Opened(image, image_format, stored, turn, starts, seconds, first, _table(outline.gamma))
+
+
+def _table(gamma: float | None) -> npt.NDArray[np.uint8] | None:
+    """A lookup table by PNG's chunk gAMA (W3C PNG, 13.13) for a screen of 2.2; None: there is next to nothing to do."""
+    if gamma is None or abs(gamma * _SCREEN - 1) <= _LEAST_GAMMA:
+        return None
+    values = 255.0 * np.linspace(0, 1, 256) ** (1 / (gamma * _SCREEN))
+    return values.round().astype(np.uint8)
 
 
 def _turn(image: Image.Image) -> int:
     try:
-        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+        exif = Image.Exif()  # not `getexif`, which also believes XMP: browsers do not
+        exif.load(image.info.get("exif", b""))
+        turn = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken EXIF block does not make a broken picture
         return 1
     return turn if turn in _TURNS else 1

@@ -44,6 +44,13 @@ _LEAST_RATIO = 2.0
 """Length over height of a box that counts as unreadable: what is nearly square is a pattern of cloth far more often."""
 _LEAST_LETTERS = 2
 """Letters and digits of a picture that are worth a judgement."""
+_ALL_OF_AN_ANIMATION = 8
+"""Pictures of an animated image, up to which all are read."""
+_WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+_EDGE = 0.005
+"""Share of a tile's side, within which a line is taken to be cut."""
+_LIKE = 0.85
+"""Of two rows, from which one is the other again."""
 _BATCH = 6
 _NARROWEST = 320 / 48
 """Widths over heights to which crops are filled up at least: what the recogniser was trained on."""
@@ -72,7 +79,8 @@ class TextReader:
 
         Args:
             reading: decoded.
-            samples: pictures to read, at most, evenly spread over the reading's; at least 1.
+            samples: pictures of a video to read, at most, evenly spread over the reading's; at least 1. Of a still
+                image every picture is read, its tiles from top to bottom, and of an animation every one of up to 8.
 
         Returns:
             Nothing at all where reading is switched off.
@@ -81,30 +89,60 @@ class TextReader:
             raise ValueError(f"samples is {samples}, below 1")
         words: list[Words] = []
         unreadable: list[Box] = []
-        seen: list[str] = []
+        clear: list[Box] = []
+        seen: list[tuple[str, Box | None]] = []
         room = self.rules.most_characters
-        count = len(reading.pictures) if self.rules.enabled else 0
-        for place in np.unique(np.linspace(0, count - 1, min(count, samples)).round().astype(int)):
-            height, width = reading.pictures[place].shape[:2]
-            good, bad = self._judged(self.lines(reading.pictures[place]), max(height, width))
-            for line in bad:
-                box = around([line], width, height)
+        for place in self._places(reading, samples):
+            picture, region = reading.pictures[place], _WHOLE if reading.regions is None else reading.regions[place]
+            height, width = picture.shape[:2]
+            found, left_out = self._find(picture)
+            good, bad = self._judged(self._read(picture, found), max(height, width))
+            if reading.regions is not None:
+                good, bad = (_uncut(lines, picture, region, reading.regions, clear) for lines in (good, bad))
+            doubtful = [on_whole(around([line], width, height), region) for line in bad]
+            rows = []
+            for row in in_order(good):
+                where = on_whole(around(row, width, height), region) if reading.seconds is None else None
+                if not _shown(joined(row), where, seen):
+                    rows.append((joined(row), where, row))
+            text = "\n".join(row_text for row_text, _, _ in rows)
+            if sum(map(str.isalnum, text)) >= _LEAST_LETTERS:
+                lines = [line for _, _, row in rows for line in row]
+                box = on_whole(around(lines, width, height), region)
+                if len(text) > room:
+                    doubtful.append(box)
+                text = text[:room]
+                room -= len(text)
+                seen += [(row_text, where) for row_text, where, _ in rows]
+                if text:
+                    t = None if reading.seconds is None else float(reading.times[place])
+                    weights = [len(line.text) for line in lines]
+                    confidence = np.average([line.certainty for line in lines], weights=weights)
+                    words.append(Words(text, float(confidence), box, t))
+            if left_out:
+                doubtful.append(on_whole(around_all(left_out, width, height), region))
+            clear += [on_whole(around([line], width, height), region) for line in good]
+            for box in doubtful:
                 if not any(overlap(box, other) > 0.5 for other in unreadable):
                     unreadable.append(box)
-            rows = [row for row in in_order(good) if not _shown(joined(row), seen)]
-            text = "\n".join(joined(row) for row in rows)[:room]
-            if sum(map(str.isalnum, text)) >= _LEAST_LETTERS:
-                room -= len(text)
-                seen += text.split("\n")
-                t = None if reading.seconds is None else float(reading.times[place])
-                lines = [line for row in rows for line in row]
-                confidence = np.average([line.certainty for line in lines], weights=[len(line.text) for line in lines])
-                words.append(Words(text, float(confidence), around(lines, width, height), t))
+        if reading.seconds is None and len(reading.pictures) > 1:  # what one picture blurs, another shows
+            unreadable = [box for box in unreadable if not any(within(box, other) > 0.5 for other in clear)]
         return Written(tuple(words), tuple(unreadable))
+
+    def _places(self, reading: Reading, samples: int) -> list[int]:
+        """Which pictures are read."""
+        count = len(reading.pictures)
+        if not self.rules.enabled:
+            return []
+        if reading.seconds is None or (reading.kind == "image" and count <= _ALL_OF_AN_ANIMATION):
+            return list(range(count))
+        return [int(at) for at in np.unique(np.linspace(0, count - 1, min(count, samples)).round())]
 
     def lines(self, picture: Picture) -> list[Line]:
         """Every box of one picture, read as well as it can be, whether or not that is well enough."""
-        found = self._find(picture)
+        return self._read(picture, self._find(picture)[0])
+
+    def _read(self, picture: Picture, found: Sequence[tuple[Floats, float]]) -> list[Line]:
         crops = [cut(picture, quad) for quad, _ in found]
         decoded = self._recognise(crops)
         unsure = [place for place, read in enumerate(decoded) if read.certainty < 0.97]
@@ -132,16 +170,17 @@ class TextReader:
                 bad.append(line)
         return good, bad
 
-    def _find(self, picture: Picture) -> list[tuple[Floats, float]]:
-        """Boxes of text, and how sure the detector is of each."""
+    def _find(self, picture: Picture) -> tuple[list[tuple[Floats, float]], list[Floats]]:
+        """Boxes of text, and how sure the detector is of each; and those that are text and too many to be read."""
         height, width = picture.shape[:2]
         if min(height, width) < self.rules.least_height:
-            return []
+            return [], []
         found = self._detect(picture, self.rules.first_side)
         if found and max(height, width) > self.rules.first_side:
             found = self._detect(picture, min(max(height, width), self.rules.second_side))
         found.sort(key=lambda pair: -float(np.prod(sides(pair[0]))))
-        return found[: self.rules.most_boxes]
+        most = self.rules.most_boxes
+        return found[:most], [quad for quad, score in found[most:] if score >= self.rules.least_found]
 
     def _detect(self, picture: Picture, side: int) -> list[tuple[Floats, float]]:
         height, width = picture.shape[:2]
@@ -204,10 +243,65 @@ def cut(picture: Picture, quad: Floats) -> Picture:
 
 def around(lines: Sequence[Line], width: int, height: int) -> Box:
     """The box around lines, as shares of a picture of that size."""
-    points = np.concatenate([line.quad for line in lines]) / [width, height]
+    return around_all([line.quad for line in lines], width, height)
+
+
+def around_all(quads: Sequence[Floats], width: int, height: int) -> Box:
+    """The box around boxes, as shares of a picture of that size."""
+    points = np.concatenate(quads) / [width, height]
     left, top = points.min(axis=0).clip(0, 1)
     right, bottom = points.max(axis=0).clip(0, 1)
     return float(left), float(top), float(right), float(bottom)
+
+
+def on_whole(box: Box, region: Box) -> Box:
+    """A box of a picture as one of the whole, of which the picture shows a region."""
+    wide, high = region[2] - region[0], region[3] - region[1]
+    corners = (
+        region[0] + box[0] * wide,
+        region[1] + box[1] * high,
+        region[0] + box[2] * wide,
+        region[1] + box[3] * high,
+    )
+    left, top, right, bottom = (min(1.0, max(0.0, corner)) for corner in corners)
+    return left, top, right, bottom
+
+
+def within(box: Box, other: Box) -> float:
+    """Share of a box that lies in another one, in [0, 1]; 0 for a box without extent."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return width * height / area if width > 0 and height > 0 and area > 0 else 0.0
+
+
+def _uncut(
+    lines: Sequence[Line], picture: Picture, region: Box, regions: Sequence[Box], clear: Sequence[Box]
+) -> list[Line]:
+    """Lines of a tile without those that its edge cuts, where another tile has them whole or they were read before."""
+    height, width = picture.shape[:2]
+    kept = []
+    for line in lines:
+        box = on_whole(around([line], width, height), region)
+        edge = _EDGE * (region[2] - region[0]), _EDGE * (region[3] - region[1])
+        if not _inside(box, region, edge) and (
+            any(within(box, other) > 0.8 for other in clear)
+            or any(_inside(box, other, edge) for other in regions if _is_tile(other))
+        ):
+            continue
+        kept.append(line)
+    return kept
+
+
+def _is_tile(region: Box) -> bool:
+    return region[2] - region[0] < 1 or region[3] - region[1] < 1
+
+
+def _inside(box: Box, region: Box, edge: tuple[float, float]) -> bool:
+    """Whether a region has all of a box, and none of it at an edge that is not the whole's own."""
+    return all(region[side] <= 0 or box[side] > region[side] + edge[side] for side in (0, 1)) and all(
+        region[side] >= 1 or box[side] < region[side] - edge[side - 2] for side in (2, 3)
+    )
 
 
 def overlap(first: Box, second: Box) -> float:
@@ -220,9 +314,18 @@ def overlap(first: Box, second: Box) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def _shown(text: str, seen: Sequence[str]) -> bool:
-    """Whether a row was shown before; a frame's noise may change a character or two of it."""
+def _shown(text: str, where: Box | None, seen: Sequence[tuple[str, Box | None]]) -> bool:
+    """Whether a row was shown before; a frame's noise may change a character or two of it.
+
+    In a still picture (`where` is a box) it is the same row only in the same place: a list has rows that are alike.
+    """
     return any(
-        text == other or (min(len(text), len(other)) >= 8 and SequenceMatcher(None, text, other).ratio() >= 0.85)
-        for other in seen
+        (text == other or (min(len(text), len(other)) >= 8 and _alike(text, other)))
+        and (where is None or place is None or within(where, place) > 0.5)
+        for other, place in seen
     )
+
+
+def _alike(text: str, other: str) -> bool:
+    matcher = SequenceMatcher(None, text, other)  # its two quick answers are bounds from above of the slow one
+    return matcher.real_quick_ratio() >= _LIKE and matcher.quick_ratio() >= _LIKE and matcher.ratio() >= _LIKE

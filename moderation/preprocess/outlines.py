@@ -27,6 +27,8 @@ class Outline:
         end: where the picture ends: bytes behind are not its own.
         whole: False: the file ends before its picture does.
         skipped: ranges of bytes that a decoder need not see.
+        gamma: of a PNG, from samples to light: 1 / 2.2 is the rule; None: it says nothing of it, or has a profile,
+            which comes first.
     """
 
     width: int = 0
@@ -35,6 +37,7 @@ class Outline:
     end: int = 0
     whole: bool = False
     skipped: list[tuple[int, int]] = field(default_factory=list)
+    gamma: float | None = None
 
 
 def outline_of(data: bytes, image_format: str, most_frames: int) -> Outline | None:
@@ -97,9 +100,12 @@ _PNG_SKIPPED = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 """Words and colour profiles: neither is used here, and each may be a bomb of its own."""
 
 
+_PNG_PROFILES = frozenset({b"sRGB", b"iCCP", b"cICP"})
+
+
 def _png(data: bytes, most_frames: int) -> Outline:
     found = Outline(end=len(data))
-    at = 8
+    at, profiled = 8, False
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         body, behind = at + 8, at + 12 + length
@@ -110,12 +116,16 @@ def _png(data: bytes, most_frames: int) -> Outline:
         elif name == b"fcTL":
             numerator, denominator = struct.unpack_from(">HH", data, body + 20)
             found.delays.append(_shown(numerator / (denominator or 100)))
+        elif name == b"gAMA" and not profiled:
+            found.gamma = struct.unpack_from(">I", data, body)[0] / 100_000 or None
         elif name in _PNG_SKIPPED:
             found.skipped.append((at, behind))
         elif name == b"IEND":
             found.end, found.whole = behind, True
             break
-        at = behind
+        at, profiled = behind, profiled or name in _PNG_PROFILES
+        if profiled:
+            found.gamma = None
         if len(found.delays) > most_frames:
             break
     return found

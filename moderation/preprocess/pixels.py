@@ -10,13 +10,17 @@ from PIL import Image
 HASH_LEAST_SIDE = 64
 """PDQ works on 64 x 64 values: a smaller picture has not enough of them."""
 _HASH_SIDE = 512
+_SOLID = 240
+"""Alpha from which nothing is seen through."""
+_TRACE = 0.002
+"""Share of a picture: letters take more, soft edges of a shape less."""
 _FOLLOWER_SIDE = 160
 _WIDE_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _SHRUNK_AS_THEY_ARE = frozenset({"L", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "RGBX"})
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded picture of any mode as RGB, transparency flattened on white.
+def to_rgb(image: Image.Image, ground: int = 255) -> Image.Image:
+    """A decoded picture of any mode as RGB, transparency flattened on white, or on another grey.
 
     Sixteen-bit values are scaled to eight; 32-bit integers and floating-point values have no agreed range, so values
     beyond sixteen bits, or not in [0, 1], are spread from their least to their most. Colour profiles are not applied.
@@ -25,10 +29,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        white.alpha_composite(layer)
-        return white.convert("RGB")
+        page = Image.new("RGBA", layer.size, (ground, ground, ground, 255))
+        page.alpha_composite(layer)
+        return page.convert("RGB")
     return image.convert("RGB")
+
+
+def sees_through(image: Image.Image) -> bool:
+    """Whether more than a trace of a picture lets its ground through, so that it looks different on another page."""
+    if image.mode in _WIDE_MODES or not image.has_transparency_data:
+        return False
+    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    return bool((alpha < _SOLID).mean() > _TRACE)
 
 
 def _eight_bits(values: npt.NDArray[np.generic], mode: str) -> npt.NDArray[np.uint8]:

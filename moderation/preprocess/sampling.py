@@ -2,7 +2,10 @@
 
 Key frames are nearly free: a decoder jumps to them. They also stand where the picture changes, because encoders put
 one at each cut. So they are taken where there are enough of them, close enough together; else frames are spread evenly,
-which decodes nearly everything. A frame that nothing looked at may hold what was not to be seen: gaps are bounded.
+which decodes nearly everything. A frame that nothing looked at may hold what was not to be seen: gaps are bounded, and
+the first and the last frame, at which players stand still, are always looked at.
+
+An animated image is chosen by time as well, and what is shown longest is always among its frames.
 """
 
 from __future__ import annotations
@@ -37,26 +40,65 @@ def choose(
         how: `key` and `even` force a method; `auto` takes key frames where there are enough.
 
     Returns:
-        Frames, ascending, each once; at most `rules.video_samples`.
+        Frames, ascending, each once, the first and the last among them; at most `rules.video_samples`.
     """
-    chosen = [keys[round(at)] for at in np.linspace(0, len(keys) - 1, min(len(keys), rules.video_samples))]
-    if how == "key" and chosen:
+    chosen = with_ends(keys, len(times), rules.video_samples)
+    if how == "key" and keys:
         return chosen
-    if how == "auto" and len(chosen) >= min(rules.least_samples, len(times)):
+    if how == "auto" and len(keys) >= min(rules.least_samples, len(times)):
         gaps = np.diff([*times[chosen], seconds])
-        if times[chosen[0]] - times[0] <= rules.max_gap_s and gaps.max() <= rules.max_gap_s:
+        if gaps.max() <= rules.max_gap_s:
             return chosen
     return evenly(times, seconds, rules)
 
 
 def evenly(times: npt.NDArray[np.float64], seconds: float, rules: ReadRules) -> list[int]:
-    """Frames that are shown in the middles of equal spans of time; where frames last longer, fewer."""
+    """Frames that are shown at equal distances in time, from the first to the last; where frames last longer, fewer."""
     begin = float(times[0])
     least = max(rules.least_samples, SHORT_SAMPLES) if seconds - begin <= SHORT_S else rules.least_samples
-    count = min(max(least, math.ceil((seconds - begin) / rules.max_gap_s)), rules.video_samples, len(times))
-    middles = begin + (np.arange(count) + 0.5) * (seconds - begin) / count
-    shown = np.clip(np.searchsorted(times, middles, side="right") - 1, 0, len(times) - 1)
+    count = min(max(least, math.ceil((seconds - begin) / rules.max_gap_s) + 1), rules.video_samples, len(times))
+    moments = np.linspace(begin, float(times[-1]), count)
+    shown = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 1)
     return [int(frame) for frame in np.unique(shown)]
+
+
+def with_ends(keys: list[int], count: int, most: int) -> list[int]:
+    """Key frames, thinned where there are too many, with the first and the last of `count` frames; at most `most`."""
+    ends = [0, count - 1][:most]
+    inner = [key for key in keys if key not in ends]
+    room = min(len(inner), most - len(set(ends)))
+    return sorted({*ends, *(inner[round(at)] for at in np.linspace(0, len(inner) - 1, room))})
+
+
+def by_time(starts: npt.NDArray[np.float64], seconds: float, most: int) -> list[int]:
+    """Frames of an animated image.
+
+    The first and the last; those that are shown longest, each longer than its share of the time; then, one after the
+    other, the frame that is furthest in time from all that were chosen. Many short frames do not hide a long one.
+
+    Args:
+        starts: when each frame is shown, in seconds, ascending; shape (frames,), at least one.
+        seconds: when the last one ends.
+        most: how many; at least 1.
+
+    Returns:
+        Frames, ascending, each once.
+    """
+    count = len(starts)
+    if count <= most:
+        return list(range(count))
+    ends = np.append(starts[1:], max(seconds, float(starts[-1])))
+    lasts = ends - starts
+    longest = [int(frame) for frame in np.argsort(-lasts, kind="stable") if lasts[frame] > seconds / (most + 1)]
+    chosen = list(dict.fromkeys([0, count - 1, *longest] if most > 2 else [*longest, 0, count - 1]))[:most]
+    distance = np.full(count, np.inf)
+    for place in range(most):
+        if place == len(chosen):
+            distance[chosen] = -1.0
+            chosen.append(int(distance.argmax()))
+        frame = chosen[place]
+        distance = np.minimum(distance, np.maximum(np.maximum(starts[frame] - ends, starts - ends[frame]), 0.0))
+    return sorted(chosen)
 
 
 def followers_of(chosen: list[int], count: int) -> list[int]:

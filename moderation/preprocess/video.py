@@ -3,7 +3,8 @@
 In this order: bytes, format by its first bytes, header (PyAV: codec, size), a timetable of all frames from the
 container's packets, bounds, and only then decoding. Both readers scale while they convert, so a 4K frame is never held
 as RGB in full. Both turn the picture as the container says. A worker decodes with one thread: there are as many workers
-as cores.
+as cores. decord is not asked where it would see other frames than players may show: of several video streams it takes
+another one, and it leaves out what an edit list cuts away.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
     if isinstance(header, Refused):
         return header
     sampled: Sampled | None = None
-    if header.codec not in NOT_DECORD:
+    if header.codec not in NOT_DECORD and header.alone and not header.edited:
         with suppress(Undecodable):
             sampled = by_decord(path, header, rules, sampling)
     if sampled is None:

@@ -27,6 +27,8 @@ from moderation.preprocess.outlines import walk_boxes
 av.logging.set_level(None)
 
 _BOXED = frozenset({"mp4", "mov"})
+_TRIMMED = 3
+"""Frames that encoders put before a video's beginning, and hide by an edit list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Header:
         unit: seconds.
         seconds: from the first frame to the end of the last.
         keys: which frames are key frames, ascending.
+        alone: whether no other stream has moving pictures: readers may differ in which of several they take.
+        edited: whether an edit list leaves out, or repeats, what the packets hold; the timetable has all of it.
     """
 
     codec: str
@@ -51,6 +55,8 @@ class Header:
     unit: float
     seconds: float
     keys: list[int]
+    alone: bool = True
+    edited: bool = False
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -64,13 +70,24 @@ class Header:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream | None]]:
-    """A container and its first video stream, to be decoded by one thread; None: it has none."""
-    with av.open(str(path), metadata_errors="ignore") as container:
-        stream = next((s for s in container.streams.video if not _is_cover(s)), None)
+def opened(path: Path, *, edited: bool = False) -> Iterator[tuple[InputContainer, VideoStream | None]]:
+    """A container and the video stream that players show, to be decoded by one thread; None: it has none.
+
+    That is the first that is flagged as default; the first of all, where none is. What an edit list (of MP4 and MOV)
+    cuts away is there, unless `edited`: players differ in how they follow one, and what any shows is to be seen.
+    """
+    options = {} if edited else {"advanced_editlist": "0"}
+    with av.open(str(path), metadata_errors="ignore", options=options) as container:
+        streams = _moving(container)
+        stream = next((s for s in streams if s.disposition & av.stream.Disposition.default), None)
+        stream = stream or next(iter(streams), None)
         if stream is not None:
             stream.codec_context.thread_count = 1
         yield container, stream
+
+
+def _moving(container: InputContainer) -> list[VideoStream]:
+    return [stream for stream in container.streams.video if not _is_cover(stream)]
 
 
 def _is_cover(stream: VideoStream) -> bool:
@@ -123,7 +140,18 @@ def _header(
     refused = _check_size(width, height, rules)
     if refused is not None:
         return refused
-    return Header(_codec(stream), width, height, rotation, pts, unit, seconds, keys)
+    alone = len(_moving(container)) == 1
+    edited = video_format in _BOXED and _is_edited(path, len(stream.index_entries))
+    return Header(_codec(stream), width, height, rotation, pts, unit, seconds, keys, alone, edited)
+
+
+def _is_edited(path: Path, entries: int) -> bool:
+    """Whether an edit list shows other frames than the `entries` of the index."""
+    with suppress(FFmpegError), opened(path, edited=True) as (_, stream):
+        if stream is not None:
+            shown = sum(not entry.is_discard for entry in stream.index_entries)
+            return abs(shown - entries) > _TRIMMED
+    return True
 
 
 def _codec(stream: VideoStream) -> str:

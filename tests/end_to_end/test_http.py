@@ -65,7 +65,8 @@ def test_it_lives_and_is_ready(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    assert set(ready.json()["models"]) == {"text-multi/champion", "misinformation/champion"}
+    variants = ("text-multi", "misinformation", "image-multi", "video-multi")
+    assert set(ready.json()["models"]) == {f"{variant}/champion" for variant in variants}
 
 
 def test_a_decision_has_the_promised_shape_and_says_what_made_it(client: httpx.Client) -> None:
@@ -173,7 +174,8 @@ def test_a_language_outside_the_training_is_scored_and_marked(client: httpx.Clie
         (json.dumps(a_post(language="English")), 422, "/language"),
         (json.dumps(a_post(created_at="yesterday")), 422, "/created_at"),
         (json.dumps(a_post(created_at="2020-01-01T00:00:00")), 422, "/created_at"),
-        (json.dumps(a_post(media=[{"kind": "image"}])), 422, "/media"),
+        (json.dumps(a_post(media=[{"kind": "image"}])), 422, "/media/0"),
+        (json.dumps(a_post("x" * 1_000_000)), 413, None),  # so much is for media alone
         (json.dumps(a_post(extra=1)), 422, "/extra"),
         (json.dumps(a_post(author={"age": [1]})), 422, "/author/age"),
         (json.dumps(a_post("\ud800 alone")), 400, None),  # a lone surrogate is no text
@@ -191,8 +193,8 @@ def test_bad_content_is_told_with_its_pointer(
 
 def test_bounds_are_told(client: httpx.Client) -> None:
     headers = {"Content-Type": "application/json"}
-    large = the_problem(client.put(f"/v1/posts/{new_id()}", content=b" " * 1_000_001, headers=headers), 413)
-    assert large["bound"] == 1_000_000
+    large = the_problem(client.put(f"/v1/posts/{new_id()}", content=b" " * 16_000_001, headers=headers), 413)
+    assert large["bound"] == 16_000_000
     long = the_problem(client.put(f"/v1/posts/{new_id()}", json=a_post("x" * 40_001)), 422)
     assert "40001 characters, the bound is 40000" in long["detail"]
     features = [{"id": str(index), "text": "a"} for index in range(1001)]
@@ -203,7 +205,7 @@ def test_bounds_are_told(client: httpx.Client) -> None:
 def test_a_body_without_a_length_is_bounded_too(client: httpx.Client) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(20):
-            yield b" " * 100_000
+            yield b" " * 1_000_000
 
     response = client.put(f"/v1/posts/{new_id()}", content=chunks(), headers={"Content-Type": "application/json"})
     the_problem(response, 413)

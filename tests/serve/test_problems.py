@@ -95,7 +95,7 @@ def test_json_of_another_kind_is_told_of_the_whole_body(raw: str) -> None:
     [
         ({"author_id": 7}, "/author_id"),
         ({"region": "usa"}, "/region"),
-        ({"media": [1]}, "/media"),
+        ({"media": [1]}, "/media/0"),
         ({"a/b": 1}, "/a~1b"),
         ({"created_at": "2026-11-24T00:00:00"}, "/created_at"),
     ],

@@ -32,7 +32,7 @@ Ask = Callable[[str], Reading | Refused | Failed]
 
 @pytest.fixture(scope="module")
 def bad_workers() -> Iterator[Workers]:
-    with Workers(2, timeout_s=1.0, memory_mb=600, program=MISBEHAVING) as workers:
+    with Workers(2, timeout_s=3.0, memory_mb=600, program=MISBEHAVING) as workers:
         yield workers
 
 
@@ -56,7 +56,7 @@ def pid_of(outcome: Reading | Refused | Failed) -> int:
     [
         ("crash", "SIGSEGV"),
         ("exit", "code 3"),
-        ("hang", "longer than 1 s"),
+        ("hang", "longer than 3 s"),
         ("memory", "ran out of memory: it may take 600 MB"),
         ("raise", "KeyError"),
         ("garble!" + "x" * 200, "sent"),

@@ -782,7 +782,7 @@ def test_no_text_takes_more_than_time_in_proportion_to_its_length(name: str) -> 
     assert len(links) == min(len(found), 20)
     assert len(found) <= 2 * MOST_LINKS
     # No measurement: what is linear takes hundredths of a second, what is quadratic takes many seconds.
-    assert spent < 1.0
+    assert spent < 5.0
 
 
 @many

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
-from moderation.media import OcrRules, Reading, Written
+from moderation.media import OcrRules, Reading, ReadRules, Written
+from moderation.preprocess.image import read_image
 from moderation.preprocess.ocr import TextReader, overlap
 from moderation.preprocess.ocr_lines import Alphabet, Line, coverage, foreign, in_company, in_order, joined
 
@@ -147,8 +149,50 @@ def test_samples_are_spread_over_the_pictures(reader: TextReader) -> None:
 
 def test_characters_and_boxes_are_bounded() -> None:
     picture = reading(drawn(("a longer line of words", 0.1), ("short", 0.7)))
-    assert text_of(TextReader(OcrRules(most_characters=8)).read(picture, samples=1)) == "a longer"
-    assert text_of(TextReader(OcrRules(most_boxes=1)).read(picture, samples=1)) == "a longer line of words"
+    for rules, text in ((OcrRules(most_characters=8), "a longer"), (OcrRules(most_boxes=1), "a longer line of words")):
+        written = TextReader(rules).read(picture, samples=1)
+        assert text_of(written) == text
+        assert len(written.unreadable) == 1  # what was left out is not clean
+
+
+def test_what_comes_after_the_last_character_is_unreadable() -> None:
+    pictures = [drawn((text, 0.4)) for text in ("a longer line of words", "and another one")]
+    written = TextReader(OcrRules(most_characters=22)).read(reading(*pictures, seconds=2.0), samples=2)
+    assert text_of(written) == "a longer line of words"
+    assert len(written.unreadable) == 1
+
+
+def test_every_picture_of_a_short_animation_is_read(reader: TextReader) -> None:
+    texts = [f"number {word}" for word in ("one", "two", "three", "four", "five")]
+    moving = reading(*(drawn((text, 0.4), size=(240, 120)) for text in texts), seconds=5.0)
+    written = reader.read(replace(moving, kind="image"), samples=2)
+    assert [words.text for words in written.words] == texts
+
+
+def test_a_tall_screenshot_is_read_to_its_end_with_boxes_of_the_whole(reader: TextReader, tmp_path: Path) -> None:
+    ordinals = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+    lines = [f"{word} line of many" for word in ordinals]
+    picture = drawn(*((line, (n + 0.4) / len(lines)) for n, line in enumerate(lines)), size=(400, 4400))
+    path = tmp_path / "tall.png"
+    Image.fromarray(picture).save(path)
+    found = read_image(path, ReadRules())
+    assert isinstance(found, Reading)
+    written = reader.read(found, samples=1)
+    assert text_of(written).split("\n") == lines
+    assert written.unreadable == ()
+    assert {words.t for words in written.words} == {None}
+    assert written.words[-1].box[3] > 0.9
+    assert written.words[0].box[1] < 0.1
+
+
+def test_white_words_on_nothing_are_read(reader: TextReader, tmp_path: Path) -> None:
+    alpha = Image.fromarray(drawn(("you are all idiots", 0.4), colours=("white", "black"))).convert("L")
+    layered = Image.new("RGBA", alpha.size, "white")
+    layered.putalpha(alpha)
+    layered.save(tmp_path / "seen-through.png")
+    found = read_image(tmp_path / "seen-through.png", ReadRules())
+    assert isinstance(found, Reading)
+    assert text_of(reader.read(found, samples=4)) == "you are all idiots"
 
 
 def test_switched_off_it_reads_nothing() -> None:

@@ -35,7 +35,7 @@ def make_compat(tmp_path: Path, loaded: dict[str, TextClassifier]) -> Iterator[C
 
     def make(topology_file: Path) -> Compat:
         topology = Topology.load(topology_file)
-        ledger = fresh_ledger(tmp_path / "ledger.db")
+        ledger = fresh_ledger(tmp_path / f"ledger-{len(opened)}.db")
         opened.append(ledger)
         known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
         models = Models(loaded)
