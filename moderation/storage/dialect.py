@@ -28,6 +28,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Engine,
+    Table,
     case,
     column,
     create_engine,
@@ -37,6 +38,7 @@ from sqlalchemy import (
     table,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -165,6 +167,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def insert_into(connection: Connection, rows: Table) -> Any:
+    """An insert of the connection's own database, which may say what is done with a row that is there."""
+    return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(rows)
 
 
 def claim(connection: Connection, kind: str, names: Iterable[str] = ()) -> None:

@@ -10,9 +10,10 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.engine import Connection
 
 from moderation.media import MediaKind
+from moderation.storage.dialect import insert_into
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_tables import media_scores, post_media
-from moderation.storage.media_uses import insert_into, pages
+from moderation.storage.media_uses import pages
 
 ScoreKey = tuple[str, MediaKind, str, int]
 """SHA-256, kind, variant and its version."""

@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import case, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from moderation.posts import Decision, PostIn
+from moderation.storage.dialect import insert_into
 from moderation.storage.media_tables import media, post_media
 
 USED_AGAIN = timedelta(hours=1)
@@ -108,11 +108,6 @@ def _upsert(connection: Connection) -> Any:
     values["first_used_at"] = case((new.first_used_at < old.first_used_at, new.first_used_at), else_=old.first_used_at)
     values["last_used_at"] = case((new.last_used_at > old.last_used_at, new.last_used_at), else_=old.last_used_at)
     return statement.on_conflict_do_update(index_elements=["sha256"], set_={**values, "removed_at": None})
-
-
-def insert_into(connection: Connection, table: Any) -> Any:
-    """An insert of the connection's own database, which may say what is done with a row that is there."""
-    return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
 
 
 def pages(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

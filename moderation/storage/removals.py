@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from moderation.storage.dialect import insert_into
 from moderation.storage.people_tables import removal_counts
 
 Key = tuple[str, str]
@@ -26,14 +26,13 @@ def count(connection: Connection, writer: str, at: datetime, decided: Mapping[Ke
         at: when the posts were decided.
         decided: by label, or none for all posts, and region.
     """
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     begin = at.replace(second=0, microsecond=0)
     rows = [
         {"begin": begin, "writer": writer, "region": region, "label": label, "count": number}
         for (label, region), number in sorted(decided.items())
     ]
     if rows:
-        statement = make(removal_counts)
+        statement = insert_into(connection, removal_counts)
         added = removal_counts.c.count + statement.excluded.count
         keys = list(removal_counts.primary_key)
         connection.execute(statement.on_conflict_do_update(index_elements=keys, set_={"count": added}), rows)

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from moderation.labels import BY_NAME
@@ -16,7 +15,7 @@ from moderation.policy import Policy
 from moderation.posts import Decision
 from moderation.review import ReviewItem, ReviewRules, rank, reliability, severity_of, with_reports
 from moderation.storage import standing
-from moderation.storage.dialect import claim
+from moderation.storage.dialect import claim, insert_into
 from moderation.storage.ledger import Ledger, newest_content, now
 from moderation.storage.people_tables import reporters, reports, reviews
 
@@ -169,8 +168,7 @@ def answer(connection: Connection, post_id: str, content_version: int, *, remove
     if not heard:
         return
     connection.execute(update(reports).where(mine).values(outcome=outcome))
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = make(reporters)
+    statement = insert_into(connection, reporters)
     added = {
         reporters.c.upheld: reporters.c.upheld + statement.excluded.upheld,
         reporters.c.dismissed: reporters.c.dismissed + statement.excluded.dismissed,
@@ -198,9 +196,8 @@ def reporter(ledger: Ledger, reporter_id: str) -> ReporterOut:
 
 
 def _make_known(connection: Connection, reporter_id: str) -> None:
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     values = {"reporter_id": reporter_id, "upheld": 0, "dismissed": 0, "muted": False}
-    connection.execute(make(reporters).values(**values).on_conflict_do_nothing())
+    connection.execute(insert_into(connection, reporters).values(**values).on_conflict_do_nothing())
 
 
 def _weights(connection: Connection, ids: Iterable[str]) -> dict[str, float]:

@@ -57,7 +57,7 @@ def retractions(ledger: Ledger, day: date) -> Iterator[Retraction]:
 
 def _modalities(row: Row[Any]) -> tuple[Modality, ...]:
     found: list[Modality] = []
-    if row.has_text or not (row.has_image or row.has_video):
+    if row.text.strip() or not (row.has_image or row.has_video):
         found.append("text")
     if row.has_image:
         found.append("image")
@@ -106,7 +106,7 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
             decisions.c.body,
             reviews.c.kind,
             reported.label("reported"),
-            (func.trim(posts.c.text) != "").label("has_text"),
+            posts.c.text,
             _has("image").label("has_image"),
             _has("video").label("has_video"),
         )

@@ -10,6 +10,7 @@ from moderation.statements import Removal, Retraction
 from moderation.storage import statements
 from moderation.storage.ledger import Ledger
 from tests.moderation.storage.acts import act, report
+from tests.moderation.storage.media import with_media
 from tests.moderation.storage.rows import an_entry, record
 
 DAY = date(2026, 11, 24)
@@ -149,3 +150,20 @@ def test_many_are_read_in_pages_and_none_is_missed(ledger: Ledger, monkeypatch: 
     for number in range(6):
         act(ledger, f"p-{number}", "restore", when=NOON + A_DAY)
     assert [number for number, _ in retractions(ledger, DAY + A_DAY)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "modalities"),
+    [
+        ("look at this", ("text", "image")),
+        ("", ("image",)),
+        ("  ", ("image",)),
+        (" \n\t\r\n", ("image",)),
+        ("\u00a0\u2003\u3000", ("image",)),  # no-break, em and ideographic space
+    ],
+)
+def test_white_space_beside_a_picture_is_no_text(ledger: Ledger, text: str, modalities: tuple[str, ...]) -> None:
+    record(ledger, with_media(text=text))
+    act(ledger, when=NOON)
+    (found,) = statements.removals(ledger, DAY)
+    assert found.modalities == modalities
