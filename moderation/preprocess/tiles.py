@@ -76,14 +76,14 @@ def still_pictures(
     tiles.sort(key=lambda pair: (pair[0][1], pair[0][0]))
     left, top = (size[0] - small.width) // 2, (size[1] - small.height) // 2
     frame = _region((-left, -top, size[0] - left, size[1] - top), small.size)
+    pieces = [shrink(image.crop(box), length) for _, box in tiles]
     pictures = []
     for ground in grounds:
         ringed = Image.new("RGB", size, (ground,) * 3)
         ringed.paste(to_rgb(small, ground), (left, top))
         pictures.append(np.asarray(turned(ringed)))
-        for _, box in tiles:
-            piece = to_rgb(shrink(image.crop(box), length), ground).resize(size, Image.Resampling.BICUBIC)
-            pictures.append(np.asarray(turned(piece)))
+        for piece in pieces:
+            pictures.append(np.asarray(turned(to_rgb(piece, ground).resize(size, Image.Resampling.BICUBIC))))
     regions = (_turned_region(frame, turn), *(region for region, _ in tiles)) * len(grounds)
     return np.stack(pictures).astype(np.uint8, copy=False), regions, wholes[0]
 
