@@ -27,6 +27,7 @@ from tests.end_to_end.service import Service
 
 pytestmark = pytest.mark.slow
 
+VARIANTS = ("text-multi", "misinformation", "image-multi", "video-multi")
 NDJSON = {"Content-Type": "application/x-ndjson"}
 ABUSE = "you are such a stupid bitch, shut the fuck up you worthless piece of trash"
 
@@ -65,8 +66,7 @@ def test_it_lives_and_is_ready(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    variants = ("text-multi", "misinformation", "image-multi", "video-multi")
-    assert set(ready.json()["models"]) == {f"{variant}/champion" for variant in variants}
+    assert set(ready.json()["models"]) == {f"{variant}/champion" for variant in VARIANTS}
 
 
 def test_a_decision_has_the_promised_shape_and_says_what_made_it(client: httpx.Client) -> None:
@@ -389,15 +389,14 @@ def test_models_and_configuration_can_be_looked_at(service: Service) -> None:
     listed = service.run("models", "list", "--json")
     found = json.loads(listed.stdout)
     assert [(model["variant"], model["version"], model["aliases"]) for model in found] == [
-        ("text-multi", 1, ["champion"]),
-        ("misinformation", 1, ["champion"]),
+        (variant, 1, ["champion"]) for variant in VARIANTS
     ]
     shown = service.ask("models", "show", "text-multi")
     assert shown["architecture"] == "encoder"
     assert {row["label"] for row in shown["thresholds"]} == {"abuse", "hate"}
     assert "fine" in service.run("config", "check").stdout
     rendered = service.ask("config", "render")
-    assert [app["name"] for app in rendered["applications"]] == ["gateway", "text-multi", "misinformation"]
+    assert [app["name"] for app in rendered["applications"]] == ["gateway", *VARIANTS]
 
 
 def a_label(post_id: str, **changes: Any) -> dict[str, Any]:
