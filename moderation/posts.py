@@ -65,7 +65,9 @@ class PostIn(Wire):
     language: LanguageCode | None = Field(default=None, description="ISO 639; detected where absent")
     created_at: AwareDatetime = Field(description="When the post was written or last edited, with its offset from UTC")
     text: str
-    media: list[MediaIn] = Field(default_factory=list, description="Images and videos, in the order they are shown")
+    media: list[MediaIn] = Field(
+        default_factory=list, max_length=100, description="Images and videos, in the order they are shown"
+    )
     author: dict[str, float | bool | str | None] = Field(
         default_factory=dict, max_length=50, description="Profile features that the platform knows, logged as told"
     )
@@ -302,7 +304,7 @@ class MediaFeature(Wire):
 class ModerateMediaIn(Wire):
     """The body of `POST /v1/image/moderate` and `POST /v1/video/moderate`."""
 
-    features: list[MediaFeature] = Field(min_length=1)
+    features: list[MediaFeature] = Field(min_length=1, max_length=1000)
 
     model_config = ConfigDict(
         extra="forbid",
@@ -326,6 +328,9 @@ class MediaResult(Wire):
     model: str = Field(description="`variant@version`; `none`: no variant covers it, or it was not scored")
     evidence: list[Evidence] = Field(default_factory=list, description="`media` is 0")
     text: str | None = Field(default=None, description="What is written in it, as far as it could be read")
+    unreadable: bool = Field(
+        default=False, description="Text stands in it that could not be read: of that, nothing is said"
+    )
     problem: MediaRefusal | None = None
 
 

@@ -111,6 +111,8 @@ def _classifier(topology: Topology, name: str, arm: Arm, version: int) -> Config
         "user_config": ClassifierConfig(variant=name, version=version, threads=variant.threads),
     }
     of_media = variant.service in ("image", "video")
+    if of_media:  # as long as a call may last
+        deployment["graceful_shutdown_timeout_s"] = 1 + topology.media.deadline_ms / 1000
     return {
         "name": application_of(name, arm),
         "route_prefix": None,

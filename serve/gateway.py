@@ -308,6 +308,8 @@ class Gateway:
             answer = await self._moderate(post_id, post, taken=True, client=client)
         except Problem as problem:
             return batch_line(number, post_id, problem)
+        except MediaUnavailableError as error:
+            return batch_line(number, post_id, store_failed(error))
         except Exception as error:  # a line that breaks must not take the others' answers with it
             logger.exception("line %d of a batch failed", number)
             return batch_line(number, post_id, internal(error))

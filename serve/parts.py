@@ -74,6 +74,8 @@ def _of_text(judged: Judged, label: str, language: str) -> Scored:
 
 
 def _of_medium(medium: Medium, index: int, label: str) -> Scored:
+    if isinstance(medium.outcome, Refused):  # a second look: no video that is read here
+        return Scored(None, None, medium.kind, index, medium.kind, medium.outcome.code, failed=False)
     if not isinstance(medium.outcome, Found) or medium.card is None:
         reason = medium.outcome.reason if isinstance(medium.outcome, Failed) else "not scored"
         return Scored(None, None, medium.kind, index, medium.kind, reason)
@@ -83,25 +85,17 @@ def _of_medium(medium: Medium, index: int, label: str) -> Scored:
 
 
 def _of_words(medium: Medium, index: int, case: Case, topology: Topology) -> Iterator[tuple[str, Scored]]:
-    """What is written in a medium, as the services of texts judge it: for each label the words that are worst."""
+    """What is written in a medium, as the services of texts judge it, picture by picture."""
     if not isinstance(medium.outcome, Found):  # who knows what is written there
         reason = medium.outcome.reason if isinstance(medium.outcome, Failed) else "not scored"
         yield from _unjudged(medium, index, case, topology, reason, failed=True)
         return
     if medium.outcome.written is not None and medium.outcome.written.unreadable:
         yield from _unjudged(medium, index, case, topology, UNREADABLE, failed=False)
-    worst: dict[str, Scored] = {}
     for words in medium.words:
         for judged in words.judged:
             for label in topology.variant(judged.ask.variant).labels:
-                part = replace(_of_text(judged, label, words.language), media=index, input_type=medium.kind)
-                if label not in worst or _rank(part) > _rank(worst[label]):
-                    worst[label] = part
-    yield from worst.items()
-
-
-def _rank(part: Scored) -> float:
-    return -1.0 if part.score is None else part.score
+                yield label, replace(_of_text(judged, label, words.language), media=index, input_type=medium.kind)
 
 
 def _unjudged(

@@ -97,7 +97,9 @@ def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[Any]:
         .order_by(decisions.c.decision_id)
     )
     with ledger.read() as connection:
-        return list(connection.execute(query))
+        return [
+            row for row in connection.execute(query) if row.text.strip()
+        ]  # pictures without a word are no look-alikes
 
 
 def _of_post(table: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from ray import serve as ray_serve
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -42,6 +42,7 @@ from serve.names import ClassifierConfig
 logger = logging.getLogger("ray.serve")
 
 _LOWEST_PRIORITY = 19
+_MARGIN_S = 2.0
 _LATE = Failed("nobody waited for it any more")
 
 
@@ -109,7 +110,9 @@ class MediaClassifier:
             raise DeadlineError(f"{len(media)} media came {time.time() - deadline:.3f} s after their deadline")
         if self._loaded is None:
             raise RuntimeError("no model is loaded yet")
-        return await asyncio.to_thread(self._score, *self._loaded, media, deadline)
+        # What is known by then is answered: one slow medium must not cost its group.
+        margin = min(_MARGIN_S, (deadline - time.time()) / 5)
+        return await asyncio.to_thread(self._score, *self._loaded, media, deadline - margin)
 
     async def version(self) -> int:
         """The version that is loaded."""
@@ -121,13 +124,10 @@ class MediaClassifier:
         self, variant: str, version: int, model: PictureClassifier, media: Sequence[MediaRef], deadline: float
     ) -> GroupFound:
         keys: list[media_rows.ScoreKey] = [(ref.name, ref.kind, variant, version) for ref in media]
-        known = media_rows.known_scores(self._ledger, keys)
-        outcomes: dict[int, Found | Refused | Failed] = {}
-        for index, key in enumerate(keys):
-            if key in known:
-                remembered = _REMEMBERED.validate_json(known[key])
-                if remembered.rules == self._digest:
-                    outcomes[index] = remembered.found
+        known = self._known(keys)
+        outcomes: dict[int, Found | Refused | Failed] = {
+            index: known[key] for index, key in enumerate(keys) if key in known
+        }
         fresh = [index for index in range(len(media)) if index not in outcomes]
         readings: dict[int, Reading] = {}
         for index, read in zip(fresh, self._readers.map(lambda i: self._read(media[i], deadline), fresh), strict=True):
@@ -145,6 +145,17 @@ class MediaClassifier:
             outcomes |= dict.fromkeys(readings, _LATE)
         self._keep({keys[index]: outcomes[index] for index in readings if _is_content(media[index])})
         return GroupFound(version, [outcomes[index] for index in range(len(media))])
+
+    def _known(self, keys: Sequence[media_rows.ScoreKey]) -> dict[media_rows.ScoreKey, Found]:
+        """What was found before under the rules of today. What cannot be had, or read, is found again."""
+        found: dict[media_rows.ScoreKey, Found] = {}
+        try:
+            for key, told in media_rows.known_scores(self._ledger, keys).items():
+                if told.startswith(f'{{"rules":"{self._digest}"'):
+                    found[key] = _REMEMBERED.validate_json(told).found
+        except (SQLAlchemyError, ValidationError):
+            logger.exception("what was found before in %d media is not known", len(keys))
+        return found
 
     def _keep(self, outcomes: Mapping[media_rows.ScoreKey, Found | Refused | Failed]) -> None:
         """Remember what was found, for the next post with the same bytes."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -24,6 +27,7 @@ from serve.wire import parsed, read_bounded
 
 MULTIPART = "multipart/form-data"
 _PIECE = 1 << 20
+_ABANDONED_S = 3600.0
 
 
 class MediaDoor:
@@ -41,6 +45,7 @@ class MediaDoor:
         self._folder = folder
         self._fetcher = Fetcher(rules.fetch)
         folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
 
     async def read_post(self, request: Request, max_post_bytes: int) -> PostIn:
         """The post of a request, as JSON or as multipart/form-data, its media in the store.
@@ -149,6 +154,14 @@ class MediaDoor:
 def store_failed(error: MediaUnavailableError) -> Problem:
     """Nothing was recorded: try again."""
     return Problem(503, f"{error}; nothing was recorded", retry_after=1)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what requests of killed processes left; none takes an hour."""
+    for left in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime < time.time() - _ABANDONED_S:
+                shutil.rmtree(left)
 
 
 def _is_multipart(request: Request) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,11 +18,13 @@ GATHERED = 1 << 20
 """Bytes that wait in memory, at most, and a chunk more."""
 
 Result = TypeVar("Result")
+_THREADS = ThreadPoolExecutor(16, thread_name_prefix="media")
+"""Of their own: uploads, and a store that hangs, must not take the threads that texts need for the ledger."""
 
 
 async def on_thread(work: Callable[[], Result]) -> Result:
     """Run on a thread. Who is cancelled meanwhile waits for the end first: what the thread uses can then be removed."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
+    running = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(_THREADS, work))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

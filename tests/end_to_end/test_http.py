@@ -8,7 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -341,16 +341,17 @@ def test_a_client_that_fills_the_queue_is_told_429_and_others_are_not(client: ht
     def put(headers: dict[str, str]) -> httpx.Response:
         return client.put(f"/v1/posts/{new_id()}", json=a_post(new_id()), headers=headers)
 
-    mine: list[httpx.Response] = []
+    asked: list[Future[httpx.Response]] = []
     others: list[httpx.Response] = []
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(64) as pool:
         batches = [pool.submit(flood, number) for number in range(3)]
         while not all(batch.done() for batch in batches):
-            if not any(reply.status_code == 429 for reply in mine):
-                mine.append(pool.submit(put, key).result())
+            if not any(reply.done() and reply.result().status_code == 429 for reply in asked):
+                asked.append(pool.submit(put, key))  # one that is let in waits, and must not hold up the next
             elif not any(reply.status_code == 200 for reply in others):
                 others.append(put({"X-Api-Key": "another"}))
-            time.sleep(0.05)
+            time.sleep(0.1)
+        mine = [reply.result() for reply in asked]
     problem = the_problem(next(reply for reply in mine if reply.status_code == 429), 429)
     assert problem["bound"] == 921
     assert problem["title"] == "Too many requests"

@@ -205,12 +205,12 @@ def test_a_meme_is_judged_by_its_words_in_their_language(world: World) -> None:
     assert decision["media"][0]["text"] == "du bist ein Idiot"
 
 
-def test_the_worst_of_several_words_counts(world: World) -> None:
+def test_the_gravest_of_several_words_counts(world: World) -> None:
     world.media[sha(7)] = replace(CLEAN, scores={"violence": 0.1}, written=written("one", "two"))
     world.texts |= {"one": 0.7, "two": 0.3}
     abuse = world.decide(a_post("", a_clip()))["labels"]["abuse"]
     assert (abuse["score"], abuse["input_types"]) == (0.7, ["video"])
-    assert [part["score"] for part in abuse["parts"]] == [0.7]
+    assert [part["score"] for part in abuse["parts"]] == [0.7, 0.3]
 
 
 def test_text_that_cannot_be_read_is_not_scored_and_not_clean(world: World) -> None:
@@ -367,3 +367,32 @@ def test_an_image_that_moves_is_looked_at_as_a_video_too(world: World) -> None:
     ]
     assert decision["models"] == {"image": "pictures@3", "video": "clips@3"}
     assert len(decision["media"]) == 2
+
+
+def test_words_of_another_language_hide_none_that_are_flagged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is held against its own language's threshold: a higher score may be the milder one."""
+    strict = replace(CURVE, thresholds=(0.95, 0.99))
+    real = card_of("words", 1)
+    curves = real.operating_curves | {"abuse/en": strict}
+    monkeypatch.setattr(world.moderator.judge, "_card", lambda v, n: replace(card_of(v, n), operating_curves=curves))
+    german, english = "du bist wirklich ein dummer Idiot und niemand mag dich", "you are not a very nice person at all"
+    world.texts |= {german: 0.8, english: 0.9}
+    world.media[sha(7)] = replace(CLEAN, scores={"violence": 0.1}, written=written(german, english))
+    abuse = world.decide(a_post("", a_clip()))["labels"]["abuse"]
+    assert (abuse["score"], abuse["flagged"]) == (0.8, True)
+    assert [part["score"] for part in abuse["parts"]] == [0.8, 0.9]
+
+
+def test_a_moving_image_that_is_no_video_here_is_not_scored_as_one(world: World) -> None:
+    async def look(variant: str, _arm: Arm, media: list[MediaRef], _deadline: float) -> GroupFound:
+        if variant == "clips":
+            return GroupFound(3, [Refused("wrong_kind", "is an image")] * len(media))
+        return GroupFound(3, [replace(CLEAN, seconds=1.0)] * len(media))
+
+    world.moderator.judge._score_media = look
+    decision = world.decide(a_post("", an_image()))
+    assert [(part["service"], part["status"], part["reason"]) for part in decision["labels"]["violence"]["parts"]] == [
+        ("image", "scored", None),
+        ("video", "not_scored", "wrong_kind"),
+    ]
+    assert (decision["decision"], decision["degraded"]) == ("allow", False)
