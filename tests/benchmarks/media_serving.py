@@ -48,6 +48,8 @@ from tests.end_to_end.service import running_service
 IN_FLIGHT = 4
 TEXT_RATE = 10.0
 MIXED_RATE = 4.0
+_FLOOD = 24
+"""Clips that are sent while texts are measured: more than can be judged meanwhile."""
 SHARES = {"text": 0.80, "image": 0.15, "video": 0.05}
 TEXTS = (
     "the tomatoes in my garden are ripe at last",
