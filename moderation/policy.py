@@ -163,7 +163,6 @@ class Policy:
         unexamined_links: int = 0,
         review_shorteners: bool = True,
         blown: Collection[str] = (),
-        has_text: bool = True,
         has_media: bool = False,
     ) -> Verdict:
         """Decide on one post.
@@ -177,14 +176,12 @@ class Policy:
             unexamined_links: links of the post beyond those; any queue it.
             review_shorteners: whether a link that hides where it leads queues the post.
             blown: labels whose fuse has blown: what would be removed for them alone is held for a person.
-            has_text: whether there is a text to judge: tells what is missing where nothing was scored.
-            has_media: whether there are images or videos; likewise.
+            has_media: whether there are images or videos: tells what is missing where nothing was scored.
         """
         rules = self.rules(region)
-        held = ({"text"} if has_text else set()) | ({"image", "video"} if has_media else set())
+        missing = {label: "no_model" if has_media or "text" in label.modalities else "no_media" for label in LABELS}
         outcomes = {
-            label: _judge(label, scores.get(label.name, ()), rules.get(label.name), _missing(label, held))
-            for label in LABELS
+            label: _judge(label, scores.get(label.name, ()), rules.get(label.name), missing[label]) for label in LABELS
         }
         queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
         reasons = list(queued.values())
@@ -252,13 +249,6 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
         queue=surest.queue or next((outcome.queue for outcome in failed if outcome.queue), None),
         failed=bool(failed),
     )
-
-
-def _missing(label: Label, held: Collection[str]) -> str:
-    """Why nothing was scored for a label: no model looks for it in what the post holds, or nothing there could."""
-    if label.modalities & set(held):
-        return "no_model"
-    return "no_text" if "text" in label.modalities else "no_media"
 
 
 def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:

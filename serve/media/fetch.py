@@ -252,9 +252,9 @@ class _Pinned(httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(
         self,
-        host: str,  # noqa: ARG002 - the point of it
+        host: str,  # noqa: ARG002  # the name: what is connected to is the vetted address
         port: int,
-        timeout: float | None = None,  # noqa: ARG002 - the fetch has a deadline as a whole
+        timeout: float | None = None,  # noqa: ARG002  # the whole fetch has a deadline
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:

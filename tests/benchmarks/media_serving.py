@@ -35,6 +35,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
+from moderation.labels import Service
 from moderation.media import MediaKind, Reading
 from moderation.models.load import load_picture_classifier
 from moderation.preprocess.media import read
@@ -50,7 +51,7 @@ TEXT_RATE = 10.0
 MIXED_RATE = 4.0
 _FLOOD = 24
 """Clips that are sent while texts are measured: more than can be judged meanwhile."""
-SHARES = {"text": 0.80, "image": 0.15, "video": 0.05}
+SHARES: dict[Service, float] = {"text": 0.80, "image": 0.15, "video": 0.05}
 TEXTS = (
     "the tomatoes in my garden are ripe at last",
     "does anybody know how to get this stain out of a carpet",
@@ -97,6 +98,10 @@ class Traffic:
 
     def medium(self, kind: MediaKind) -> bytes:
         return self.image() if kind == "image" else self.clip()
+
+    def post_of(self, kind: Service) -> Exchange:
+        """A post of its own with something new of that kind."""
+        return self.post(kind, self.medium(kind)) if kind in ("image", "video") else self.post()
 
     def post(self, kind: MediaKind | None = None, data: bytes | None = None) -> Exchange:
         """A post of its own with a text, an image or a video."""
@@ -250,10 +255,7 @@ class Benchmark:
     def _mixed(self, seconds: float) -> dict[str, Any]:
         arrivals = poisson_arrivals(MIXED_RATE, seconds, seed=99)
         kinds = random.Random(5).choices(list(SHARES), list(SHARES.values()), k=len(arrivals))
-        posts = [
-            self._traffic.post() if kind == "text" else self._traffic.post(kind, self._traffic.medium(kind))  # type: ignore[arg-type]  # the other two are media
-            for kind in kinds
-        ]
+        posts = [self._traffic.post_of(kind) for kind in kinds]
         run = open_loop(self._port, posts, arrivals, give_up_s=60, drain_s=120)
         told: dict[str, Any] = {"rate_per_s": MIXED_RATE, "seconds": round(run.seconds, 1)}
         for kind in SHARES:

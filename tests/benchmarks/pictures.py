@@ -96,9 +96,12 @@ def told(clips: Clips, scores: Floats) -> dict[str, Any]:
 
 def readings_of(clips: Clips) -> list[Reading]:
     """The clips, read."""
-    found = [read(path, "video", ReadRules()) for path in clips.paths]
-    assert all(isinstance(item, Reading) for item in found)
-    return found  # type: ignore[return-value]  # each value is of its own type
+    readings = []
+    for path in clips.paths:
+        found = read(path, "video", ReadRules())
+        assert isinstance(found, Reading), (path, found)
+        readings.append(found)
+    return readings
 
 
 def metadata(clips: Clips, readings: Sequence[Reading]) -> list[Any]:

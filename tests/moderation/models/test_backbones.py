@@ -83,7 +83,7 @@ def test_efficientnet_s_features_are_those_of_its_unfolded_weights(bases: Path) 
     assert np.abs(found[0] - found[1]).max() > 0.1
 
 
-@pytest.mark.skipif(not PHOTOS, reason="no photos here")
+@pytest.mark.skipif(not PHOTOS, reason="the corpora, which are no part of the project, are not beside it")
 def test_efficientnet_sees_clothes_in_photos_of_clothes(bases: Path) -> None:
     from torchvision.models import ResNet18_Weights
 
@@ -179,7 +179,7 @@ def test_a_broken_package_file_is_told(name: str, tmp_path: Path, monkeypatch: p
     broken = tmp_path / "broken"
     broken.write_bytes(b"these are no weights")
     module = efficientnet_lite if name == "efficientnet-lite0" else open_nsfw
-    monkeypatch.setattr(module, "_find", lambda: broken)
+    monkeypatch.setattr(module, "packaged", lambda *_, **__: broken)
     with pytest.raises(ModelError, match="broken"):
         open_backbone(name, tmp_path / "bases")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moderation.media import Reading, ReadRules, Refused
-from moderation.preprocess.sampling import choose, evenly, followers_of
+from moderation.preprocess.sampling import Sampling, choose, evenly, followers_of
 from moderation.preprocess.video import read_video
 from moderation.preprocess.video_header import Header, read_header
 from moderation.preprocess.video_readers import by_decord, by_pyav
@@ -65,10 +66,10 @@ def test_a_method_can_be_forced(path: Path) -> None:
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize("read", [by_decord, by_pyav])
-def test_both_readers_turn_the_picture_alike(path: Path, read: object, rotation: int) -> None:
+def test_both_readers_turn_the_picture_alike(path: Path, read: Callable[..., Reading], rotation: int) -> None:
     header = header_of(path, clip(rotation=rotation, seconds=1))
     assert header.shown == ((160, 120) if rotation % 180 == 0 else (120, 160))
-    picture = read(path, header, RULES, "even").pictures[0]  # type: ignore[operator]  # one of two readers
+    picture = read(path, header, RULES, "even").pictures[0]
     assert picture.shape[:2] == header.shown[::-1]
     straight = np.rot90(picture, -rotation // 90)
     red = straight[10, 10].astype(int)
@@ -90,9 +91,9 @@ def test_both_readers_see_the_same(path: Path, rotation: int, sampling: str, gop
 
 
 @pytest.mark.parametrize("read", [by_decord, by_pyav])
-def test_a_large_frame_is_made_smaller(path: Path, read: object) -> None:
+def test_a_large_frame_is_made_smaller(path: Path, read: Callable[..., Reading]) -> None:
     header = header_of(path, clip(size=(400, 200), seconds=0.4, rotation=90))
-    sampled = read(path, header, ReadRules(video_side=100), "even")  # type: ignore[operator]  # one of two readers
+    sampled = read(path, header, ReadRules(video_side=100), "even")
     assert sampled.pictures.shape[1:] == (100, 50, 3)
 
 
@@ -172,9 +173,9 @@ def test_a_cut_off_video_is_truncated_wherever_it_is_cut(path: Path, share: floa
 @pytest.mark.parametrize("how", ["auto", "key", "even"])
 @pytest.mark.parametrize("keys", [[], [0], [30, 60], list(range(0, 240, 10)), list(range(240))])
 @pytest.mark.parametrize("samples", [2, 8, 32])
-def test_the_first_and_the_last_frame_are_looked_at(how: str, keys: list[int], samples: int) -> None:
+def test_the_first_and_the_last_frame_are_looked_at(how: Sampling, keys: list[int], samples: int) -> None:
     rules = ReadRules(video_samples=samples, least_samples=2, max_seconds=4)
-    chosen = choose(np.arange(240) / 30, 8.0, keys, rules, how)  # type: ignore[arg-type]  # a parameter of the test
+    chosen = choose(np.arange(240) / 30, 8.0, keys, rules, how)
     assert (chosen[0], chosen[-1]) == (0, 239)
     assert len(chosen) <= samples
     assert chosen == sorted(set(chosen))
