@@ -25,6 +25,8 @@ SHORT_S = 4.0
 SHORT_SAMPLES = 16
 FOLLOWS = 2
 """Frames between a picture and its follower."""
+_ROUNDING_S = 1e-6
+"""A moment computed this little before a frame's own is that frame's."""
 
 
 def choose(
@@ -58,7 +60,7 @@ def evenly(times: npt.NDArray[np.float64], seconds: float, rules: ReadRules) -> 
     least = max(rules.least_samples, SHORT_SAMPLES) if seconds - begin <= SHORT_S else rules.least_samples
     count = min(max(least, math.ceil((seconds - begin) / rules.max_gap_s) + 1), rules.video_samples, len(times))
     moments = np.linspace(begin, float(times[-1]), count)
-    shown = np.clip(np.searchsorted(times, moments, side="right") - 1, 0, len(times) - 1)
+    shown = np.clip(np.searchsorted(times, moments + _ROUNDING_S, side="right") - 1, 0, len(times) - 1)
     return [int(frame) for frame in np.unique(shown)]
 
 
