@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from moderation.console import JsonOption, VariantArgument, moment, out, print_json, progress
-from moderation.models.load import learns_from_labels
+from moderation.learning import learns_from_labels
 from moderation.registry import Registry
 from moderation.running import find, topology_of
 from moderation.settings import Settings

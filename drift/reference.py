@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from drift.window import logged_posts
 from moderation.errors import NotEnoughDataError
-from moderation.models.load import load_text_classifier
 from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language
 from moderation.registry import Registry
@@ -67,6 +66,8 @@ def set_reference(
 
 def recompute(folder: Path, table: pa.Table) -> pd.DataFrame:
     """The features that the model in `folder` would have logged for these posts."""
+    from moderation.models.load import load_text_classifier  # torch takes seconds to import
+
     model = load_text_classifier(folder)
     texts = table["text"].to_pylist()
     logged = [json.loads(line) for line in table["features"].to_pylist()]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from moderation.models.operating import Objective
 from moderation.policy import Rule
@@ -60,7 +60,7 @@ def lower_rate(counts: Counts, confidence: float) -> float:
     """Lower bound of a rate (Clopper and Pearson, 1934), one-sided, in [0, 1]."""
     if counts.removals == 0:
         return 0.0
-    return float(beta.ppf(1 - confidence, counts.removals, counts.posts - counts.removals + 1))
+    return float(betaincinv(counts.removals, counts.posts - counts.removals + 1, 1 - confidence))
 
 
 def lower_ratio(window: Counts, baseline: Counts, confidence: float) -> float:

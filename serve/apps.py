@@ -1,4 +1,8 @@
-"""Application builders, named by `import_path` in the Serve config that `serve.control` renders."""
+"""Application builders, named by `import_path` in the Serve config that `serve.control` renders.
+
+Each imports what it builds, and nothing else: Ray builds every application in a process of its own, and torch,
+transformers and the readers of media take seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,6 @@ from typing import TypedDict, cast
 
 from ray import serve as ray_serve
 from ray.serve import Deployment
-
-from serve.classifier import Classifier
-from serve.gateway import Gateway
-from serve.media.classifier import MediaClassifier
-from serve.outbox_app import Outbox
 
 
 class TopologyArgs(TypedDict):
@@ -21,19 +20,27 @@ class TopologyArgs(TypedDict):
 
 def gateway(args: TopologyArgs) -> ray_serve.Application:
     """The ingress."""
+    from serve.gateway import Gateway
+
     return cast(Deployment, Gateway).bind(args["topology"])
 
 
 def classifier(_args: dict[str, str]) -> ray_serve.Application:
     """One variant's arm; which one, its `user_config` says."""
+    from serve.classifier import Classifier
+
     return cast(Deployment, Classifier).bind()
 
 
 def media_classifier(args: TopologyArgs) -> ray_serve.Application:
     """One arm of a variant that looks at images or videos."""
+    from serve.media.classifier import MediaClassifier
+
     return cast(Deployment, MediaClassifier).bind(args["topology"])
 
 
 def outbox(_args: dict[str, str]) -> ray_serve.Application:
     """The sender of webhooks; to whom, its `user_config` says."""
+    from serve.outbox_app import Outbox
+
     return cast(Deployment, Outbox).bind()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,26 +14,8 @@ from moderation.models.load import load_text_classifier
 from moderation.preprocess.features import Features
 from moderation.registry import Registry
 from moderation.settings import Settings
+from serve.answers import DeadlineError, GroupScores
 from serve.names import ClassifierConfig
-
-
-@dataclass(frozen=True, slots=True)
-class GroupScores:
-    """A group, scored by one version.
-
-    Attributes:
-        version: that scored.
-        scores: per text, the confidence per label.
-        unseen: per text, the share of words that the model never saw in training.
-    """
-
-    version: int
-    scores: list[dict[str, float]]
-    unseen: list[float]
-
-
-class DeadlineError(Exception):
-    """The caller's deadline had passed before the model began."""
 
 
 @ray_serve.deployment(name="classifier")

@@ -43,14 +43,13 @@ from moderation.storage.ledger import Ledger, found
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve import exports
-from serve.classifier import GroupScores
+from serve.answers import GroupFound, GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
 from serve.experiments.split import Arm
 from serve.grouping import ClientShareError, QueueFullError
 from serve.insight.routes import router as insight
 from serve.insight.series import DecisionSeries, start_refreshing
-from serve.judging import GroupFound
 from serve.media.door import MULTIPART, MediaDoor, store_failed
 from serve.media.intake import refusal
 from serve.media.routes import router as media

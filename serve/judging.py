@@ -24,7 +24,7 @@ from moderation.preprocess.language import Language, detect_language
 from moderation.storage.features import FeatureStore
 from moderation.storage.ledger import Scoring
 from moderation.topology import Topology
-from serve.classifier import GroupScores
+from serve.answers import GroupFound, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
 
 logger = logging.getLogger("ray.serve")
@@ -34,21 +34,6 @@ TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
 
 Score = Callable[[str, Arm, list[str], list[Features], float], Awaitable[GroupScores]]
 """Variant, arm, texts, what else is known of each post, deadline -> scores."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupFound:
-    """A group of media, looked at by one version.
-
-    Attributes:
-        version: that scored.
-        found: of each, in order.
-    """
-
-    version: int
-    found: list[Found | Refused | Failed]
-
-
 ScoreMedia = Callable[[str, Arm, list[MediaRef], float], Awaitable[GroupFound]]
 """Variant, arm, media, deadline -> what was found."""
 ReadCard = Callable[[str, int], Card]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from moderation.errors import ConflictError, RegistryError
-from moderation.models.load import no_challenger
+from moderation.learning import no_challenger
 from moderation.registry import Registry
 from moderation.running import Running
 from moderation.storage import experiments, promotions

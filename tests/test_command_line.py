@@ -41,7 +41,7 @@ from moderation.running import STATE, Running
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 from serve import control
-from serve.classifier import GroupScores
+from serve.answers import GroupScores
 from serve.cli import SAMPLES, _table
 from serve.cluster import free_ports
 from serve.moderator import Moderator

@@ -21,7 +21,7 @@ from moderation.console import (
     print_json,
     progress,
 )
-from moderation.models.load import learns_from_labels
+from moderation.learning import learns_from_labels
 from moderation.registry import Registry
 from moderation.running import find, topology_of
 from moderation.settings import Settings

@@ -10,17 +10,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import pyarrow as pa
 import torch
 
 from moderation.models.base import Prepared, TextClassifier
 from moderation.models.card import Card
-from moderation.models.encoder import EncoderConfig
 from moderation.preprocess.ngrams import NgramConfig
 
-ModelConfig: TypeAlias = NgramConfig | EncoderConfig
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from moderation.models.encoder import EncoderConfig
+
+ModelConfig: TypeAlias = "NgramConfig | EncoderConfig"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import beta
+from scipy.special import betaincinv
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
@@ -283,4 +283,4 @@ def prior_curve(harmless: Floats) -> OperatingCurve:
 
 def upper_bound(flagged: int, rows: int, confidence: float = 0.95) -> float:
     """Upper end of the one-sided exact interval of a rate."""
-    return 1.0 if flagged >= rows else float(beta.ppf(confidence, flagged + 1, rows - flagged))
+    return 1.0 if flagged >= rows else float(betaincinv(flagged + 1, rows - flagged, confidence))

@@ -15,8 +15,8 @@ from ray.data import Dataset
 from ray.data.expressions import col
 
 from moderation.errors import ConflictError, NotEnoughDataError
-from moderation.models.encoder import EncoderClassifier
-from moderation.models.load import learns_from_labels, load_text_classifier
+from moderation.learning import learns_from_labels
+from moderation.models.load import load_text_classifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
@@ -147,7 +147,7 @@ def _retrain(
         rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
     rows = rows.materialize()  # the split reads them twice
     split = _Split(config, salt=f"{variant}@{champion}")
-    how = config.encoder if isinstance(parent, EncoderClassifier) else config.ngram
+    how = config.encoder if parent.architecture == "encoder" else config.ngram
     rows = weighted(split.assign(rows).materialize(), balance=how.balance)
     rows = encode(rows, parent.config).materialize()
     parts = {name: rows.filter(expr=col("part") == name).materialize() for name in _Split.PARTS}

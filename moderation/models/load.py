@@ -6,19 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moderation.errors import ModelError
+from moderation.learning import PICTURE_SERVICES, TRAINED_ELSEWHERE
 from moderation.models.base import TextClassifier, read_folder
 
 if TYPE_CHECKING:
     from moderation.models.pictures import PictureClassifier
-    from moderation.topology import Topology
 
 ARCHITECTURES = ("encoder", "ngram")
 """Of texts."""
-PICTURE_ARCHITECTURES = ("image", "video")
-_TRAINED_ELSEWHERE = (
-    "models of images and videos are neither retrained from the ledger's labels nor checked for drift yet;"
-    " `python -m train.champion` trains them"
-)
 
 
 def architecture_of(name: str) -> type[TextClassifier]:
@@ -35,31 +30,9 @@ def architecture_of(name: str) -> type[TextClassifier]:
         from moderation.models.ngram import NgramClassifier
 
         return NgramClassifier
-    if name in PICTURE_ARCHITECTURES:
-        raise ModelError(f"architecture is {name!r}: {_TRAINED_ELSEWHERE}")
+    if name in PICTURE_SERVICES:
+        raise ModelError(f"architecture is {name!r}: {TRAINED_ELSEWHERE}")
     raise ModelError(f"architecture is {name!r}; known are {', '.join(ARCHITECTURES)}")
-
-
-def judges_pictures(topology: Topology, variant: str) -> bool:
-    """Whether a variant judges images or videos; one that the topology does not know judges nothing."""
-    known = topology.variants.get(variant)
-    return known is not None and known.service in PICTURE_ARCHITECTURES
-
-
-def learns_from_labels(topology: Topology, variant: str) -> None:
-    """Ask before anything is begun that only a variant of a text service can go through.
-
-    Raises:
-        ModelError: it judges images or videos.
-    """
-    if judges_pictures(topology, variant):
-        raise ModelError(f"variant {variant!r} is of service {topology.variant(variant).service}: {_TRAINED_ELSEWHERE}")
-
-
-def no_challenger(topology: Topology, variant: str) -> str:
-    """What is told where a variant has no challenger."""
-    way = "" if judges_pictures(topology, variant) else f"; `seawall retrain {variant}` may bring one"
-    return f"variant {variant!r} has no challenger{way}"
 
 
 def load_text_classifier(folder: Path) -> TextClassifier:

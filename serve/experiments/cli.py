@@ -18,7 +18,7 @@ from moderation.console import (
     show,
 )
 from moderation.errors import RegistryError
-from moderation.models.load import no_challenger
+from moderation.learning import no_challenger
 from moderation.storage import experiments
 from moderation.storage.experiments import Experiment
 from moderation.storage.ledger import now

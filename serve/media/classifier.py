@@ -35,8 +35,7 @@ from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
-from serve.classifier import DeadlineError
-from serve.judging import GroupFound
+from serve.answers import DeadlineError, GroupFound
 from serve.names import ClassifierConfig
 
 logger = logging.getLogger("ray.serve")

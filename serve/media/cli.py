@@ -9,9 +9,7 @@ import typer
 from moderation.console import JsonOption, TopologyOption, out, print_json
 from moderation.running import find, topology_of
 from moderation.settings import Settings
-from moderation.storage import media_collect
 from moderation.storage.ledger import Ledger, now
-from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 
 app = typer.Typer(no_args_is_help=True, help="Images and videos that are kept.")
@@ -25,6 +23,9 @@ def _group() -> None:
 @app.command()
 def collect(as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """Delete what no post used for `media.keep.days`; run it every hour, as what is due goes aside an hour before."""
+    from moderation.storage import media_collect
+    from moderation.storage.media_store import MediaStore  # pyarrow and boto3 take a second to import
+
     settings = Settings.from_environment()
     rules = Topology.load(topology_of(find(settings), topology)).media.keep
     done = media_collect.collect(Ledger(settings.ledger_url), MediaStore(settings.media_url), rules, now())

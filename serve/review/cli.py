@@ -12,7 +12,7 @@ from rich.text import Text
 
 from moderation.console import JsonOption, TopologyOption, out, print_json
 from moderation.settings import Settings
-from moderation.storage import fuses, lookalikes
+from moderation.storage import fuses
 from moderation.storage.ledger import Ledger, now
 from serve.cli import load_house
 
@@ -57,7 +57,9 @@ def surface(
     topology: TopologyOption = None,
 ) -> None:
     """Queue one post for each cluster of look-alikes that nobody has looked at; run it every hour or so."""
-    from moderation.models.embed import embed  # transformers takes seconds to import
+    # transformers and scikit-learn take seconds to import
+    from moderation.models.embed import embed
+    from moderation.storage import lookalikes
 
     house = load_house(topology)
     policy, rules = house.topology.policy, house.topology.review

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from moderation.models.load import load_text_classifier
-from serve.classifier import Classifier, DeadlineError
+from serve.answers import DeadlineError
+from serve.classifier import Classifier
 from serve.names import ClassifierConfig
 from tests.serve.house import SHIPPED, VARIANT, run, settings_in
 

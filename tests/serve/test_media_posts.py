@@ -22,10 +22,9 @@ from moderation.preprocess.features import Features
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
-from serve.classifier import GroupScores
+from serve.answers import GroupFound, GroupScores
 from serve.experiments.split import Arm
 from serve.grouping import QueueFullError
-from serve.judging import GroupFound
 from serve.moderator import Moderator
 from serve.parts import UNREADABLE, RefusedMediumError
 from tests.serve.house import run, shipped_card

@@ -32,7 +32,7 @@ from moderation.storage.people_tables import actions, exemptions, removal_counts
 from moderation.storage.people_tables import fuses as fuse_rows
 from moderation.storage.tables import decisions, posts, scorings
 from moderation.topology import Topology
-from serve.classifier import DeadlineError, GroupScores
+from serve.answers import DeadlineError, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
 from serve.grouping import ClientShareError, QueueFullError
 from serve.judging import Score

@@ -14,7 +14,7 @@ from moderation.models.base import TextClassifier
 from moderation.models.card import Card
 from moderation.preprocess.features import Features
 from moderation.storage.tables import labels, posts
-from serve.classifier import GroupScores
+from serve.answers import GroupScores
 from serve.context import Context
 from serve.experiments.split import Arm
 from tests.serve.house import run

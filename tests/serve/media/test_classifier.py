@@ -15,7 +15,7 @@ from moderation.models.pictures import PictureScores
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.storage.media_tables import media_scores
-from serve.classifier import DeadlineError
+from serve.answers import DeadlineError
 from serve.media import classifier as module
 from serve.media.classifier import MediaClassifier
 from serve.names import ClassifierConfig
