@@ -1,21 +1,26 @@
-"""One model version behind a Ray Serve deployment of its own: texts in, scores out, a group at a time."""
+"""One model version behind a Ray Serve deployment of its own: texts in, scores out, a group at a time.
+
+What takes seconds to import is imported by a replica, when it loads a model: the process that builds the application
+needs none of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from ray import serve as ray_serve
 
-from moderation.models.base import TextClassifier
-from moderation.models.load import load_text_classifier
 from moderation.preprocess.features import Features
 from moderation.registry import Registry
 from moderation.settings import Settings
 from serve.answers import DeadlineError, GroupScores
 from serve.names import ClassifierConfig
+
+if TYPE_CHECKING:
+    from moderation.models.base import TextClassifier
 
 
 @ray_serve.deployment(name="classifier")
@@ -28,11 +33,15 @@ class Classifier:
 
     async def reconfigure(self, config: ClassifierConfig) -> None:
         """Load the version that is asked for, then change over at once; until then the former one answers."""
+        import torch
+
         torch.set_num_threads(config["threads"])
         model = await asyncio.to_thread(self._load, config["variant"], config["version"])
         self._loaded = (config["version"], model)
 
     def _load(self, variant: str, version: int) -> TextClassifier:
+        from moderation.models.load import load_text_classifier
+
         return load_text_classifier(self._registry.fetch(variant, version))
 
     async def score(self, texts: list[str], known: list[Features], deadline: float) -> GroupScores:

@@ -2,7 +2,8 @@
 
 What the version found before is answered from the ledger. The rest is read by worker processes, so that a decoder that
 crashes or hangs costs one medium; pictures and text are then judged here, a group at a time. It runs at the machine's
-lowest priority: a flood of videos may take long, and must not take the texts' time.
+lowest priority: a flood of videos may take long, and must not take the texts' time. As in `serve.classifier`, what
+takes seconds to import is imported by a replica.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from ray import serve as ray_serve
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,9 +27,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from moderation.errors import NotFoundError
 from moderation.isolation import Workers
 from moderation.media import Failed, Found, MediaRef, MediaRules, Reading, Refused, Seen
-from moderation.models.load import load_picture_classifier
-from moderation.models.pictures import PICTURE_VERSION, PictureClassifier
-from moderation.preprocess.ocr import TextReader
 from moderation.registry import Registry
 from moderation.settings import Settings
 from moderation.storage import media_rows
@@ -37,6 +35,9 @@ from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.answers import DeadlineError, GroupFound
 from serve.names import ClassifierConfig
+
+if TYPE_CHECKING:
+    from moderation.models.pictures import PictureClassifier
 
 logger = logging.getLogger("ray.serve")
 
@@ -70,6 +71,8 @@ class MediaClassifier:
     """
 
     def __init__(self, topology: str) -> None:
+        from moderation.preprocess.ocr import TextReader
+
         os.setpriority(os.PRIO_PROCESS, 0, _LOWEST_PRIORITY)
         self._settings = Settings.from_environment()
         self._rules = Topology.load(Path(topology)).media
@@ -88,11 +91,15 @@ class MediaClassifier:
 
     async def reconfigure(self, config: ClassifierConfig) -> None:
         """Load the version that is asked for, then change over at once; until then the former one answers."""
+        import torch
+
         torch.set_num_threads(config["threads"])
         model = await asyncio.to_thread(self._load, config["variant"], config["version"])
         self._loaded = (config["variant"], config["version"], model)
 
     def _load(self, variant: str, version: int) -> PictureClassifier:
+        from moderation.models.load import load_picture_classifier
+
         return load_picture_classifier(self._registry.fetch(variant, version), self._settings.bases)
 
     async def score(self, media: list[MediaRef], deadline: float) -> GroupFound:
@@ -233,6 +240,8 @@ class MediaClassifier:
 
 def _digest(rules: MediaRules) -> str:
     """Of everything but the model that decides what is found in a medium."""
+    from moderation.models.pictures import PICTURE_VERSION
+
     told = f"{PICTURE_VERSION} {rules.read.model_dump_json()} {rules.ocr.model_dump_json()}"
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
