@@ -6,6 +6,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SCENARIO ?= slang
 NAME ?= text-multi
+# Each file's tests in one of two processes. Those of a running Seawall have the machine to themselves.
+SPREAD := --numprocesses 2 --dist loadfile
 BIN := .venv/bin
 
 help: ## what there is
@@ -36,10 +38,11 @@ lint: setup ## style and types
 	@$(BIN)/mypy
 
 unit: setup ## fast tests only
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 test: setup lint ## style, types, all tests
-	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/python -m pytest $(SPREAD) --ignore tests/end_to_end --cov --cov-report=
+	@$(BIN)/python -m pytest tests/end_to_end --cov --cov-append --cov-report=term
 
 bench: setup ## serving, media, start-up, prevalence, and, with the corpora in DATA, quality; each ends in a line of JSON
 	@$(BIN)/python -m tests.benchmarks.serving

@@ -17,22 +17,21 @@ from sqlalchemy import select
 from moderation.models.base import TextClassifier
 from moderation.models.encoder import EncoderClassifier
 from moderation.models.load import load_text_classifier
-from moderation.posts import PostIn
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
-from moderation.storage import labelling, retraining
+from moderation.storage import retraining
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
 from tests.end_to_end.service import Service
-from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
-from tests.serve.house import DAY, VARIANT, a_label, a_post, an_entry, new_home
+from tests.end_to_end.traffic import TrafficConfig, day_of_traffic
+from tests.serve.house import VARIANT, new_home
+from tests.train.labelled_days import labelled_day
 
 pytestmark = pytest.mark.slow
 
 TOPOLOGY = DEPLOYMENTS / "local.yaml"
 TRAFFIC = TrafficConfig(posts_per_day=300, authors=100, abuse_share=0.2, slang_share=0.2, slang_from_day=1)
-SLANG_WORD = "drumvik"
 
 
 @pytest.fixture
@@ -42,23 +41,9 @@ def settings(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Settin
 
 @pytest.fixture
 def ledger(settings: Settings) -> Iterator[Ledger]:
-    """A day of labelled posts that version 1 judged, and an alert on a word in them."""
-    ledger = Ledger(settings.ledger_url)
-    posts = day_of_traffic(TRAFFIC, 1)
-    scores = {"abuse": 0.1, "hate": 0.1}
-    ledger.record([an_entry(post.post_id, as_put(post), scores=scores) for post in posts])
-    labels = [a_label(post.post_id, post.harmful, labelled_at=post.created_at) for post in posts]
-    assert labelling.add(ledger, dict(enumerate(labels, start=1))).accepted == len(posts)
-    evidence = {"new_words": [{"word": SLANG_WORD, "authors": 20}]}
-    retraining.raise_alert(ledger, VARIANT, 1, window_to=DAY, evidence=evidence, reason="drift: words")
+    ledger = labelled_day(settings, TRAFFIC)
     yield ledger
     ledger.close()
-
-
-def as_put(post: SimulatedPost) -> PostIn:
-    return a_post(
-        post.text, author_id=post.author_id, community=post.community, region=post.region, created_at=post.created_at
-    )
 
 
 def heard_of(ledger: Ledger) -> datetime:

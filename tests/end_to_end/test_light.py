@@ -1,4 +1,8 @@
-"""A running Seawall with an endpoint: its sender is a Serve application, which survives a kill; exports over HTTP."""
+"""A running Seawall on the light topology, with an endpoint and a blocklist of its own.
+
+Its sender is a Serve application, which survives a kill; exports go over HTTP; a list that changes holds a moment
+later.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,11 @@ import json
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,11 +30,12 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Hooked:
-    """A Seawall and the endpoint that it tells."""
+    """A Seawall, the endpoint that it tells, and the file of its blocklist."""
 
     service: Service
     here: Receiver
     ledger: Ledger
+    blocklist: Path
 
     def arrived(self, action_id: int, *, within_s: float = 60) -> None:
         give_up = time.monotonic() + within_s
@@ -46,11 +53,13 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
     folder = tmp_path_factory.mktemp("hooked")
     with receiver() as here, pytest.MonkeyPatch.context() as patched:
         webhook = {"name": "platform", "url": here.url, "secret_env": "HOOK_SECRET", "timeout_s": 2}
-        topology = light_topology(folder, webhooks=[webhook])
+        blocklist = folder / "blocklist.txt"
+        blocklist.write_text("malware.example\n", encoding="utf-8")
+        topology = light_topology(folder, webhooks=[webhook], blocklist=str(blocklist))
         patched.setenv("HOOK_SECRET", SECRET)
         with running_service(folder / "home", topology=topology, quiet=True) as service:
             ledger = Ledger(f"sqlite:///{service.home / 'ledger.db'}")
-            yield Hooked(service, here, ledger)
+            yield Hooked(service, here, ledger, blocklist)
             ledger.close()
 
 
@@ -98,3 +107,18 @@ def test_exports_are_streamed_by_the_service(hooked: Hooked) -> None:
     assert rows[0]["models"][0]["variant"] == "text-multi"
     wrong = httpx.get(f"{hooked.service.url}/v1/labels/export?limit=1000000", timeout=60, trust_env=False)
     assert (wrong.status_code, wrong.json()["bound"]) == (422, 100_000)
+
+
+def test_a_list_that_changes_holds_for_the_posts_after_it(hooked: Hooked) -> None:
+    with httpx.Client(base_url=hooked.service.url, timeout=60, trust_env=False) as client:
+
+        def verdict() -> str:
+            post = {"author_id": "u-1", "community": "drivers", "region": "US", "created_at": "2020-01-01T00:00:00Z"}
+            post["text"] = "free drivers at https://files.phish.example/setup"
+            decision = client.put(f"/v1/posts/{uuid.uuid4().hex}", json=post).raise_for_status().json()
+            return str(decision["links"][0]["verdict"])
+
+        assert verdict() == "unlisted"
+        hooked.blocklist.write_text("malware.example\nphish.example\n", encoding="utf-8")
+        time.sleep(3)  # nothing is put meanwhile: the first post after it is judged by the new list
+        assert verdict() == "blocked"
