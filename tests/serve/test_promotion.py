@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from moderation.errors import ConfigError, ConflictError, RegistryError
-from moderation.models.load import no_challenger
+from moderation.learning import no_challenger
 from moderation.settings import DEPLOYMENTS
 from moderation.storage import experiments
 from moderation.storage.tables import promotions

@@ -70,7 +70,7 @@ def lake(tmp_path: Path) -> Lake:
 def every_test_of(module: Any) -> dict[str, Any]:
     """The module's tests, to be run here too, with this module's `url`."""
     tests = {name: test for name, test in vars(module).items() if name.startswith("test_") and callable(test)}
-    return {f"{name}__{module.__name__.rpartition('.')[2]}": tests[name] for name in tests.keys() - SQLITE_ONLY}
+    return {f"{name}__{module.__name__.rpartition('.')[2]}": tests[name] for name in tests if name not in SQLITE_ONLY}
 
 
 _MODULES = (test_ledger, test_experiments, test_retraining, test_promotions, test_lake, test_events, test_online)
