@@ -42,11 +42,13 @@ class Refused:
         code: why.
         detail: the same for people, with the value and the bound.
         bound: that is exceeded, in the unit of the code: bytes, pixels, frames, seconds.
+        passing: whether it may be taken a moment later: where it lies could not be reached now.
     """
 
     code: Code
     detail: str
     bound: float | None = None
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

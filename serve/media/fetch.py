@@ -21,7 +21,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -43,6 +43,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 _ADDRESSES = 4  # of one name that are tried
 _S3_CHUNK = 1 << 16
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
+_OURS = frozenset({"ExpiredToken", "InvalidAccessKeyId", "RequestTimeTooSkewed", "SignatureDoesNotMatch"})
+"""What S3 answers to credentials, or a clock, that are wrong."""
 
 
 class _NotReadError(Exception):
@@ -129,7 +131,7 @@ class Fetcher:
                 if isinstance(error, _NotReadError):
                     return error.refused
                 if isinstance(error, TimeoutError):
-                    return _unreachable(f"uri was not read within {self._rules.timeout_s:g} s")
+                    return _unreachable(f"uri was not read within {self._rules.timeout_s:g} s", passing=True)
                 raise
         return sink
 
@@ -178,8 +180,9 @@ class Fetcher:
     async def _addresses(self, target: HttpsTarget) -> list[str]:
         try:
             addresses = list(await self._resolve(target.host, target.port))
-        except (OSError, UnicodeError):
-            addresses = []
+        except (OSError, UnicodeError) as error:
+            again = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+            raise _NotReadError(_unreachable(f"the host {target.host!r} has no address", passing=again)) from error
         if not addresses:
             raise _NotReadError(_unreachable(f"the host {target.host!r} has no address"))
         if not all(self._vet(address) for address in addresses):
@@ -215,9 +218,11 @@ class Fetcher:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
             what = "there is no such object" if code in _MISSING else f"S3 answers {shown(code)}"
-            raise _NotReadError(_unreachable(f"uri was not read: {what}")) from error
-        except BotoCoreError as error:
-            raise _NotReadError(_unreachable(f"uri was not read from S3: {type(error).__name__}")) from error
+            raise _NotReadError(_unreachable(f"uri was not read: {what}", passing=_passes(error.response))) from error
+        except BotoCoreError as error:  # no connection, no credentials: nothing that the client could mend
+            raise _NotReadError(
+                _unreachable(f"uri was not read from S3: {type(error).__name__}", passing=True)
+            ) from error
 
     def _client(self) -> Any:
         with self._s3_lock:  # making one is not safe on many threads; using it is
@@ -299,14 +304,16 @@ _BROKEN = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolEr
 
 def _broken(error: Exception, target: HttpsTarget) -> Refused:
     # In words of our own: the library's have addresses in them.
+    passing = True
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
+        passing = False
         certificate = isinstance(error.__cause__, ssl.SSLCertVerificationError)
         what = "shows no certificate of that name that can be trusted" if certificate else "speaks no TLS that fits"
     elif isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
         what = "cannot be connected to"
     else:
         what = "broke off its answer, or gave none that is HTTP"
-    return _unreachable(f"the host {target.host!r} {what}")
+    return _unreachable(f"the host {target.host!r} {what}", passing=passing)
 
 
 def _check_reply(response: httpcore.Response, target: HttpsTarget, bound: int) -> None:
@@ -317,7 +324,8 @@ def _check_reply(response: httpcore.Response, target: HttpsTarget, bound: int) -
             Refused("not_allowed", f"the host {target.host!r} redirects to {where}; redirects are not followed")
         )
     if response.status != 200:
-        raise _NotReadError(_unreachable(f"the host {target.host!r} answers {response.status}"))
+        passing = response.status == 429 or response.status >= 500
+        raise _NotReadError(_unreachable(f"the host {target.host!r} answers {response.status}", passing=passing))
     encoding = headers.get(b"content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
         raise _NotReadError(
@@ -342,8 +350,14 @@ def _listed(host: str) -> str:
     return name
 
 
-def _unreachable(detail: str) -> Refused:
-    return Refused("unreachable", detail)
+def _unreachable(detail: str, *, passing: bool = False) -> Refused:
+    return Refused("unreachable", detail, passing=passing)
+
+
+def _passes(response: Mapping[str, Any]) -> bool:
+    """Whether S3's refusal is of the moment, or of our own credentials, and none that the client could mend."""
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return status >= 500 or status == 429 or response.get("Error", {}).get("Code") in _OURS
 
 
 def _too_many(bound: int, size: int | None = None) -> Refused:

@@ -27,6 +27,7 @@ from serve.problems import Problem
 Source = Literal["data", "uri", "sha256"]
 
 _PIECE = 1 << 20  # characters that are decoded at a time; a multiple of four
+_RETRY_S = 5
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 
 
@@ -162,7 +163,9 @@ def source_of(medium: MediaIn) -> Source:
 
 
 def refusal(index: int, refused: Refused, source: Source | None = None) -> Problem:
-    """What a post is answered whose medium is refused: 413 beyond a bound of bytes, else 422, with `code` and `bound`.
+    """What a post is answered whose medium is refused, with `code` and `bound`.
+
+    413 beyond a bound of bytes; 503 where it may be taken a moment later; else 422.
 
     Args:
         index: of the medium in the post.
@@ -173,9 +176,10 @@ def refusal(index: int, refused: Refused, source: Source | None = None) -> Probl
     members: dict[str, Any] = {"code": refused.code}
     if refused.bound is not None:
         members["bound"] = int(refused.bound) if float(refused.bound).is_integer() else refused.bound
-    status = 413 if refused.code == "too_many_bytes" else 422
+    status = 503 if refused.passing else 413 if refused.code == "too_many_bytes" else 422
     errors = [{"pointer": where, "detail": refused.detail}]
-    return Problem(status, f"{where}: {refused.detail}", errors=errors, members=members)
+    retry_after = _RETRY_S if refused.passing else None
+    return Problem(status, f"{where}: {refused.detail}", errors=errors, members=members, retry_after=retry_after)
 
 
 def too_many(count: int, bound: int) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,6 +155,14 @@ def test_a_name_without_an_address_is_unreachable(addresses: Sequence[str] | OSE
     assert found == Refused("unreachable", f"the host '{HOST}' has no address")
 
 
+def test_a_name_that_cannot_be_looked_up_now_may_be_later(tmp_path: Path) -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    found = run(_fetch(Fetcher(FetchRules(https_hosts=(HOST,)), resolve=resolve), f"https://{HOST}/", tmp_path / "m"))
+    assert found == Refused("unreachable", f"the host '{HOST}' has no address", passing=True)
+
+
 async def _fetch(fetcher: Fetcher, uri: str, to: Path, bound: int = 1_000_000) -> Sink | Refused:
     return await fetcher.fetch(uri, to, bound)
 
@@ -164,7 +173,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
             pass
         return await fetcher(server).fetch(f"https://{HOST}:{server.port}/", tmp_path / "m", 10)
 
-    assert run(work()) == Refused("unreachable", f"the host '{HOST}' cannot be connected to")
+    assert run(work()) == Refused("unreachable", f"the host '{HOST}' cannot be connected to", passing=True)
     assert not (tmp_path / "m").exists()
 
 
@@ -206,18 +215,28 @@ def test_a_redirect_may_say_anything(location: str, said: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "status", ["204 No Content", "206 Partial Content", "401 Who", "403 No", "404 None", "500 Oh", "503 Busy"]
+    ("status", "passing"),
+    [
+        ("204 No Content", False),
+        ("206 Partial Content", False),
+        ("401 Who", False),
+        ("403 No", False),
+        ("404 None", False),
+        ("429 Slower", True),
+        ("500 Oh", True),
+        ("503 Busy", True),
+    ],
 )
-def test_an_answer_other_than_200_is_unreachable(status: str, tmp_path: Path) -> None:
+def test_an_answer_other_than_200_is_unreachable(status: str, passing: bool, tmp_path: Path) -> None:
     found = refused(reply(b"", status=status), tmp_path / "m")
-    assert found == Refused("unreachable", f"the host '{HOST}' answers {status[:3]}")
+    assert found == Refused("unreachable", f"the host '{HOST}' answers {status[:3]}", passing=passing)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "identity, gzip"])
 def test_a_compressed_answer_is_refused_and_not_inflated(encoding: str, tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(5_000_000))
     found = refused(reply(bomb, f"Content-Encoding: {encoding}"), tmp_path / "m")
-    assert found.code == "unreachable"
+    assert (found.code, found.passing) == ("unreachable", False)
     assert f"in the encoding '{encoding.lower()}'" in found.detail
 
 
@@ -268,7 +287,8 @@ def test_a_medium_of_exactly_the_bound_is_read(tmp_path: Path) -> None:
     ids=["short", "short chunk", "no chunk", "two lengths", "negative", "endless header", "silent", "ssh", "upgrade"],
 )
 def test_an_answer_that_breaks_off_or_is_no_http_is_unreachable(answer: bytes, tmp_path: Path) -> None:
-    assert refused(answer, tmp_path / "m").code == "unreachable"
+    found = refused(answer, tmp_path / "m")
+    assert (found.code, found.passing) == ("unreachable", True)
 
 
 def test_a_connection_that_is_reset_midway_is_unreachable(tmp_path: Path) -> None:
@@ -296,7 +316,7 @@ def test_a_server_that_drips_is_cut_off(where: str, tmp_path: Path) -> None:
         found = refused(_spelled, tmp_path / "m", timeout_s=0.5)
     else:
         found = refused(drip, tmp_path / "m", timeout_s=0.5)
-    assert found == Refused("unreachable", "uri was not read within 0.5 s")
+    assert found == Refused("unreachable", "uri was not read within 0.5 s", passing=True)
     assert time.monotonic() - begun < 4
 
 
@@ -314,7 +334,7 @@ def test_a_look_up_that_hangs_is_cut_off(tmp_path: Path) -> None:
 
     slow = Fetcher(FetchRules(https_hosts=(HOST,), timeout_s=0.1), resolve=hangs)
     assert run(_fetch(slow, f"https://{HOST}/", tmp_path / "m")) == Refused(
-        "unreachable", "uri was not read within 0.1 s"
+        "unreachable", "uri was not read within 0.1 s", passing=True
     )
 
 
@@ -441,7 +461,7 @@ def test_what_a_bucket_has_not_or_too_much_of(
 ) -> None:
     found = run(_fetch(Fetcher(FetchRules()), uri.format(bucket), tmp_path / "m", bound))
     assert isinstance(found, Refused)
-    assert (found.code, found.detail) == (code, detail)
+    assert (found.code, found.detail, found.passing) == (code, detail, False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -463,8 +483,41 @@ def test_a_store_that_hangs_is_cut_off(bucket_url: str, tmp_path: Path, monkeypa
 
     found = run(work())
     assert isinstance(found, Refused)
-    assert found.code == "unreachable"
+    assert (found.code, found.passing) == ("unreachable", True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "passing"),
+    [
+        (503, "SlowDown", True),
+        (500, "InternalError", True),
+        (400, "ExpiredToken", True),
+        (403, "InvalidAccessKeyId", True),
+        (403, "AccessDenied", False),
+        (403, "InvalidObjectState", False),
+    ],
+)
+def test_what_s3_may_answer_otherwise_later(
+    status: int, code: str, passing: bool, bucket_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    head = f"HTTP/1.1 {status} No\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
+
+    async def work() -> Sink | Refused:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        async with server:
+            return await Fetcher(FetchRules(timeout_s=20)).fetch("s3://some-bucket/key", tmp_path / "m", 10)
+
+    assert run(work(), 30) == Refused("unreachable", f"uri was not read: S3 answers '{code}'", passing=passing)
 
 
 def test_the_systems_resolver_gives_numbers() -> None:

@@ -185,6 +185,7 @@ def test_too_many_media_are_refused_before_any_is_written(tmp_path: Path) -> Non
     ("refused", "status", "members"),
     [
         (Refused("unreachable", "why"), 422, {"code": "unreachable"}),
+        (Refused("unreachable", "why", passing=True), 503, {"code": "unreachable"}),
         (Refused("too_many_bytes", "why", 1000), 413, {"code": "too_many_bytes", "bound": 1000}),
         (Refused("too_long", "why", 60.5), 422, {"code": "too_long", "bound": 60.5}),
         (Refused("too_many_frames", "why", 20.0), 422, {"code": "too_many_frames", "bound": 20}),
@@ -201,6 +202,7 @@ def test_a_post_is_told_which_medium_and_why(refused: Refused, status: int, memb
         **members,
         "errors": [{"pointer": "/media/2/uri", "detail": "why"}],
     }
+    assert problem.retry_after == (5 if status == 503 else None)
     assert refusal(0, refused).body()["errors"][0]["pointer"] == "/media/0"
 
 
