@@ -302,7 +302,8 @@ class MediaRules(BaseModel):
     max_json_body_bytes: int = Field(default=16_000_000, ge=1024)
     """Of one JSON body that carries media as base64, which is held in memory; beyond, 413."""
     max_waiting_posts: int = Field(default=256, ge=1)
-    """Posts with media that wait; beyond, 503 with Retry-After. They wait apart from posts without."""
+    """Posts with media that wait, and as many media that are only to be looked at (the stateless services); beyond, 503
+    with Retry-After. They wait apart from posts without, and an upload is refused before it is received."""
     group_size: int = Field(default=4, ge=1, le=64)
     """Posts with media that share one handle call."""
     max_in_flight: int = Field(default=4, ge=1, le=64)

@@ -50,7 +50,7 @@ from serve.experiments.split import Arm
 from serve.grouping import ClientShareError, QueueFullError
 from serve.insight.routes import router as insight
 from serve.insight.series import DecisionSeries, start_refreshing
-from serve.media.door import MULTIPART, MediaDoor, store_failed
+from serve.media.door import MULTIPART, MediaDoor, carries_media, store_failed
 from serve.media.intake import refusal
 from serve.media.routes import router as media
 from serve.moderator import Answer, Moderator
@@ -245,9 +245,18 @@ class Gateway:
         except ValidationError as error:
             raise Problem(422, f"post_id is {post_id!r}: {error.errors()[0]['msg']}") from error
         check_media_type(request, "application/json", MULTIPART)
+        client = client_of(request)
+        if carries_media(request, self._bounds.max_body_bytes):
+            self._admit(client, media=True)
         post = await self._door.read_post(request, self._bounds.max_body_bytes)
-        answer = await self._moderate(post_id, post, client=client_of(request))
+        answer = await self._moderate(post_id, post, client=client)
         return json_reply(answer.body, {"Seawall-Replayed": "true"} if answer.replayed else {})
+
+    def _admit(self, client: str | None, *, media: bool = False) -> None:
+        try:
+            self._moderator.admit(client, media=media)
+        except QueueFullError as error:
+            raise overloaded(error) from error
 
     async def _moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None) -> Answer:
         self._check_text(post.text, "/text")
@@ -291,10 +300,7 @@ class Gateway:
         most = max(self._bounds.max_batch_body_bytes, self._topology.media.max_json_body_bytes)
         lines = await read_lines(request, most, self._bounds.max_batch_posts)
         client = client_of(request)
-        try:
-            self._moderator.admit(client)
-        except QueueFullError as error:
-            raise overloaded(error) from error
+        self._admit(client)
         answers = await asyncio.gather(*(self._batch_line(number, line, client) for number, line in lines))
         return Response("".join(answers), media_type="application/x-ndjson")
 

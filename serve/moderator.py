@@ -137,9 +137,14 @@ class Moderator:
         # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
         return await asyncio.shield(future)
 
-    def admit(self, client: str | None) -> None:
-        """Let another post, or a batch, in; raises as `moderate` does where there is no room."""
-        self._grouper.admit(client)
+    def admit(self, client: str | None, *, media: bool = False) -> None:
+        """Let another post, or a batch, in; raises as `moderate` does where there is no room.
+
+        Args:
+            client: who sends it.
+            media: True: it is a post that carries media; asked before they are received.
+        """
+        (self._media_grouper if media else self._grouper).admit(client)
 
     @property
     def full(self) -> bool:

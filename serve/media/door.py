@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,8 @@ class MediaDoor:
         self._store = store
         self._folder = folder
         self._fetcher = Fetcher(rules.fetch)
+        self._lookers = asyncio.Semaphore(rules.group_size * rules.max_in_flight)
+        self._looking = 0
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
 
@@ -93,11 +95,28 @@ class MediaDoor:
                 raise refusal(index, medium, source)
         return post.model_copy(update={"media": held})
 
+    @contextlib.contextmanager
+    def room_for(self, count: int) -> Iterator[None]:
+        """Count media that are only looked at, of one request, as waiting for as long as the context.
+
+        Raises:
+            Problem: 503, too many wait already. A request is never too large by itself: `max_features` bounds it.
+        """
+        bound = self.rules.max_waiting_posts
+        if self._looking and self._looking + count > bound:
+            detail = f"{self._looking} media wait to be looked at, and these are {count}; the bound is {bound}"
+            raise Problem(503, detail, retry_after=1, members={"bound": bound})
+        self._looking += count
+        try:
+            yield
+        finally:
+            self._looking -= count
+
     @asynccontextmanager
     async def lent(self, feature: MediaFeature, kind: MediaKind) -> AsyncIterator[MediaRef | Refused]:
-        """A medium to look at, in the store for as long as the context."""
+        """A medium to look at, in the store for as long as the context; no more than a bound of them at a time."""
         told = MediaIn(kind=kind, data=feature.data, uri=feature.uri)
-        async with self.scratch() as folder:
+        async with self._lookers, self.scratch() as folder:
             [came] = await receive([told], rules=self.rules, fetcher=self._fetcher, folder=folder)
             if not isinstance(came, Incoming):
                 assert isinstance(came, Refused)  # only what has a `sha256` comes back as it is
@@ -149,6 +168,12 @@ class MediaDoor:
             return MediaIn(kind=kind, sha256=held.sha256)
         except NotFoundError:
             return Refused("unknown_media", "no bytes with this SHA-256 are held")
+
+
+def carries_media(request: Request, max_post_bytes: int) -> bool:
+    """Whether a request that is not read yet must be one of a post with media: an upload, or too long for another."""
+    told = request.headers.get("content-length", "")
+    return _is_multipart(request) or (told.isdecimal() and int(told) > max_post_bytes)
 
 
 def store_failed(error: MediaUnavailableError) -> Problem:

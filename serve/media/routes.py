@@ -26,7 +26,7 @@ House = Annotated[Context, Depends(current)]
 _ANSWERS: dict[int | str, dict[str, object]] = {
     413: {"description": "Body over the bound"},
     422: {"description": "Invalid content, with JSON pointers"},
-    503: {"description": "The store of media cannot be had; see Retry-After"},
+    503: {"description": "The store of media cannot be had, or too many wait; see Retry-After"},
 }
 _GET: dict[int | str, dict[str, object]] = {
     200: {"content": {"application/octet-stream": {}}},
@@ -78,13 +78,13 @@ async def _moderate(kind: MediaKind, request: Request, house: Context) -> Respon
         bound = rules.max_features
         detail = f"/features: {len(body.features)} features, the bound is {bound}"
         raise Problem(422, detail, members={"bound": bound})
-    places = asyncio.Semaphore(rules.group_size * rules.max_in_flight)
-    results = await asyncio.gather(*(_result(feature, kind, house, places) for feature in body.features))
+    with house.door.room_for(len(body.features)):
+        results = await asyncio.gather(*(_result(feature, kind, house) for feature in body.features))
     return json_reply(ModerateMediaOut(results=results).model_dump_json())
 
 
-async def _result(feature: MediaFeature, kind: MediaKind, house: Context, places: asyncio.Semaphore) -> MediaResult:
-    async with places, house.door.lent(feature, kind) as ref:
+async def _result(feature: MediaFeature, kind: MediaKind, house: Context) -> MediaResult:
+    async with house.door.lent(feature, kind) as ref:
         if isinstance(ref, Refused):
             return _refused(feature.id, ref)
         medium = await house.moderator.judge.look(ref)

@@ -312,6 +312,9 @@ def test_media_that_wait_are_bound_apart_from_texts(ledger: Ledger, tmp_path: Pa
             calls.append(asyncio.ensure_future(world.moderator.moderate(f"p-{number}", post, taken=True)))
             await asyncio.sleep(0.05)  # one is looked at, one waits, two are refused
         await world.moderator.moderate("t-1", a_post("hello"))
+        world.moderator.admit("somebody")
+        with pytest.raises(QueueFullError):  # told before an upload is received
+            world.moderator.admit("somebody", media=True)
         held.set()
         return await asyncio.gather(*calls, return_exceptions=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from fastapi.testclient import TestClient
 
 from moderation.media import MediaRules, ReadRules
 from moderation.posts import PostIn
+from moderation.settings import DEPLOYMENTS
 from moderation.storage.media_store import MediaStore
+from moderation.topology import Topology
 from serve.context import current
-from serve.media.door import MediaDoor
+from serve.media.door import MediaDoor, carries_media
 from serve.media.routes import router
 from serve.problems import Problem
 from serve.wire import json_reply
@@ -52,6 +55,7 @@ class World:
         self.store = MediaStore(folder / "media")
         self.incoming = folder / "incoming"
         self.door = MediaDoor(RULES, self.store, self.incoming)
+        self.topology = replace(Topology.load(DEPLOYMENTS / "light.yaml"), media=RULES)
         app = FastAPI()
 
         @app.put("/post")
@@ -160,3 +164,30 @@ def test_what_is_held_can_be_had_and_is_never_a_page(world: World) -> None:
     assert response.headers["x-content-type-options"] == "nosniff"
     assert world.client.get(f"/v1/media/{'0' * 64}").status_code == 404
     assert world.client.get("/v1/media/ABC").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"content-type": "multipart/form-data; boundary=x"}, True),
+        ({"content-type": "application/json", "content-length": "20001"}, True),
+        ({"content-type": "application/json", "content-length": "20000"}, False),
+        ({"content-type": "application/json"}, False),
+        ({"content-type": "application/json", "content-length": "a lot"}, False),
+    ],
+)
+def test_what_carries_media_is_told_by_its_head(headers: dict[str, str], expected: bool) -> None:
+    scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    assert carries_media(Request(scope), 20_000) is expected
+
+
+def test_media_that_are_only_looked_at_find_room_or_are_told_to_come_again(world: World) -> None:
+    body = {"features": [{"id": str(number), "data": base64_of(b"no picture")} for number in range(2)]}
+    with world.door.room_for(RULES.max_waiting_posts - 1):
+        response = world.client.post("/v1/image/moderate", json=body)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["bound"] == RULES.max_waiting_posts
+    with world.door.room_for(RULES.max_waiting_posts + 1):  # alone it is never too large
+        pass
+    with world.door.room_for(RULES.max_waiting_posts):  # what ended counts no more
+        pass
