@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from moderation.media import Failed, Found, MediaKind, MediaRef, Reading, Refused
+from moderation.models import load as loading
 from moderation.models.pictures import PictureScores
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
@@ -60,7 +61,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings_in(home).environment().items():
             patch.setenv(name, value)
-        patch.setattr(module, "load_picture_classifier", lambda folder, _bases: MODELS[folder.parent.name]())
+        patch.setattr(loading, "load_picture_classifier", lambda folder, _bases: MODELS[folder.parent.name]())
         patch.setattr(module.Registry, "fetch", lambda _registry, variant, version: home / variant / str(version))
         patch.setattr(module.os, "setpriority", lambda *_: None)  # the rest of the session's tests keep theirs
         house = House(home)
