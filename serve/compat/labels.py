@@ -25,7 +25,11 @@ CATEGORIES: dict[str, str | None] = {
     "violence": "violence",
     "violence/graphic": None,
 }
-"""All of OpenAI's categories -> labels."""
+"""All of OpenAI's categories -> labels, of texts."""
+
+SHOWN: dict[str, str | None] = CATEGORIES | {"sexual": "nudity"}
+"""The same of images: what open_nsfw was trained to tell, pornography, is what the category is about. In words it is
+scored by nothing."""
 
 ATTRIBUTES: dict[str, str | None] = {
     "TOXICITY": "abuse",

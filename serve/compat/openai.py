@@ -3,16 +3,26 @@
 # No `from __future__ import annotations` here: FastAPI reads the parameters' types.
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
+from moderation.errors import SeawallError
 from serve.compat.errors import problem_of, retry_headers, route_class
-from serve.compat.labels import CATEGORIES, scored_names
-from serve.compat.openai_wire import ModerationRequest, ModerationResponse, ModerationResult, Remarks, TextPart
+from serve.compat.images import ImageScores, look_at
+from serve.compat.labels import CATEGORIES, SHOWN, scored_names
+from serve.compat.openai_wire import (
+    ImagePart,
+    ModerationRequest,
+    ModerationResponse,
+    ModerationResult,
+    Remarks,
+    TextPart,
+)
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.context import Context, current
 from serve.problems import Problem
@@ -67,18 +77,47 @@ _ERRORS: dict[int | str, dict[str, object]] = {
     summary="OpenAI's moderation, recording nothing",
 )
 async def moderate(request: Request, context: Annotated[Context, Depends(current)]) -> Response:
-    """A category that no model scores is `null`; `flagged` follows the policy's thresholds. Images are not scored."""
+    """A category that no model scores is `null`; `flagged` follows the policy's thresholds.
+
+    Of an image, `sexual` is what it shows, and the rest what is written in it; `seawall.not_scored` says what was not.
+    """
     check_media_type(request, "application/json")
-    body = _parsed(await read_bounded(request, context.topology.gateway.max_body_bytes))
-    texts, contents = _contents(body)
-    _check_bounds(context, texts, body)
+    body = await _read(request, context)
+    texts, images = _texts(body), _images(body)
+    _check_bounds(context, texts, images, body)
     names = scored_names(CATEGORIES, CATEGORIES, services_of(context.topology))
-    scores = await score(context, [(text, None) for text in texts.values()], set(names.values()))
-    found = dict(zip(texts, scores, strict=True))
-    models = sorted({model for item in scores for model in item.models})
-    results = [_result([found[where] for where in content], names) for content in contents]
+    seen = await _seen(context, images)
+    scores = await score(context, [(text, None) for text in texts.values()], set(names.values())) if texts else []
+    found = [_Part("text", item, names) for item in scores]
+    if _one_each(body):
+        results = [_result([part], {}) for part in found]
+    else:
+        found += [_Part("image", item, _shown_names(context)) for image in seen.values() for item in image.scores]
+        results = [_result(found, {where: image for where, image in seen.items() if image.missing})]
+    models = sorted({model for part in found for model in part.scores.models})
     response = ModerationResponse(id=f"modr-{uuid4().hex}", model=",".join(models), results=results)
     return json_reply(response.model_dump_json())
+
+
+async def _read(request: Request, context: Context) -> ModerationRequest:
+    bound = context.topology.gateway.max_body_bytes
+    raw = await read_bounded(request, max(bound, context.topology.media.max_json_body_bytes))
+    body = _parsed(raw)
+    if len(raw) > bound and not _images(body):
+        raise Problem(413, f"the body has {len(raw)} bytes, the bound without images is {bound}")
+    return body
+
+
+async def _seen(context: Context, images: Mapping[str, str]) -> dict[str, ImageScores]:
+    try:
+        return await look_at(context, images, set(_shown_names(context).values()))
+    except SeawallError as error:
+        raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
+
+
+def _shown_names(context: Context) -> dict[str, str]:
+    variants = context.topology.variants.values()
+    return scored_names(SHOWN, SHOWN, (label for item in variants if item.service != "video" for label in item.labels))
 
 
 def _parsed(raw: bytes) -> ModerationRequest:
@@ -112,32 +151,40 @@ def _param(location: tuple[int | str, ...]) -> str | None:
     return "input" + (f"[{index}]" if index != "" else "") + "".join(f".{name}" for name in fields)
 
 
-def _contents(body: ModerationRequest) -> tuple[dict[str, str], list[list[str]]]:
-    """The texts by where they stand, and for each result those that it is about.
+def _one_each(body: ModerationRequest) -> bool:
+    """Whether each item has a result of its own: texts have, parts are one content."""
+    return isinstance(body.input, str) or isinstance(body.input[0], str)
 
-    Raises:
-        RefusedError: there is nothing that could be scored.
-    """
+
+def _texts(body: ModerationRequest) -> dict[str, str]:
+    """The texts by where they stand."""
     if isinstance(body.input, str):
-        return {"input": body.input}, [["input"]]
+        return {"input": body.input}
     texts: dict[str, str] = {}
     for index, item in enumerate(body.input):
         if isinstance(item, str):
             texts[f"input[{index}]"] = item
         elif isinstance(item, TextPart):
             texts[f"input[{index}].text"] = item.text
-    if not texts:
-        message = "Images are not scored here, and there is no text beside them: nothing can be said of this content."
-        raise RefusedError(message, "input", "unsupported_input_type")
-    one_each = isinstance(body.input[0], str)
-    return texts, [[where] for where in texts] if one_each else [list(texts)]
+    return texts
 
 
-def _check_bounds(context: Context, texts: Mapping[str, str], body: ModerationRequest) -> None:
+def _images(body: ModerationRequest) -> dict[str, str]:
+    """The images' URLs by where they stand."""
+    items = [] if isinstance(body.input, str) else list(enumerate(body.input))
+    return {f"input[{index}].image_url": item.image_url.url for index, item in items if isinstance(item, ImagePart)}
+
+
+def _check_bounds(
+    context: Context, texts: Mapping[str, str], images: Mapping[str, str], body: ModerationRequest
+) -> None:
     bounds = context.topology.gateway
     count = len(body.input) if isinstance(body.input, list) else 1
     if count > bounds.max_features:
         message = f"input: {count} items, the bound is {bounds.max_features}"
+        raise RefusedError(message, "input", "array_above_max_length")
+    if len(images) > context.topology.media.max_media:
+        message = f"input: {len(images)} images, the bound is {context.topology.media.max_media}"
         raise RefusedError(message, "input", "array_above_max_length")
     for where, text in texts.items():
         if len(text) > bounds.max_text_characters:
@@ -145,30 +192,48 @@ def _check_bounds(context: Context, texts: Mapping[str, str], body: ModerationRe
             raise RefusedError(message, where, "string_above_max_length")
 
 
-def _result(scores: Sequence[TextScores], names: Mapping[str, str]) -> ModerationResult:
-    """One content's result: of each category the gravest of its texts, a flagged one first."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A text, what an image shows, or a text in an image; and which categories stand for which labels in it."""
+
+    input_type: Literal["text", "image"]
+    scores: TextScores
+    names: Mapping[str, str]
+
+
+def _result(parts: Sequence[_Part], missing: Mapping[str, ImageScores]) -> ModerationResult:
+    """One content's result: of each category the gravest of its parts, a flagged one first."""
     gravest: dict[str, LabelScore] = {}
+    types: dict[str, set[Literal["text", "image"]]] = {}
     untrained: set[str] = set()
-    for item in scores:
-        for name, label in names.items():
-            found = item.labels.get(label)
+    for part in parts:
+        for name, label in part.names.items():
+            found = part.scores.labels.get(label)
             if found is None:
                 continue
-            if item.language not in found.languages:
+            types.setdefault(name, set()).add(part.input_type)
+            if part.scores.language not in (None, *found.languages):
                 untrained.add(name)
             if name not in gravest or _gravity(found) > _gravity(gravest[name]):
                 gravest[name] = found
+    languages = list(dict.fromkeys(part.scores.language for part in parts if part.scores.language is not None))
     if all(found.flagged is None for found in gravest.values()):
-        languages = ", ".join(sorted({item.language for item in scores}))
-        raise Problem(422, f"no category is scored for this text, whose language is {languages}")
+        if missing:
+            where, image = next(iter(missing.items()))
+            message = f"Nothing can be said of this content: {where} was not scored: {image.missing}"
+            if image.failed:
+                raise Problem(503, message, retry_after=1)
+            raise RefusedError(message, "input", "unsupported_input_type")
+        raise Problem(422, f"no category is scored for this text, whose language is {', '.join(sorted(languages))}")
     return ModerationResult(
         flagged=any(found.flagged for found in gravest.values()),
         categories={name: gravest[name].flagged if name in gravest else None for name in CATEGORIES},
         category_scores={name: gravest[name].confidence if name in gravest else None for name in CATEGORIES},
-        category_applied_input_types={name: ["text"] if name in gravest else [] for name in CATEGORIES},
+        category_applied_input_types={name: sorted(types.get(name, ()), reverse=True) for name in CATEGORIES},
         seawall=Remarks(
-            languages=list(dict.fromkeys(item.language for item in scores)),
+            languages=languages,
             untrained=[name for name in CATEGORIES if name in untrained],
+            not_scored={where: image.missing for where, image in missing.items()},
         ),
     )
 

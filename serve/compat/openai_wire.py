@@ -25,7 +25,7 @@ class ImageUrl(_Wire):
 
 
 class ImagePart(_Wire):
-    """An image. It is taken and not scored."""
+    """An image: a `data:` URL in base64, or one of a host that the configuration lists."""
 
     type: Literal["image_url"]
     image_url: ImageUrl
@@ -63,6 +63,9 @@ class Remarks(_Wire):
     languages: list[str] = Field(description="Of the texts, as detected; `und`: undetermined")
     untrained: list[str] = Field(
         description="Categories scored in a language that the model never learned them in: trust those less"
+    )
+    not_scored: dict[str, str] = Field(
+        default_factory=dict, description="Images of which something, or all, was not scored, and why"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moderation.errors import SeawallError
@@ -42,15 +42,15 @@ class LabelScore:
 
 @dataclass(slots=True)
 class TextScores:
-    """One text, scored. A label that no model scored in its language is absent.
+    """One text, scored; or what a picture shows, which has no language. A label that no model scored is absent.
 
     Attributes:
-        language: ISO 639, as told or detected; `und`: undetermined.
+        language: ISO 639, as told or detected; `und`: undetermined; None: it is no text.
         labels: what the models say.
         models: `variant@version` of those that scored.
     """
 
-    language: str = "und"
+    language: str | None = "und"
     labels: dict[str, LabelScore] = field(default_factory=dict)
     models: set[str] = field(default_factory=set)
 
@@ -75,27 +75,56 @@ async def score(context: Context, texts: Sequence[tuple[str, str | None]], label
     features = [TextFeature(id=str(index), text=text, language=told) for index, (text, told) in enumerate(texts)]
     services = services_of(context.topology)
     results = [TextScores() for _ in texts]
-    learned: dict[tuple[str, str], tuple[Card, tuple[str, ...]]] = {}
+    known = Lineages(context)
     try:
         for service in sorted({services[label] for label in labels}):
             answers = await context.moderator.judge.score_texts(service, features)
             for result, answer in zip(results, answers, strict=True):
                 result.language = answer.language
-                for item in answer.labels:
-                    if item.label not in labels:
-                        continue
-                    key = (answer.model, item.label)
-                    if key not in learned:
-                        cards = await asyncio.to_thread(lineage, context.moderator, answer.model)
-                        learned[key] = (cards[0], trained_languages(cards, item.label))
-                    card, languages = learned[key]
-                    flagged = _flagged(context.topology, card, item.label, answer.language, item.confidence)
-                    result.labels[item.label] = LabelScore(item.confidence, flagged, languages)
+                said = {item.label: item.confidence for item in answer.labels if item.label in labels}
+                if said:  # else no variant took it, and no model is named
+                    result.labels |= await known.scores(answer.model, said, answer.language)
                     result.models.add(answer.model)
     except Exception as error:
         logger.exception("scoring %d texts failed", len(texts))
         raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
     return results
+
+
+class Lineages:
+    """What is known of the models that answer one request: looked up once each.
+
+    Args:
+        context: of the gateway.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._cards: dict[str, list[Card]] = {}
+        self._languages: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    async def scores(self, model: str, said: Mapping[str, float], language: str) -> dict[str, LabelScore]:
+        """What a model said, held against the policy.
+
+        Args:
+            model: `variant@version`.
+            said: confidence per label.
+            language: whose threshold counts; `*`: that of all rows.
+
+        Raises:
+            SeawallError: the model's card cannot be had.
+        """
+        if model not in self._cards:
+            self._cards[model] = await asyncio.to_thread(lineage, self._context.moderator, model)
+        cards = self._cards[model]
+        scores = {}
+        for label, confidence in said.items():
+            key = (model, label)
+            if key not in self._languages:
+                self._languages[key] = trained_languages(cards, label)
+            flagged = _flagged(self._context.topology, cards[0], label, language, confidence)
+            scores[label] = LabelScore(confidence, flagged, self._languages[key])
+        return scores
 
 
 def _flagged(topology: Topology, card: Card, label: str, language: str, confidence: float) -> bool | None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import textwrap
 import uuid
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,6 +25,7 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.tables import labels, posts
 from serve.compat.labels import CATEGORIES
 from tests.end_to_end.service import Service
+from tests.media_samples import encoded, picture
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +89,18 @@ def test_openai_s_client_sends_lists_and_parts(moderations: openai.OpenAI) -> No
     ).results
     assert whole.flagged is True
     assert whole.category_applied_input_types.violence == []
+    assert whole.category_applied_input_types.sexual == []  # the host is not listed
+
+
+def test_openai_s_client_sends_an_image(moderations: openai.OpenAI) -> None:
+    url = f"data:image/png;base64,{b64encode(encoded(picture(128, 128), 'PNG')).decode()}"
+    response = moderations.moderations.create(input=[{"type": "image_url", "image_url": {"url": url}}])
+    [result] = response.results
+    assert response.model.startswith("image-multi@")
+    assert result.flagged is False
+    assert 0 <= result.category_scores.sexual < 0.5
+    assert result.category_applied_input_types.sexual == ["image"]
+    assert result.category_scores.harassment is None
 
 
 def test_openai_s_flags_are_those_of_a_post_s_decision(moderations: openai.OpenAI, service: Service) -> None:

@@ -39,14 +39,14 @@ def make_compat(tmp_path: Path, loaded: dict[str, TextClassifier]) -> Iterator[C
         opened.append(ledger)
         known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
         models = Models(loaded)
-        moderator = Moderator(topology, ledger, models.score, models.card, known)
+        moderator = Moderator(topology, ledger, models.score, models.card, known, score_media=models.look)
         door = MediaDoor(topology.media, MediaStore(tmp_path / "media"), tmp_path / "incoming")
         context = Context(topology, ledger, moderator, known, door)
         app = FastAPI()
         for module in (openai, perspective, discovery):
             app.include_router(module.router)
         app.dependency_overrides[current] = lambda: context
-        return Compat(app, context, models)
+        return Compat(app, context, models, tmp_path / "media")
 
     yield make
     for ledger in opened:

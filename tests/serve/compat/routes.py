@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,17 +11,23 @@ import numpy as np
 from fastapi import FastAPI
 from sqlalchemy import select
 
+from moderation.media import Failed, Found, MediaRef, Written
 from moderation.models.base import TextClassifier
-from moderation.models.card import Card
+from moderation.models.card import CARD, Card
 from moderation.preprocess.features import Features
+from moderation.settings import DEPLOYMENTS
 from moderation.storage.tables import labels, posts
-from serve.answers import GroupScores
+from serve.answers import GroupFound, GroupScores
 from serve.context import Context
 from serve.experiments.split import Arm
 from tests.serve.house import run
 
 MODELS = {"text-multi": "text-ngram", "misinformation": "misinformation"}
 """What answers for the variants of the local topology: the n-gram models that ship, because they load at once."""
+
+
+MEDIA_MODELS = {"image-multi", "video-multi"}
+CLEAN = Found({"nudity": 0.02}, (), Written((), ()), "png", 999, 64, 64, None, None)
 
 
 @dataclass
@@ -31,6 +38,8 @@ class Models:
     calls: list[tuple[str, list[str], list[Features]]] = field(default_factory=list)
     error: Exception | None = None
     cards: dict[tuple[str, int], Card] = field(default_factory=dict)
+    shown: Found | Failed = CLEAN
+    """What is found in an image."""
 
     async def score(
         self, variant: str, _arm: Arm, texts: list[str], known: list[Features], _deadline: float
@@ -43,7 +52,14 @@ class Models:
         rows = scored.confidence.astype(np.float64).round(5).tolist()
         return GroupScores(1, [dict(zip(model.card.labels, row, strict=True)) for row in rows], [0.0] * len(texts))
 
+    async def look(self, _variant: str, _arm: Arm, media: list[MediaRef], _deadline: float) -> GroupFound:
+        if self.error is not None:
+            raise self.error
+        return GroupFound(1, [self.shown] * len(media))
+
     def card(self, variant: str, version: int) -> Card:
+        if variant in MEDIA_MODELS:
+            return Card.from_json((DEPLOYMENTS / "models" / variant / CARD).read_text(encoding="utf-8"))
         return self.cards.get((variant, version), self.loaded[variant].card)
 
 
@@ -54,6 +70,8 @@ class Compat:
     app: FastAPI
     context: Context
     models: Models
+    store: Path
+    """Where media would be kept."""
 
     def send(self, method: str, path: str, *, host: str = "seawall.test", **request: Any) -> httpx.Response:
         async def send() -> httpx.Response:

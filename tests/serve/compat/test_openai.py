@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,15 @@ import httpx
 import pytest
 import yaml
 from openai.types import ModerationCreateResponse
+from PIL import Image
 
+from moderation.media import Failed, Words, Written
 from moderation.policy import threshold_of
 from moderation.settings import DEPLOYMENTS
 from serve.compat.labels import CATEGORIES
 from serve.grouping import QueueFullError
-from tests.serve.compat.routes import Compat
+from tests.media_samples import encoded
+from tests.serve.compat.routes import CLEAN, Compat
 
 PATH = "/v1/moderations"
 ABUSE = "you are such a stupid bitch, shut the fuck up you worthless piece of trash"
@@ -44,6 +49,17 @@ def text_part(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
+def image_part(data: bytes) -> dict[str, Any]:
+    url = f"data:image/png;base64,{b64encode(data).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def written(text: str, *, unreadable: int = 0) -> Written:
+    box = (0.1, 0.2, 0.9, 0.3)
+    return Written((Words(text, 0.99, box, None),), (box,) * unreadable)
+
+
+PNG = encoded(Image.new("RGB", (32, 32), "red"), "PNG")
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
 
 
@@ -61,7 +77,7 @@ def test_a_text_is_scored_and_what_nobody_scores_is_null(compat: Compat) -> None
         assert (result["categories"][name], result["category_scores"][name]) == (None, None)
         assert result["category_applied_input_types"][name] == []
     assert all(result["category_applied_input_types"][name] == ["text"] for name in SCORED)
-    assert result["seawall"] == {"languages": ["en"], "untrained": []}
+    assert result["seawall"] == {"languages": ["en"], "untrained": [], "not_scored": {}}
     assert compat.rows() == ([], [])
 
 
@@ -127,13 +143,81 @@ def test_parts_are_one_content_and_its_gravest_text_counts(compat: Compat) -> No
     assert result["flagged"] is True
     assert result["category_scores"]["harassment"] == alone["category_scores"]["harassment"]
     assert all("image" not in types for types in result["category_applied_input_types"].values())
+    assert list(result["seawall"]["not_scored"]) == ["input[1].image_url"]
 
 
-def test_a_content_of_images_alone_is_refused_and_not_called_harmless(compat: Compat) -> None:
+def test_a_content_of_images_that_cannot_be_read_is_refused_and_not_called_harmless(compat: Compat) -> None:
     error = the_error(compat.post(PATH, {"input": [IMAGE, IMAGE]}))
     assert (error["param"], error["code"]) == ("input", "unsupported_input_type")
-    assert "Images are not scored" in error["message"]
+    assert error["message"].startswith("Nothing can be said of this content: input[0].image_url was not scored: ")
+    assert "example.org" in error["message"]
     assert compat.models.calls == []
+
+
+def test_what_an_image_shows_is_sexual_or_not_and_nothing_is_kept(compat: Compat) -> None:
+    compat.models.shown = replace(CLEAN, scores={"nudity": 0.97})
+    [result] = moderate(compat, [image_part(PNG)])["results"]
+    assert (result["categories"]["sexual"], result["category_scores"]["sexual"]) == (True, 0.97)
+    assert result["category_applied_input_types"]["sexual"] == ["image"]
+    assert result["flagged"] is True
+    assert result["category_scores"]["harassment"] is None  # nothing is written in it
+    assert result["seawall"] == {"languages": [], "untrained": [], "not_scored": {}}
+    compat.models.shown = CLEAN
+    other = moderate(compat, [image_part(PNG)])
+    assert (other["results"][0]["flagged"], other["model"]) == (False, "image-multi@1")
+    assert not [path for path in compat.store.rglob("*") if path.is_file()]
+    assert compat.rows() == ([], [])
+
+
+def test_what_is_written_in_an_image_counts_beside_the_text(compat: Compat) -> None:
+    compat.models.shown = replace(CLEAN, written=written(ABUSE, unreadable=1))
+    body = moderate(compat, [text_part(KIND), image_part(PNG)])
+    [result] = body["results"]
+    [alone] = moderate(compat, ABUSE)["results"]
+    assert body["model"] == "image-multi@1,text-multi@1"
+    assert result["category_scores"]["harassment"] == alone["category_scores"]["harassment"]
+    assert result["category_applied_input_types"]["harassment"] == ["text", "image"]
+    assert result["category_applied_input_types"]["sexual"] == ["image"]
+    assert result["seawall"]["not_scored"] == {"input[1].image_url": "unreadable_text"}
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("data:image/png;base64,%%%%", "data is not base64"),
+        ("data:image/png,abcd", "uri is 'data:image/png,abcd'; it must begin with"),
+        ("http://example.org/cat.png", "it must begin with s3:// or https://"),
+        ("https://127.0.0.1/cat.png", "127.0.0.1"),
+        ("https://example.org/" + "x" * 3000, "url: String should have at most 2048 characters"),
+    ],
+)
+def test_an_image_that_cannot_be_had_is_told_beside_a_text(url: str, why: str, compat: Compat) -> None:
+    [result] = moderate(compat, [text_part(ABUSE), {"type": "image_url", "image_url": {"url": url}}])["results"]
+    assert result["flagged"] is True
+    assert why in result["seawall"]["not_scored"]["input[1].image_url"]
+
+
+def test_an_image_that_failed_is_told(compat: Compat) -> None:
+    compat.models.shown = Failed("the decoder crashed")
+    [result] = moderate(compat, [text_part(KIND), image_part(PNG)])["results"]
+    assert result["seawall"]["not_scored"] == {"input[1].image_url": "the decoder crashed"}
+    assert result["category_scores"]["sexual"] is None
+    response = compat.post(PATH, {"input": [image_part(PNG)]})
+    assert "the decoder crashed" in the_error(response, 503)["message"]
+    assert response.headers["retry-after"] == "1"
+
+
+def test_images_have_bounds(compat: Compat) -> None:
+    error = the_error(compat.post(PATH, {"input": [image_part(PNG)] * 11}))
+    assert error["message"] == "input: 11 images, the bound is 10"
+    large = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_500_000}}
+    [result] = moderate(compat, [text_part(KIND), large])["results"]  # longer than a body of texts may be
+    assert result["seawall"]["not_scored"] == {}
+    response = compat.post(PATH, {"input": ["x" * 30_000] * 40})
+    assert (response.status_code, response.json()["error"]["message"]) == (
+        413,
+        "the body has 1200131 bytes, the bound without images is 1000000",
+    )
 
 
 def test_languages_are_told_and_categories_that_were_not_learned_in_them(compat: Compat) -> None:
@@ -141,9 +225,9 @@ def test_languages_are_told_and_categories_that_were_not_learned_in_them(compat:
     turkish = "Bu sabah bahçede domatesler sonunda kızardı, herkese teşekkürler"
     results = moderate(compat, [KIND, german, turkish])["results"]
     assert [result["seawall"] for result in results] == [
-        {"languages": ["en"], "untrained": []},
-        {"languages": ["de"], "untrained": ["hate"]},
-        {"languages": ["tr"], "untrained": ["harassment", "hate"]},
+        {"languages": ["en"], "untrained": [], "not_scored": {}},
+        {"languages": ["de"], "untrained": ["hate"], "not_scored": {}},
+        {"languages": ["tr"], "untrained": ["harassment", "hate"], "not_scored": {}},
     ]
 
 
@@ -211,8 +295,8 @@ def test_bad_requests_are_told_as_openai_tells_them(compat: Compat, raw: str, pa
 
 
 def test_bounds_and_media_types_are_told_too(compat: Compat) -> None:
-    large = compat.send("POST", PATH, content=b" " * 1_000_001, headers={"Content-Type": "application/json"})
-    assert "the bound is 1000000" in the_error(large, 413)["message"]
+    large = compat.send("POST", PATH, content=b" " * 16_000_001, headers={"Content-Type": "application/json"})
+    assert "the bound is 16000000" in the_error(large, 413)["message"]
     plain = compat.send("POST", PATH, content="{}", headers={"Content-Type": "text/plain"})
     assert "text/plain" in the_error(plain, 415)["message"]
 
