@@ -86,7 +86,7 @@ async def moderate(request: Request, context: Annotated[Context, Depends(current
     texts, images = _texts(body), _images(body)
     _check_bounds(context, texts, images, body)
     names = scored_names(CATEGORIES, CATEGORIES, services_of(context.topology))
-    seen = await _seen(context, images)
+    seen = await _seen(context, images) if images else {}
     scores = await score(context, [(text, None) for text in texts.values()], set(names.values())) if texts else []
     found = [_Part("text", item, names) for item in scores]
     if _one_each(body):
