@@ -1,8 +1,10 @@
-"""The floors of the house, read from the imports of every module."""
+"""The floors of the house, read from the imports of every module; and what its processes pay for when they start."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +80,14 @@ def test_nothing_is_unpickled(path: Path) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             # A package carries weights as a pickle; torch's own reader of it builds tensors and nothing else.
             assert {word.arg: ast.unparse(word.value) for word in node.keywords}.get("weights_only") == "True"
+
+
+HEAVY = {"torch", "transformers", "peft", "sklearn", "mlflow", "evidently", "onnxruntime", "cv2"}
+LIGHT = ["seawall", "serve.gateway", "serve.classifier", "serve.media.classifier"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_commands_the_gateway_and_builders_of_applications_import_is_light(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not HEAVY & set(done.stdout.split())
