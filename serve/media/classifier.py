@@ -1,9 +1,9 @@
 """One version of an image or video model behind a Ray Serve deployment of its own: media in, what is found in them out.
 
 What the version found before is answered from the ledger. The rest is read by worker processes, so that a decoder that
-crashes or hangs costs one medium; pictures and text are then judged here, a group at a time. It runs at the machine's
-lowest priority: a flood of videos may take long, and must not take the texts' time. As in `serve.classifier`, what
-takes seconds to import is imported by a replica.
+crashes or hangs costs one medium; pictures and text are then judged here, a group at a time. Both take only processor
+time that little else wants (SCHED_IDLE): a flood of videos may take long, and must not take the texts' time. As in
+`serve.classifier`, what takes seconds to import is imported by a replica.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-_LOWEST_PRIORITY = 19
 _MARGIN_S = 2.0
 _LATE = Failed("nobody waited for it any more")
 
@@ -62,6 +61,11 @@ class Remembered:
 _REMEMBERED = TypeAdapter(Remembered)
 
 
+def _step_back() -> None:
+    """Let this thread, and what it starts, take only processor time that little else wants."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 @ray_serve.deployment(name="classifier")
 class MediaClassifier:
     """Looks at images or videos with the version that `user_config` names.
@@ -73,18 +77,19 @@ class MediaClassifier:
     def __init__(self, topology: str) -> None:
         from moderation.preprocess.ocr import TextReader
 
-        os.setpriority(os.PRIO_PROCESS, 0, _LOWEST_PRIORITY)
         self._settings = Settings.from_environment()
         self._rules = Topology.load(Path(topology)).media
         self._registry = Registry(self._settings)
         self._ledger = Ledger(self._settings.ledger_url)
         self._store = MediaStore(self._settings.media_url)
-        self._workers = Workers(
-            self._rules.workers, timeout_s=self._rules.read_timeout_s, memory_mb=self._rules.worker_memory_mb
-        )
-        self._readers = ThreadPoolExecutor(self._rules.workers, thread_name_prefix="reading")
+        self._readers = ThreadPoolExecutor(self._rules.workers, "reading", _step_back)
+        self._judges = ThreadPoolExecutor(self._rules.max_in_flight, "judging", _step_back)
+        # Made on a thread that steps back: the processes and threads that they start inherit that.
+        self._workers = self._judges.submit(
+            Workers, self._rules.workers, timeout_s=self._rules.read_timeout_s, memory_mb=self._rules.worker_memory_mb
+        ).result()
         ocr = self._rules.ocr
-        self._texts = TextReader(ocr) if ocr.enabled else None
+        self._texts = self._judges.submit(TextReader, ocr).result() if ocr.enabled else None
         self._judging = threading.Lock()
         self._digest = _digest(self._rules)
         self._loaded: tuple[str, int, PictureClassifier] | None = None
@@ -118,7 +123,8 @@ class MediaClassifier:
             raise RuntimeError("no model is loaded yet")
         # What is known by then is answered: one slow medium must not cost its group.
         margin = min(_MARGIN_S, (deadline - time.time()) / 5)
-        return await asyncio.to_thread(self._score, *self._loaded, media, deadline - margin)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._judges, self._score, *self._loaded, media, deadline - margin)
 
     async def version(self) -> int:
         """The version that is loaded."""

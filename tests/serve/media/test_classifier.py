@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import select
 
@@ -63,7 +65,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             patch.setenv(name, value)
         patch.setattr(loading, "load_picture_classifier", lambda folder, _bases: MODELS[folder.parent.name]())
         patch.setattr(module.Registry, "fetch", lambda _registry, variant, version: home / variant / str(version))
-        patch.setattr(module.os, "setpriority", lambda *_: None)  # the rest of the session's tests keep theirs
         house = House(home)
         yield house
         house.classifier._workers.close()
@@ -163,3 +164,16 @@ def test_without_a_model_nothing_is_answered(house: House) -> None:
             run(fresh.version())
     finally:
         fresh._workers.close()
+
+
+def test_what_reads_and_judges_steps_back_and_nothing_else_does(house: House) -> None:
+    house.load("image")
+    house.look(house.keep("image", a_picture(9)))
+    of_thread = house.classifier._judges.submit(os.sched_getscheduler, 0).result()
+    of_readers = [os.sched_getscheduler(process.pid) for process in readers_of(os.getpid())]
+    assert (of_thread, set(of_readers)) == (os.SCHED_IDLE, {os.SCHED_IDLE})
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def readers_of(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if "moderation.isolation" in child.cmdline()]
