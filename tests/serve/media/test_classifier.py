@@ -172,7 +172,7 @@ def test_what_reads_and_judges_steps_back_and_nothing_else_does(house: House) ->
     of_thread = house.classifier._judges.submit(os.sched_getscheduler, 0).result()
     of_readers = [os.sched_getscheduler(process.pid) for process in readers_of(os.getpid())]
     assert (of_thread, set(of_readers)) == (os.SCHED_IDLE, {os.SCHED_IDLE})
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert os.sched_getscheduler(0) != os.SCHED_IDLE  # under pytest-xdist it is real-time, not the usual one
 
 
 def readers_of(pid: int) -> list[psutil.Process]:
