@@ -139,6 +139,12 @@ def text_in(medium: Medium) -> str | None:
     return "\n".join(words.words.text for words in medium.words) or None
 
 
+def words_error(medium: Medium) -> str | None:
+    """Why what is written in a medium was not judged, where it was not: it must not pass for harmless."""
+    errors = (judged.error for words in medium.words for judged in words.judged if judged.error is not None)
+    return next((f"what is written in it: {error}" for error in errors), None)
+
+
 def evidence(media: Sequence[Medium]) -> list[Evidence]:
     """Where labels were seen in media, the surest first; what is less than even is no evidence."""
     found = [item for index, medium in enumerate(media) for item in _evidence(index, medium) if item.score >= EVEN]

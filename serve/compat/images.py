@@ -14,7 +14,7 @@ from moderation.posts import MediaFeature
 from serve.compat.scoring import Lineages, TextScores
 from serve.context import Context
 from serve.judging import Medium
-from serve.parts import UNREADABLE
+from serve.parts import UNREADABLE, words_error
 
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 
@@ -89,7 +89,7 @@ async def _scores(medium: Medium, shown: Found, labels: Collection[str], known: 
 
 
 def _missing(medium: Medium, shown: Found) -> str:
-    errors = [judged.error for words in medium.words for judged in words.judged if judged.error is not None]
-    if errors:
-        return f"what is written in it: {errors[0]}"
+    error = words_error(medium)
+    if error is not None:
+        return error
     return UNREADABLE if shown.written is not None and shown.written.unreadable else ""

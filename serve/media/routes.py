@@ -102,14 +102,8 @@ async def _result(feature: MediaFeature, kind: MediaKind, house: Context) -> Med
         evidence=parts.evidence([medium]),
         text=parts.text_in(medium),
         unreadable=medium.outcome.written is not None and bool(medium.outcome.written.unreadable),
-        problem=_words_failed(medium),
+        problem=None if (error := parts.words_error(medium)) is None else MediaRefusal(code="failed", detail=error),
     )
-
-
-def _words_failed(medium: Medium) -> MediaRefusal | None:
-    """What is written in it was not judged: it must not pass for harmless."""
-    errors = [judged.error for words in medium.words for judged in words.judged if judged.error is not None]
-    return MediaRefusal(code="failed", detail=f"what is written in it: {errors[0]}") if errors else None
 
 
 def _refused(feature_id: str, refused: Refused) -> MediaResult:
