@@ -336,14 +336,17 @@ def plot(scenario: Scenario, path: Path) -> None:
 
 
 def run(name: Name, service: Service, *, days: int, posts: int, seed: int) -> tuple[dict[str, Any], Scenario]:
-    """Run a scenario's days; everything worth keeping as JSON, and the scenario."""
+    """Run a scenario until a day after the promotion, at most `days`; everything worth keeping as JSON, and it."""
     traffic = TrafficConfig(posts_per_day=posts, seed=seed, slang_share=0.0 if name == "calm" else 0.1)
     scenario = Scenario(name, service, traffic, ReviewConfig())
     before = scenario.probe()
     for number in range(1, days + 1):
+        promoted = scenario.promoted is not None
         day = scenario.run_day(number)
         said = "; ".join(day.events) or day.drift
         console.print(f"day {number}: {day.posts} posts, recall {day.recall:.2f}, {said} ({day.seconds:.0f} s)")
+        if promoted:
+            break
     after = scenario.probe()
     console.print(table_of(scenario.days))
     console.print(f"{PROBE!r}: {before['model']} says {before['abuse']:.2f}, {after['model']} {after['abuse']:.2f}")
