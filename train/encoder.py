@@ -1,7 +1,8 @@
 """The `encoder` architecture, learning: the frozen lower layers run once a row, the adapted upper ones every epoch.
 
 What the lower layers give is kept in memory as float16, some 25 KB a row of 30 tokens with the bundled base; that makes
-an epoch about twice as fast as running the whole encoder, and changes nothing but the rounding.
+an epoch about twice as fast as running the whole encoder, and changes nothing but the rounding. What spellings say is
+fitted once, after it (`train.spelling`); a retraining keeps its parent's.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from moderation.models.encoder import (
     tokenise,
 )
 from moderation.models.seen import no_words, remember_words
+from moderation.models.spelling import Spelling
 from moderation.preprocess.ngrams import hash_words
 from train.learner import Learner, Plan, anchored, loss_of
 from train.ngram import share_words
@@ -73,6 +75,7 @@ class EncoderLearner(Learner):
         base, self._tokenizer = load_base(plan.model.base)
         self._module = EncoderModule(base, len(plan.labels), plan.model)
         self._seen = no_words()
+        self._spelling: Spelling | None = None
         if parent is not None:
             if not isinstance(parent, EncoderClassifier) or parent.config != plan.model:
                 raise ValueError(f"the parent has another architecture or configuration than {plan.model}")
@@ -80,6 +83,7 @@ class EncoderLearner(Learner):
                 for name, parameter in self._module.learned().items():
                     parameter.copy_(parent.module.learned()[name])
             self._seen = parent.seen.copy()
+            self._spelling = parent.spelling
 
     @staticmethod
     def encode(texts: Prepared, config: EncoderConfig) -> dict[str, pa.Array]:
@@ -120,7 +124,7 @@ class EncoderLearner(Learner):
 
     def model(self, card: Card) -> EncoderClassifier:
         """See `Learner.model`."""
-        tensors = EncoderClassifier(card, self._module, self._tokenizer, self._seen).tensors()
+        tensors = EncoderClassifier(card, self._module, self._tokenizer, self._seen, self._spelling).tensors()
         kept = self._plan.fit.interpolation
         # An adapter adds B A to a weight: scaling B moves the weight along the line from the base to what was trained.
         tensors |= {name: value * kept for name, value in tensors.items() if ".lora_B." in name}

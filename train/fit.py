@@ -145,13 +145,7 @@ def validation_rows(shard: Any, labels: int) -> ValidationRows:
 
 
 def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClassifier | None) -> TextClassifier:
-    """Round, calibrate and measure operating curves: on the weights that will be stored, not on finer ones.
-
-    A label of which the validation rows lack a class keeps its parent's calibration and curves.
-
-    Raises:
-        NotEnoughDataError: a label lacks a class and there is no parent.
-    """
+    """Round what was learned, and calibrate that: the weights that will be stored, not finer ones."""
     card = Card(
         architecture=learner.architecture,
         labels=plan.labels,
@@ -160,16 +154,34 @@ def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClass
         config=asdict(plan.model),
         about=plan.about | {"fit": asdict(plan.fit)},
     )
-    stored = learner.model(card)
-    logits = stored.logits(Prepared.of(rows.texts, rows.known))[0].astype(np.float64)
+    return calibrated(learner.model(card), rows, parent, language_rows=plan.fit.language_rows)
+
+
+def calibrated(
+    model: TextClassifier, rows: ValidationRows, parent: TextClassifier | None, *, language_rows: int
+) -> TextClassifier:
+    """The model, calibrated and its operating curves measured on these rows.
+
+    A label of which the rows lack a class keeps its parent's calibration and curves.
+
+    Args:
+        model: whose calibration is replaced.
+        rows: that it was not trained on.
+        parent: or None.
+        language_rows: see `FitConfig`.
+
+    Raises:
+        NotEnoughDataError: a label lacks a class and there is no parent.
+    """
+    logits = model.logits(Prepared.of(rows.texts, rows.known))[0].astype(np.float64)
     calibration: dict[str, tuple[float, float]] = {}
     curves: dict[str, OperatingCurve] = {}
-    for column, label in enumerate(plan.labels):
+    for column, label in enumerate(model.card.labels):
         known = ~np.isnan(rows.truth[:, column])
         harmful = rows.truth[known, column] == 1
         if harmful.any() and not harmful.all():
             languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
-            own = languages_of_their_own(harmful, languages, plan.fit.language_rows)
+            own = languages_of_their_own(harmful, languages, language_rows)
             found = fitted(label, logits[known, column], harmful, rows.weights[known, column], own)
             calibration |= found
             scores = np.array(
@@ -187,8 +199,8 @@ def finish(learner: Learner, plan: Plan, rows: ValidationRows, parent: TextClass
                 f"label {label!r} has {int(harmful.sum())} harmful of {len(harmful)} validation rows;"
                 " both classes are needed"
             )
-    stored.card = replace(card, calibration=calibration, operating_curves=curves)
-    return stored
+    model.card = replace(model.card, calibration=calibration, operating_curves=curves)
+    return model
 
 
 def platt(logits: Floats, harmful: Bools, weights: Floats) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 It knows meaning, not only spelling: outside the kind of text that it was trained on it keeps far more than n-grams do,
 at some three hundred times their cost. Only what training changed is stored: low-rank adapters (LoRA, Hu et al. 2021)
-of the upper layers and the head, some 3 MB. The base is named by the card, read once a process, and never changed.
+of the upper layers and the head, some 3 MB. The base is named by the card, read once a process, and never changed. In
+languages of which it was shown little, what spellings say can be added (see `models.spelling`).
 
 The base is a transformers model of BERT's build (`embeddings`, `encoder.layer`): a hub id, a local folder, or
 `bundled`, the multilingual-e5-small inside a package.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +30,7 @@ from moderation.models.base import Prepared, TextClassifier, check_shapes, confi
 from moderation.models.bundled import unpack
 from moderation.models.card import Card
 from moderation.models.seen import Bits, no_words, unseen_word_share
+from moderation.models.spelling import Spelling, SpellingConfig, shapes_of
 from moderation.preprocess.ngrams import hash_words
 from moderation.preprocess.text import MENTION_TOKEN, URL_TOKEN
 from moderation.settings import Settings
@@ -50,6 +52,8 @@ class EncoderConfig:
     """Of the adapters."""
     max_tokens: int = 128
     """A longer text is judged by its first and last tokens, half each."""
+    spelling: SpellingConfig | None = None
+    """Whose spellings are read beside the meaning; null: nobody's."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 4 or self.max_tokens % 2:
@@ -109,11 +113,14 @@ class EncoderClassifier(TextClassifier):
 
     architecture = "encoder"
 
-    def __init__(self, card: Card, module: EncoderModule, tokenizer: Tokenizer, seen: Bits) -> None:
+    def __init__(
+        self, card: Card, module: EncoderModule, tokenizer: Tokenizer, seen: Bits, spelling: Spelling | None = None
+    ) -> None:
         super().__init__(card, seen)
-        self._config = config_of(card, EncoderConfig)
+        self._config = _config_of(card)
         self.module = module.eval()
         self.tokenizer = tokenizer
+        self.spelling = spelling
 
     @property
     def config(self) -> EncoderConfig:
@@ -122,28 +129,35 @@ class EncoderClassifier(TextClassifier):
 
     @classmethod
     def from_tensors(cls, card: Card, tensors: Mapping[str, torch.Tensor]) -> EncoderClassifier:
-        """Build from uint8 `seen` (bits / 8,) and the float16 tensors of `EncoderModule.learned`."""
-        config = config_of(card, EncoderConfig)
+        """Build from uint8 `seen` (bits / 8,) and the float16 tensors of `EncoderModule.learned` and `Spelling`."""
+        config = _config_of(card)
         base, tokenizer = load_base(config.base)
         module = EncoderModule(base, len(card.labels), config)
         learned = module.learned()
-        check_shapes(
-            tensors, {name: tuple(value.shape) for name, value in learned.items()} | {"seen": no_words().shape}
-        )
+        shapes = {name: tuple(value.shape) for name, value in learned.items()} | {"seen": no_words().shape}
+        check_shapes(tensors, shapes | shapes_of(config.spelling, len(card.labels)))
+        spelling = None if config.spelling is None else Spelling.from_tensors(config.spelling, tensors)
         with torch.no_grad():
             for name, parameter in learned.items():
                 parameter.copy_(tensors[name])
         for part in module.modules():
             if isinstance(part, LoraLayer):
                 part.merge()  # folded into the layer's weights: scoring pays nothing for them
-        return cls(card, module, tokenizer, tensors["seen"].numpy())
+        return cls(card, module, tokenizer, tensors["seen"].numpy(), spelling)
+
+    def with_spelling(self, spelling: Spelling) -> EncoderClassifier:
+        """The same model with these spellings beside it; what was calibrated is so no more."""
+        config = replace(self.config, spelling=spelling.config)
+        tensors = {name: value for name, value in self.tensors().items() if not name.startswith("spelling.")}
+        return self.from_tensors(replace(self.card, config=asdict(config)), tensors | spelling.tensors())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As stored."""
         learned = {
             name: value.detach().to("cpu", torch.float16).contiguous() for name, value in self.module.learned().items()
         }
-        return learned | {"seen": torch.from_numpy(self.seen.copy())}
+        spelled = {} if self.spelling is None else self.spelling.tensors()
+        return learned | spelled | {"seen": torch.from_numpy(self.seen.copy())}
 
     def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `TextClassifier.logits`."""
@@ -152,7 +166,14 @@ class EncoderClassifier(TextClassifier):
         with torch.inference_mode():
             for rows in batches_by_length([len(ids) for ids in tokens], _TOKENS_A_BATCH):
                 outputs[rows] = self.module(*padded([tokens[row] for row in rows])).numpy()
+        if self.spelling is not None:
+            outputs += self.spelling.logits(texts, len(self.card.labels))
         return outputs, unseen_word_share(self.seen, *hash_words(texts.folded))
+
+
+def _config_of(card: Card) -> EncoderConfig:
+    # A model of before there were spellings has none.
+    return config_of(replace(card, config={"spelling": None} | card.config), EncoderConfig)
 
 
 @lru_cache(maxsize=2)

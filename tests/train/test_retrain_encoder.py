@@ -100,6 +100,8 @@ def learned_and_scores(registry: Registry) -> None:
     assert before.keys() == after.keys()
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert any(".lora_B." in name for name in changed)
+    assert any(name.startswith("spelling.") for name in before)
+    assert not any(name.startswith("spelling.") for name in changed)
     champion, challenger = (load_text_classifier(folder) for folder in folders)
     assert isinstance(challenger, EncoderClassifier)
     assert challenger.card.labels == champion.card.labels
