@@ -17,11 +17,18 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from moderation.running import find
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from tests.end_to_end.service import Service, running_service
+
+# How long an example takes is the machine's business, and which ones there are the same in every run.
+settings.register_profile(
+    "seawall", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("seawall")
 
 
 @pytest.fixture(scope="session")
