@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from moderation.running import find
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
-from tests.end_to_end.service import Service, running_service
+from tests.end_to_end.service import PATIENT, Service, local_topology, running_service
 
 # How long an example takes is the machine's business, and which ones there are the same in every run.
 settings.register_profile(
@@ -33,9 +33,13 @@ settings.load_profile("seawall")
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A Seawall with a ledger and a registry of its own; ended, to the last process, with the session."""
-    home = tmp_path_factory.mktemp("seawall") / "home"
-    with running_service(home, quiet=True) as service:
+    """The local Seawall, with patience, its own ledger and registry; ended, to the last process, with the session.
+
+    What its models do not answer within the usual deadline is another one's to test: `test_light.py`.
+    """
+    folder = tmp_path_factory.mktemp("seawall")
+    home = folder / "home"
+    with running_service(home, topology=local_topology(folder, **PATIENT), quiet=True) as service:
         yield service
     assert find(Settings(home, "", "")) is None
 
