@@ -233,8 +233,8 @@ def _get(running: Running, path: str) -> httpx.Response:
         raise ServiceError(f"{running.url} does not answer: {error}") from error
 
 
-def _wait_until_ready(running: Running, timeout_s: float = 60) -> None:
-    give_up = time.monotonic() + timeout_s
+def _wait_until_ready(running: Running) -> None:
+    give_up = time.monotonic() + cluster.START_TIMEOUT_S
     while True:
         try:
             response = _get(running, "/readyz")
@@ -244,7 +244,7 @@ def _wait_until_ready(running: Running, timeout_s: float = 60) -> None:
         except ServiceError as error:
             said = str(error)
         if time.monotonic() > give_up:
-            raise ServiceError(f"not ready after {timeout_s:.0f} s: {said}")
+            raise ServiceError(f"not ready after {cluster.START_TIMEOUT_S:.0f} s: {said}")
         time.sleep(0.25)
 
 
@@ -260,7 +260,8 @@ def _put(
                 for kind, path in files:
                     parts.append(("media", (path.name, stack.enter_context(path.open("rb")), f"{kind}/*")))
                 body = {"files": parts}
-            response = httpx.put(url, timeout=60, trust_env=False, **body)
+            # The topology's deadlines are what bounds an answer; this is for what hangs.
+            response = httpx.put(url, timeout=cluster.START_TIMEOUT_S, trust_env=False, **body)
     except OSError as error:
         raise ServiceError(f"{error.filename} cannot be read: {error.strerror}") from error
     except httpx.TransportError as error:

@@ -30,9 +30,12 @@ from moderation.settings import REPOSITORY, Settings
 
 TOKEN = "ray-token"  # noqa: S105  # the name of a file
 
-_START_TIMEOUT_S = 120
+START_TIMEOUT_S = 900.0
+"""Of Ray's start, and of each step after it. A process that dies, or a deployment that fails, ends the wait at once, so
+this is only for what hangs: a busy machine may take minutes."""
 _DRAIN_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 3
+_KILL_TIMEOUT_S = 30
 _REPLICA_PORTS = 64
 """Ports that gateways' replicas on one machine choose from."""
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000
@@ -85,7 +88,7 @@ def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[
         metrics_url=f"http://{LOOPBACK}:{others[_METRICS]}/metrics",
     )
     (settings.run / STATE).write_text(json.dumps(asdict(running), indent=1) + "\n", encoding="utf-8")
-    give_up = time.monotonic() + _START_TIMEOUT_S
+    give_up = time.monotonic() + START_TIMEOUT_S
     while not _answers(running):
         if process.poll() is not None or time.monotonic() > give_up:
             stop(settings)
@@ -110,6 +113,9 @@ def stop(settings: Settings) -> bool:
         for left in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 left.kill()
+        give_up = time.monotonic() + _KILL_TIMEOUT_S
+        while not all(map(_ended, alive)) and time.monotonic() < give_up:
+            time.sleep(0.01)
         shutil.rmtree(running.scratch, ignore_errors=True)
     (settings.run / STATE).unlink(missing_ok=True)
     return running is not None
@@ -183,6 +189,14 @@ def _answers(running: Running) -> bool:
         )
     except httpx.TransportError:
         return False
+
+
+def _ended(process: psutil.Process) -> bool:
+    """Also if it only waits for its status to be asked for."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _session(pid: int) -> list[psutil.Process]:

@@ -18,8 +18,9 @@ from moderation.errors import ServiceError
 from moderation.registry import Registry
 from moderation.running import Running
 from moderation.storage import experiments
-from moderation.storage.ledger import Ledger
+from moderation.storage.ledger import Held, Ledger
 from moderation.topology import GATEWAY, OUTBOX, Gateway, Topology, Variant
+from serve.cluster import START_TIMEOUT_S
 from serve.experiments.split import Arm, split_of
 from serve.names import ClassifierConfig, GatewayConfig, OutboxConfig, application_of
 
@@ -27,6 +28,8 @@ Config = dict[str, Any]
 
 _ATTEMPTS = 3
 _ANEW_S = 5.0
+_RENEW_S = 30.0
+"""How often the lock is prolonged while a change is waited for."""
 
 
 def render(topology: Topology, registry: Registry, ledger: Ledger, *, port: int) -> Config:
@@ -78,8 +81,23 @@ def refresh(
     """Render and apply; nothing to do where nothing runs."""
     if cluster is None:
         return
-    with ledger.lock("deploy", wait=timedelta(seconds=120), hold=timedelta(minutes=5)):
-        apply(cluster, render(topology, registry, ledger, port=cluster.port), progress=progress)
+    with ledger.lock("deploy", wait=timedelta(seconds=120), hold=timedelta(minutes=5)) as held:
+        config = render(topology, registry, ledger, port=cluster.port)
+        apply(cluster, config, progress=_renewing(held, progress))
+
+
+def _renewing(held: Held, progress: Callable[[str], None]) -> Callable[[str], None]:
+    """As `progress`, and the lock is held as long as something is told: a change may take longer than it is held."""
+    renewed = time.monotonic()
+
+    def say(message: str) -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed >= _RENEW_S:
+            held.renew()
+            renewed = time.monotonic()
+        progress(message)
+
+    return say
 
 
 def _gateway(topology: Topology, user_config: GatewayConfig) -> Config:
@@ -164,7 +182,7 @@ def _details(client: httpx.Client) -> Config:
     return details
 
 
-def _put(client: httpx.Client, config: Config, progress: Callable[[str], None], *, timeout_s: float = 180) -> None:
+def _put(client: httpx.Client, config: Config, progress: Callable[[str], None]) -> None:
     for attempt in range(_ATTEMPTS):
         response = client.put("/api/serve/applications/", json=config)
         # Serve gives HAProxy 5 s to start, which a busy machine may exceed, and starts it anew when that has failed.
@@ -175,7 +193,7 @@ def _put(client: httpx.Client, config: Config, progress: Callable[[str], None], 
     if response.status_code != 200:
         raise ServiceError(f"Ray Serve refused the config with {response.status_code}: {response.text[:2000]}")
     wanted = {app["name"]: app for app in config["applications"]}
-    give_up = time.monotonic() + timeout_s
+    give_up = time.monotonic() + START_TIMEOUT_S
     while True:
         found = _details(client)["applications"]
         waiting = sorted(name for name in wanted if not _settled(found.get(name), wanted[name]))
@@ -186,7 +204,7 @@ def _put(client: httpx.Client, config: Config, progress: Callable[[str], None], 
         if not waiting and not leaving:
             return
         if time.monotonic() > give_up:
-            raise ServiceError(f"after {timeout_s:.0f} s still not ready: {', '.join(waiting + leaving)}")
+            raise ServiceError(f"after {START_TIMEOUT_S:.0f} s still not ready: {', '.join(waiting + leaving)}")
         progress(f"waiting for {', '.join(waiting + leaving)}")
         time.sleep(0.25)
 

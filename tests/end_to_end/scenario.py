@@ -35,7 +35,7 @@ from rich.table import Table
 
 from moderation.console import out as console
 from moderation.settings import DEPLOYMENTS
-from tests.end_to_end.service import Service, running_service
+from tests.end_to_end.service import PATIENT_S, Service, running_service
 from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 
 Name = Literal["slang", "calm", "flipped"]
@@ -136,7 +136,7 @@ class Scenario:
                 response.raise_for_status()
                 decisions[post.post_id] = response.json()
 
-        async with httpx.AsyncClient(base_url=self.url, timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=PATIENT_S, trust_env=False) as client:
             await asyncio.gather(*(put_next(client) for _ in range(CONNECTIONS)))
         return [decisions[post.post_id] for post in posts]
 
@@ -181,7 +181,7 @@ class Scenario:
             f"{self.url}/v1/labels",
             content="\n".join(lines),
             headers={"Content-Type": "application/x-ndjson"},
-            timeout=60,
+            timeout=PATIENT_S,
             trust_env=False,
         )
         response.raise_for_status()
@@ -235,7 +235,7 @@ class Scenario:
         done = threading.Event()
 
         def ask() -> None:
-            with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as client:
+            with httpx.Client(base_url=self.url, timeout=PATIENT_S, trust_env=False) as client:
                 while not done.is_set():
                     body = {"features": [{"id": "probe", "text": PROBE}]}
                     try:
@@ -256,7 +256,7 @@ class Scenario:
     def probe(self) -> dict[str, Any]:
         """What the service says of a text in the slang, now."""
         body = {"features": [{"id": "probe", "text": PROBE, "language": "en"}]}
-        answer = httpx.post(f"{self.url}/v1/text/moderate", json=body, timeout=30, trust_env=False).json()
+        answer = httpx.post(f"{self.url}/v1/text/moderate", json=body, timeout=PATIENT_S, trust_env=False).json()
         result: dict[str, Any] = answer["results"][0]
         confidence = {label["label"]: label["confidence"] for label in result["labels"]}
         return {"model": result["model"], "abuse": confidence["abuse"]}

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,13 @@ from moderation.settings import DEPLOYMENTS, Settings
 from serve.cluster import free_ports
 
 SEAWALL = str(Path(sys.executable).with_name("seawall"))
+PATIENT_S = 900.0
+"""For an answer, or for what must come about: so long only what hangs takes, on the slowest machine."""
+PATIENT: dict[str, dict[str, float]] = {
+    "gateway": {"deadline_ms": 600_000},
+    "media": {"deadline_ms": 600_000, "read_timeout_s": 300},
+}
+"""Sections of a topology whose models have their time, where a test's subject is what they say, not by when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Service:
         running = find(Settings(self.home, "", ""))
         assert running is not None
         url = f"{running.dashboard_url}/api/serve/applications/"
-        found = httpx.get(url, headers=running.headers(), timeout=30, trust_env=False).json()
+        found = httpx.get(url, headers=running.headers(), timeout=PATIENT_S, trust_env=False).json()
         for replica in found["applications"][application]["deployments"][deployment]["replicas"]:
             if replica["state"] == "RUNNING":
                 return int(replica["pid"])
@@ -71,14 +78,24 @@ class Service:
 
 
 def light_topology(folder: Path, **sections: Any) -> Path:
-    """The light topology with other sections, as a file in `folder`."""
-    raw = yaml.safe_load((DEPLOYMENTS / "light.yaml").read_text(encoding="utf-8"))
-    for name in ("policy", "blocklist"):
-        raw[name] = str(DEPLOYMENTS / raw[name])
+    """The light topology with other sections, as a file in `folder`; of a mapping, with other fields."""
+    return _topology("light.yaml", folder, sections)
+
+
+def local_topology(folder: Path, **sections: Any) -> Path:
+    """As `light_topology`, of the local one."""
+    return _topology("local.yaml", folder, sections)
+
+
+def _topology(name: str, folder: Path, sections: Mapping[str, Any]) -> Path:
+    raw = yaml.safe_load((DEPLOYMENTS / name).read_text(encoding="utf-8"))
+    for place in ("policy", "blocklist"):
+        raw[place] = str(DEPLOYMENTS / raw[place])
     for variant in raw["variants"].values():
         variant["shipped"] = str(DEPLOYMENTS / variant["shipped"])
     path = folder / "topology.yaml"
-    path.write_text(yaml.safe_dump(raw | sections), encoding="utf-8")
+    changed = {key: raw.get(key, {}) | said if isinstance(said, dict) else said for key, said in sections.items()}
+    path.write_text(yaml.safe_dump(raw | changed, sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -24,7 +24,7 @@ from moderation.settings import REPOSITORY
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import labels, posts
 from serve.compat.labels import CATEGORIES
-from tests.end_to_end.service import Service
+from tests.end_to_end.service import PATIENT_S, Service
 from tests.media_samples import encoded, picture
 
 pytestmark = pytest.mark.slow
@@ -106,7 +106,7 @@ def test_openai_s_client_sends_an_image(moderations: openai.OpenAI) -> None:
 def test_openai_s_flags_are_those_of_a_post_s_decision(moderations: openai.OpenAI, service: Service) -> None:
     texts = [ABUSE, KIND, "what an idiot I am", "shut up already", "Ihr seid alle widerliche Ratten", "你这个蠢货"]
     results = moderations.moderations.create(input=texts).results
-    with httpx.Client(base_url=service.url, timeout=120, trust_env=False) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENT_S, trust_env=False) as client:
         for text, result in zip(texts, results, strict=True):
             post = {
                 "author_id": "u-compat",
@@ -246,12 +246,12 @@ def test_a_suggested_score_becomes_one_label_however_often_it_is_sent(perspectiv
     assert answer == {"clientToken": "comment-1", "detectedLanguages": ["en"], "requestedLanguages": ["en"]}
     with ThreadPoolExecutor(8) as pool:
         where = f"{service.url}/v1alpha1/comments:suggestscore?key=k"
-        again = list(pool.map(lambda _: httpx.post(where, json=body, timeout=60, trust_env=False), range(16)))
+        again = list(pool.map(lambda _: httpx.post(where, json=body, timeout=PATIENT_S, trust_env=False), range(16)))
     assert {response.text for response in again} == {json.dumps(answer, separators=(",", ":"))}
     [post], [label] = recorded(service, text)
     assert label.labels == {"abuse": True, "hate": False}
     assert (label.source, label.post_id) == ("platform", post.post_id)
-    with httpx.Client(base_url=service.url, trust_env=False) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENT_S, trust_env=False) as client:
         assert client.get(f"/v1/posts/{post.post_id}").json()["labels"]["abuse"]["status"] == "scored"
 
 

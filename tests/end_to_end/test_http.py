@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import time
 import uuid
@@ -13,17 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from sqlalchemy import select
 
 from moderation.labels import BY_NAME
 from moderation.posts import Decision
-from moderation.running import find
-from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import decisions
-from tests.end_to_end.service import Service
+from tests.end_to_end.service import PATIENT_S, Service
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +30,7 @@ ABUSE = "you are such a stupid bitch, shut the fuck up you worthless piece of tr
 
 @pytest.fixture
 def client(service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=120, trust_env=False) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENT_S, trust_env=False) as client:
         yield client
 
 
@@ -372,7 +368,7 @@ def test_what_is_known_of_an_author_is_logged_with_the_decision(client: httpx.Cl
     for number in range(3):
         client.put(f"/v1/posts/{author}-{number}", json=a_post(f"post {number}", author_id=author))
     ledger = Ledger(f"sqlite:///{service.home / 'ledger.db'}")
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + PATIENT_S
     number, known = 3, 0.0
     while known < 3 and time.monotonic() < give_up:  # counted after the reply
         post_id = f"{author}-{number}"
@@ -462,26 +458,3 @@ def test_moderate_and_status_speak_of_the_running_service(service: Service) -> N
     second = service.run("up", "--detach", "--port", "9")
     assert second.returncode == 1
     assert "runs already" in second.stderr
-
-
-def test_a_killed_classifier_costs_scores_not_posts_and_comes_back(client: httpx.Client, service: Service) -> None:
-    running = find(Settings(service.home, "", ""))
-    assert running is not None
-    family = psutil.Process(running.pid).children(recursive=True)
-    replica = next(process for process in family if "ServeReplica:text-multi:classifier" in " ".join(process.cmdline()))
-    replica.send_signal(signal.SIGKILL)
-    decisions = []
-    give_up = time.monotonic() + 90
-    while time.monotonic() < give_up:
-        response = client.put(f"/v1/posts/{new_id()}", json=a_post())
-        assert response.status_code == 200, response.text
-        decisions.append(response.json())
-        if len(decisions) > 5 and not any(decision["degraded"] for decision in decisions[-5:]):
-            break
-    for decision in decisions:
-        status = decision["labels"]["abuse"]["status"]
-        assert status == ("failed" if decision["degraded"] else "scored")
-        if decision["degraded"]:
-            assert decision["labels"]["abuse"]["score"] is None
-            assert decision["decision"] == "review"  # as the policy's on_failure says
-    assert not decisions[-1]["degraded"]

@@ -1,11 +1,12 @@
 """A running Seawall on the light topology, with an endpoint and a blocklist of its own.
 
 Its sender is a Serve application, which survives a kill; exports go over HTTP; a list that changes holds a moment
-later.
+later; what its model does not answer in time is told as such.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ import httpx
 import pytest
 
 from moderation.storage.ledger import Ledger
-from tests.end_to_end.service import Service, light_topology, running_service
+from tests.end_to_end.service import PATIENT_S, Service, light_topology, running_service
 from tests.moderation.storage.acts import act
 from tests.serve.receiver import SECRET, Receiver, receiver
 
@@ -37,15 +38,22 @@ class Hooked:
     ledger: Ledger
     blocklist: Path
 
-    def arrived(self, action_id: int, *, within_s: float = 60) -> None:
-        give_up = time.monotonic() + within_s
+    def arrived(self, action_id: int) -> None:
+        give_up = time.monotonic() + PATIENT_S
         while action_id not in self.here.actions():
             assert time.monotonic() < give_up, f"action {action_id} did not arrive; there are {self.here.actions()}"
             time.sleep(0.05)
 
-    def sender(self) -> int:
-        """The process of the sender's replica."""
-        return self.service.replica("outbox", "outbox")
+    def replica(self, application: str, deployment: str, *, after: int = 0) -> int:
+        """The process of a deployment's replica, as soon as Serve says that it runs, and not the one before."""
+        give_up = time.monotonic() + PATIENT_S
+        while True:
+            with contextlib.suppress(LookupError):
+                found = self.service.replica(application, deployment)
+                if found != after:
+                    return found
+            assert time.monotonic() < give_up, f"no replica of {deployment!r} came"
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +74,12 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
 def put(service: Service, post_id: str) -> None:
     post = {"author_id": "u-1", "community": "gardening", "region": "US", "text": f"tomatoes {post_id}"}
     post["created_at"] = "2026-11-24T09:30:00Z"
-    assert httpx.put(f"{service.url}/v1/posts/{post_id}", json=post, timeout=60, trust_env=False).status_code == 200
+    response = httpx.put(f"{service.url}/v1/posts/{post_id}", json=post, timeout=PATIENT_S, trust_env=False)
+    assert response.status_code == 200, response.text
 
 
 def get(service: Service, path: str) -> tuple[list[dict[str, Any]], httpx.Headers]:
-    response = httpx.get(service.url + path, timeout=60, trust_env=False)
+    response = httpx.get(service.url + path, timeout=PATIENT_S, trust_env=False)
     assert response.status_code == 200, response.text
     return [json.loads(line) for line in response.text.splitlines()], response.headers
 
@@ -81,11 +90,11 @@ def test_an_action_arrives_and_a_killed_sender_is_started_anew(hooked: Hooked) -
     arrival = hooked.here.arrivals[-1]
     assert arrival.signed
     assert (arrival.said["post_id"], arrival.said["author_id"], arrival.said["region"]) == ("p-1", "u-1", "US")
-    before = hooked.sender()
+    before = hooked.replica("outbox", "outbox")
     os.kill(before, signal.SIGKILL)
     last = [act(hooked.ledger, f"p-{number}", "hold") for number in range(5)][-1]
-    hooked.arrived(last, within_s=90)
-    assert hooked.sender() != before
+    hooked.arrived(last)
+    hooked.replica("outbox", "outbox", after=before)
     found = hooked.service.ask("webhooks", "list")
     assert found["endpoints"][0]["name"] == "platform"
     assert found["endpoints"][0]["dead"] == 0
@@ -101,16 +110,16 @@ def test_exports_are_streamed_by_the_service(hooked: Hooked) -> None:
     label = {"id": "l-1", "post_id": "p-exported", "labels": {"abuse": True}, "source": "review"}
     line = json.dumps(label | {"labelled_at": "2026-11-24T10:00:00Z"})
     kind = {"Content-Type": "application/x-ndjson"}
-    httpx.post(f"{hooked.service.url}/v1/labels", content=line, headers=kind, timeout=60, trust_env=False)
+    httpx.post(f"{hooked.service.url}/v1/labels", content=line, headers=kind, timeout=PATIENT_S, trust_env=False)
     rows, headers = get(hooked.service, "/v1/labels/export?after=0&limit=10")
     assert headers["seawall-next"] == "1"
     assert rows[0]["models"][0]["variant"] == "text-multi"
-    wrong = httpx.get(f"{hooked.service.url}/v1/labels/export?limit=1000000", timeout=60, trust_env=False)
+    wrong = httpx.get(f"{hooked.service.url}/v1/labels/export?limit=1000000", timeout=PATIENT_S, trust_env=False)
     assert (wrong.status_code, wrong.json()["bound"]) == (422, 100_000)
 
 
 def test_a_list_that_changes_holds_for_the_posts_after_it(hooked: Hooked) -> None:
-    with httpx.Client(base_url=hooked.service.url, timeout=60, trust_env=False) as client:
+    with httpx.Client(base_url=hooked.service.url, timeout=PATIENT_S, trust_env=False) as client:
 
         def verdict() -> str:
             post = {"author_id": "u-1", "community": "drivers", "region": "US", "created_at": "2020-01-01T00:00:00Z"}
@@ -120,5 +129,29 @@ def test_a_list_that_changes_holds_for_the_posts_after_it(hooked: Hooked) -> Non
 
         assert verdict() == "unlisted"
         hooked.blocklist.write_text("malware.example\nphish.example\n", encoding="utf-8")
-        time.sleep(3)  # nothing is put meanwhile: the first post after it is judged by the new list
-        assert verdict() == "blocked"
+        give_up = time.monotonic() + PATIENT_S
+        while verdict() != "blocked":
+            assert time.monotonic() < give_up, "the list was not read again"
+            time.sleep(0.1)
+
+
+def test_a_killed_classifier_costs_scores_not_posts_and_comes_back(hooked: Hooked) -> None:
+    os.kill(hooked.replica("text-multi", "classifier"), signal.SIGKILL)
+    decisions: list[dict[str, Any]] = []
+    give_up = time.monotonic() + PATIENT_S
+    with httpx.Client(base_url=hooked.service.url, timeout=PATIENT_S, trust_env=False) as client:
+        while time.monotonic() < give_up:
+            post = {"author_id": "u-1", "community": "gardening", "region": "US", "text": "the tomatoes are ripe"}
+            post["created_at"] = "2020-01-01T00:00:00Z"
+            response = client.put(f"/v1/posts/{uuid.uuid4().hex}", json=post)
+            assert response.status_code == 200, response.text
+            decisions.append(response.json())
+            if len(decisions) > 5 and not any(decision["degraded"] for decision in decisions[-5:]):
+                break
+    for decision in decisions:
+        status = decision["labels"]["abuse"]["status"]
+        assert status == ("failed" if decision["degraded"] else "scored")
+        if decision["degraded"]:
+            assert decision["labels"]["abuse"]["score"] is None
+            assert decision["decision"] == "review"  # as the policy's on_failure says
+    assert not decisions[-1]["degraded"]

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.scenario import LIGHT, VARIANT, plot, run
-from tests.end_to_end.service import Service, running_service
+from tests.end_to_end.scenario import VARIANT, plot, run
+from tests.end_to_end.service import PATIENT, Service, light_topology, running_service
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def light(tmp_path: Path) -> Iterator[Service]:
-    """A Seawall of the test's own, on the light topology."""
-    with running_service(tmp_path / "home", topology=LIGHT, quiet=True) as service:
+    """A Seawall of the test's own, on the light topology, with patience."""
+    with running_service(tmp_path / "home", topology=light_topology(tmp_path, **PATIENT), quiet=True) as service:
         yield service
 
 

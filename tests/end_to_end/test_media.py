@@ -22,7 +22,7 @@ from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.storage.media_tables import media_scores, post_media
-from tests.end_to_end.service import SEAWALL, Service
+from tests.end_to_end.service import PATIENT_S, SEAWALL, Service
 from tests.media_samples import clip, encoded, picture, samples
 
 pytestmark = pytest.mark.slow
@@ -62,10 +62,10 @@ def put(
 ) -> httpx.Response:
     url = f"{service.url}/v1/posts/{post_id or f'm-{uuid4().hex}'}"
     if not files:
-        return httpx.put(url, json=post, timeout=60, trust_env=False)
+        return httpx.put(url, json=post, timeout=PATIENT_S, trust_env=False)
     parts: list[tuple[str, Any]] = [("post", (None, json.dumps(post), "application/json"))]
     parts += [("file", ("name", data, content_type)) for content_type, data in files]
-    return httpx.put(url, files=parts, timeout=60, trust_env=False)
+    return httpx.put(url, files=parts, timeout=PATIENT_S, trust_env=False)
 
 
 def decision_of(response: httpx.Response) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def test_an_upload_is_judged_kept_and_answered_as_text_is(service: Service, ledg
     with ledger.read() as connection:
         rows = connection.execute(select(post_media).where(post_media.c.post_id == "m-upload")).all()
     assert [(row.sha256, row.kind) for row in rows] == [(medium["sha256"], "image")]
-    assert httpx.get(f"{service.url}/v1/posts/m-upload", timeout=30, trust_env=False).json() == decision
+    assert httpx.get(f"{service.url}/v1/posts/m-upload", timeout=PATIENT_S, trust_env=False).json() == decision
 
 
 def test_a_meme_is_judged_by_its_words(service: Service) -> None:
@@ -209,7 +209,7 @@ def test_bad_media_among_good_ones_each_get_their_own_problem(service: Service) 
         f"{service.url}/v1/posts:batch",
         content="\n".join(lines),
         headers={"Content-Type": "application/x-ndjson"},
-        timeout=280,
+        timeout=2 * PATIENT_S,
         trust_env=False,
     )
     assert response.status_code == 200, response.text[:500]
@@ -241,7 +241,9 @@ def test_the_stateless_routes_have_the_shape_of_the_services_and_keep_nothing(
         {"id": "meme", "data": base64.b64encode(a_meme(INSULT)).decode()},
         {"id": "where", "uri": "https://example.org/a.png"},
     ]
-    response = httpx.post(f"{service.url}/v1/image/moderate", json={"features": features}, timeout=60, trust_env=False)
+    response = httpx.post(
+        f"{service.url}/v1/image/moderate", json={"features": features}, timeout=PATIENT_S, trust_env=False
+    )
     good, bad, meme, where = response.json()["results"]
     assert (good["id"], good["model"], good["problem"]) == ("good", "image-multi@1", None)
     assert "nudity" in {item["label"] for item in good["labels"]}
@@ -251,7 +253,7 @@ def test_the_stateless_routes_have_the_shape_of_the_services_and_keep_nothing(
     assert not store.has(sha256(data).hexdigest())
     video = [{"id": "clip", "data": base64.b64encode(clip(seconds=1)).decode()}]
     [found] = httpx.post(
-        f"{service.url}/v1/video/moderate", json={"features": video}, timeout=60, trust_env=False
+        f"{service.url}/v1/video/moderate", json={"features": video}, timeout=PATIENT_S, trust_env=False
     ).json()["results"]
     assert {"violence", "nudity"} <= {item["label"] for item in found["labels"]}
 
@@ -292,5 +294,5 @@ def test_the_command_takes_files(service: Service, tmp_path: Path) -> None:
 
 def test_every_kind_of_model_is_ready(service: Service) -> None:
     assert {"image-multi/champion", "video-multi/champion"} <= set(
-        httpx.get(f"{service.url}/readyz", timeout=30, trust_env=False).json()["models"]
+        httpx.get(f"{service.url}/readyz", timeout=PATIENT_S, trust_env=False).json()["models"]
     )

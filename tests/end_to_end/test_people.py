@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.service import Service
+from tests.end_to_end.service import PATIENT_S, Service
 from tests.end_to_end.test_http import ABUSE, a_post, new_id, the_problem
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def client(service: Service) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=120, trust_env=False) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENT_S, trust_env=False) as client:
         yield client
 
 

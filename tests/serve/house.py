@@ -39,8 +39,8 @@ DAY = datetime(2026, 11, 24, tzinfo=UTC)
 Result = TypeVar("Result")
 
 
-def run(work: Coroutine[Any, Any, Result], within_s: float = 5) -> Result:
-    """Run to the end; what waits for ever fails instead."""
+def run(work: Coroutine[Any, Any, Result], within_s: float = 120) -> Result:
+    """Run to the end; what waits for ever fails instead. The bound is only there to tell that."""
     return asyncio.run(asyncio.wait_for(work, within_s))
 
 

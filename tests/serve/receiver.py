@@ -73,6 +73,16 @@ def say_nothing_for(seconds: float) -> Callable[[BaseHTTPRequestHandler], None]:
     return wait
 
 
+def say_nothing_until(told: threading.Event) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Hold the request until then, and give no answer."""
+
+    def wait(handler: BaseHTTPRequestHandler) -> None:
+        told.wait()
+        hang_up(handler)
+
+    return wait
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False

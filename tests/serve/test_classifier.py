@@ -64,7 +64,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_former_one_answering(classif
 
 def test_nothing_is_scored_after_the_deadline(classifier: Any) -> None:
     run(classifier.reconfigure(ClassifierConfig(variant=VARIANT, version=1, threads=1)))
-    with pytest.raises(DeadlineError, match=r"3 texts came 2\.\d+ s after their deadline"):
+    with pytest.raises(DeadlineError, match=r"3 texts came \d+\.\d+ s after their deadline"):
         run(classifier.score(TEXTS, [{}] * len(TEXTS), time.time() - 2))
 
 

@@ -23,8 +23,8 @@ from moderation.settings import Settings
 from serve import cluster
 from tests.serve.house import TOPOLOGY, settings_in
 
-SLEEPS = "import time; time.sleep(60)"
-SLEEPS_ON = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+SLEEPS = "import time; time.sleep(3600)"
+SLEEPS_ON = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(3600)"
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def is_gone(process: psutil.Process, within_s: float = 5) -> bool:
+def is_gone(process: psutil.Process, within_s: float = 60) -> bool:
     """Whether it ends; one that only waits for its status to be asked for has ended."""
     give_up = time.monotonic() + within_s
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -151,8 +151,9 @@ def test_what_was_started_is_found_and_ended_and_nothing_else(
     assert found == running
     assert found.url == f"http://127.0.0.1:{running.port}"
     assert found.headers() == {"Authorization": "Bearer secret"}
+    seen = psutil.Process(process.pid)
     assert cluster.stop(settings) is True
-    assert not psutil.pid_exists(process.pid)
+    assert is_gone(seen)
     assert sleeper.poll() is None
     assert not Path(running.scratch).exists()
     assert not (settings.run / STATE).exists()
@@ -166,8 +167,10 @@ def test_what_does_not_end_by_itself_is_ended(settings: Settings, monkeypatch: p
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     write_state(settings, process)
+    seen = psutil.Process(process.pid)
     assert cluster.stop(settings) is True
-    process.communicate(timeout=5)
+    assert is_gone(seen, within_s=0)  # it is waited for
+    process.communicate(timeout=60)
     assert not psutil.pid_exists(process.pid)
 
 
@@ -175,14 +178,14 @@ def test_the_whole_session_is_ended_also_what_has_lost_its_parent(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "_STOP_TIMEOUT_S", 0.2)
-    command = ["sh", "-c", "(sleep 60 & echo $!); exec sleep 60"]
+    command = ["sh", "-c", "(sleep 3600 & echo $!); exec sleep 3600"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout is not None
     child = psutil.Process(int(process.stdout.readline()))
     assert os.getsid(child.pid) == process.pid
     write_state(settings, process)
     assert cluster.stop(settings) is True
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
     assert is_gone(child)
 
 

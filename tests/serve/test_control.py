@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete, select
 
-from moderation.errors import RegistryError, ServiceError
+from moderation.errors import ConflictError, RegistryError, ServiceError
 from moderation.storage import experiments
+from moderation.storage.ledger import now
+from moderation.storage.tables import locks
 from moderation.topology import GATEWAY, OUTBOX, Webhook
 from serve import control
 from serve.names import application_of
@@ -126,6 +130,23 @@ def test_where_nothing_runs_there_is_nothing_to_refresh(house: House) -> None:
     said: list[str] = []
     control.refresh(None, house.topology, house.registry, house.ledger, progress=said.append)
     assert said == []
+
+
+def test_the_lock_is_held_as_long_as_a_change_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_RENEW_S", 0.0)
+    said: list[str] = []
+    with house.ledger.lock("deploy", hold=timedelta(minutes=5)) as held:
+        say = control._renewing(held, said.append)
+        begun = now()
+        say("waiting")
+        with house.ledger.read() as connection:
+            expires_at = connection.execute(select(locks.c.expires_at).where(locks.c.name == "deploy")).scalar_one()
+        assert expires_at >= begun + held.hold
+        with house.ledger.write() as connection:
+            connection.execute(delete(locks))  # it was taken for dead, and overtaken
+        with pytest.raises(ConflictError, match="another one's now"):
+            say("waiting")
+    assert said == ["waiting"]
 
 
 WANTED: dict[str, Any] = {"name": "x", "deployments": [{"name": "classifier", "user_config": {"version": 2}}]}

@@ -289,8 +289,9 @@ def test_a_text_does_not_wait_for_a_video(world: World) -> None:
         held = asyncio.Event()
         world.gate = held.wait
         slow = asyncio.ensure_future(world.moderator.moderate("p-1", a_post("", a_clip())))
-        await asyncio.sleep(0.01)
-        fast = await asyncio.wait_for(world.moderator.moderate("p-2", a_post("hello")), 20)
+        while not world.asked:
+            await asyncio.sleep(0.01)
+        fast = await world.moderator.moderate("p-2", a_post("hello"))
         assert not slow.done()
         held.set()
         await slow
@@ -306,11 +307,19 @@ def test_media_that_wait_are_bound_apart_from_texts(ledger: Ledger, tmp_path: Pa
     async def flood() -> list[Any]:
         held = asyncio.Event()
         world.gate = held.wait
-        calls = []
-        for number in range(4):
+
+        def call(number: int) -> asyncio.Future[Any]:
             post = a_post("", a_clip(number))
-            calls.append(asyncio.ensure_future(world.moderator.moderate(f"p-{number}", post, taken=True)))
-            await asyncio.sleep(0.05)  # one is looked at, one waits, two are refused
+            return asyncio.ensure_future(world.moderator.moderate(f"p-{number}", post, taken=True))
+
+        calls = [call(0)]
+        while not world.asked:  # one is looked at
+            await asyncio.sleep(0.01)
+        calls.append(call(1))
+        while not world.moderator._media_grouper.full:  # one waits
+            await asyncio.sleep(0.01)
+        calls += [call(2), call(3)]
+        await asyncio.wait(calls[2:])  # two are refused
         await world.moderator.moderate("t-1", a_post("hello"))
         world.moderator.admit("somebody")
         with pytest.raises(QueueFullError):  # told before an upload is received

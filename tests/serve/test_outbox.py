@@ -18,14 +18,24 @@ from sqlalchemy import update
 
 from moderation.errors import ConfigError
 from moderation.storage import outbox
-from moderation.storage.ledger import Ledger
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import deliveries
 from moderation.topology import Webhook
 from serve import outbox as sender_module
 from serve.outbox import Sender, secrets_of, wait_after
 from tests.killing import killed
 from tests.moderation.storage.acts import act
-from tests.serve.receiver import SECRET, Answer, Arrival, Receiver, hang_up, receiver, say_nothing_for
+from tests.serve.house import run
+from tests.serve.receiver import (
+    SECRET,
+    Answer,
+    Arrival,
+    Receiver,
+    hang_up,
+    receiver,
+    say_nothing_for,
+    say_nothing_until,
+)
 
 END = "platform"
 
@@ -37,7 +47,7 @@ def here() -> Iterator[Receiver]:
 
 
 def a_webhook(here: Receiver, **changes: Any) -> Webhook:
-    usual = {"name": END, "url": here.url + "hook", "secret_env": "HOOK_SECRET", "timeout_s": 5}
+    usual = {"name": END, "url": here.url + "hook", "secret_env": "HOOK_SECRET", "timeout_s": 60}
     return Webhook.model_validate(usual | {"first_retry_s": 0.02, "max_retry_s": 0.05, "max_attempts": 3} | changes)
 
 
@@ -46,10 +56,10 @@ def a_sender(ledger: Ledger, *webhooks: Webhook) -> Sender:
 
 
 def send(ledger: Ledger, *webhooks: Webhook) -> dict[str, int]:
-    return asyncio.run(asyncio.wait_for(a_sender(ledger, *webhooks).send_due(), 60))
+    return run(a_sender(ledger, *webhooks).send_due())
 
 
-def drain(ledger: Ledger, webhook: Webhook, *, within_s: float = 60) -> None:
+def drain(ledger: Ledger, webhook: Webhook, *, within_s: float = 300) -> None:
     """Send until nothing is pending."""
     give_up = time.monotonic() + within_s
     while True:
@@ -63,13 +73,15 @@ def drain(ledger: Ledger, webhook: Webhook, *, within_s: float = 60) -> None:
 
 def test_an_action_arrives_signed_and_says_what_was_done(ledger: Ledger, here: Receiver) -> None:
     act(ledger, "p-1", "remove", labels=("hate",))
+    before = int(time.time())
     assert send(ledger, a_webhook(here)) == {END: 1}
+    after = int(time.time())
     (arrival,) = here.arrivals
     assert arrival.signed
     assert arrival.path == "/hook"
     assert arrival.headers["Content-Type"] == "application/json"
     assert arrival.headers["Seawall-Delivery"] == arrival.said["delivery_id"]
-    assert abs(int(arrival.headers["Seawall-Timestamp"]) - time.time()) < 5
+    assert before <= int(arrival.headers["Seawall-Timestamp"]) <= after
     assert (arrival.said["post_id"], arrival.said["action"], arrival.said["labels"]) == ("p-1", "remove", ["hate"])
     assert outbox.counts(ledger)[END].delivered == 1
     assert send(ledger, a_webhook(here)) == {END: 0}
@@ -99,7 +111,7 @@ def test_a_failure_is_tried_again_with_the_same_delivery_and_body(ledger: Ledger
         (302, "answered 302; redirects are not followed"),
         (307, "answered 307; redirects are not followed"),
         (hang_up, "RemoteProtocolError: "),
-        (say_nothing_for(1), "no answer within 0.2 s"),
+        (say_nothing_for(10), "no answer within 0.5 s"),
     ],
 )
 def test_after_the_last_attempt_it_is_dead_and_says_why(
@@ -107,7 +119,7 @@ def test_after_the_last_attempt_it_is_dead_and_says_why(
 ) -> None:
     here.answer = lambda _arrival: answer
     act(ledger)
-    drain(ledger, a_webhook(here, timeout_s=0.2 if "within" in error else 5))
+    drain(ledger, a_webhook(here, timeout_s=0.5 if "within" in error else 60))
     (letter,) = outbox.dead_letters(ledger)
     assert letter.attempts == 3
     assert letter.last_error is not None
@@ -166,8 +178,13 @@ def in_order(here: Receiver) -> bool:
 
 
 def test_no_more_requests_than_configured_are_under_way(ledger: Ledger, here: Receiver) -> None:
+    full = threading.Event()
+
     def slowly(_arrival: Arrival) -> int:
-        time.sleep(0.03)
+        if here.under_way == 3:
+            full.set()
+        full.wait(60)  # fewer are not enough
+        time.sleep(0.03)  # a fourth would come meanwhile
         return 200
 
     here.answer = slowly
@@ -179,39 +196,48 @@ def test_no_more_requests_than_configured_are_under_way(ledger: Ledger, here: Re
 
 
 def test_what_is_due_does_not_wait_for_a_slow_request(ledger: Ledger, here: Receiver) -> None:
-    here.answer = lambda arrival: say_nothing_for(2) if arrival.said["post_id"] == "p-slow" else 200
+    other_came = threading.Event()
+    held = say_nothing_until(other_came)
+    here.answer = lambda arrival: held if arrival.said["post_id"] == "p-slow" else 200
     act(ledger, "p-slow")
 
-    async def work() -> float:
+    async def work() -> None:
         stop = asyncio.Event()
-        running = asyncio.create_task(a_sender(ledger, a_webhook(here, timeout_s=5)).run(stop))
+        running = asyncio.create_task(a_sender(ledger, a_webhook(here, timeout_s=300)).run(stop))
         while not here.arrivals:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(act, ledger, "p-2")
-        begun = time.monotonic()
         while 2 not in here.actions():
-            assert time.monotonic() < begun + 10
             await asyncio.sleep(0.01)
-        took = time.monotonic() - begun
+        assert here.actions() == [1, 2]  # the slow one is under way yet, for the first time
         stop.set()
+        other_came.set()
         await running
-        return took
 
-    assert asyncio.run(work()) < 1.8
+    try:
+        run(work())
+    finally:
+        other_came.set()
 
 
 def test_a_slow_endpoint_holds_up_no_other(ledger: Ledger, here: Receiver) -> None:
     with receiver() as slow:
-        slow.answer = lambda _arrival: say_nothing_for(1)
+        others_came = threading.Event()
+        slow.answer = lambda _arrival: say_nothing_until(others_came)
         for number in range(5):
             act(ledger, f"p-{number}")
-        endpoints = a_webhook(slow, name="slow", timeout_s=0.3, concurrency=1, max_attempts=1), a_webhook(here)
-        threading.Thread(target=send, args=(ledger, *endpoints), daemon=True).start()
-        give_up = time.monotonic() + 5
-        while len(here.arrivals) < 5:
-            assert time.monotonic() < give_up
-            time.sleep(0.01)
-        assert len(slow.arrivals) < 5
+        endpoints = a_webhook(slow, name="slow", timeout_s=300, concurrency=1, max_attempts=1), a_webhook(here)
+        sending = threading.Thread(target=send, args=(ledger, *endpoints), daemon=True)
+        sending.start()
+        try:
+            give_up = time.monotonic() + 60
+            while len(here.arrivals) < 5 or not slow.arrivals:
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+            assert len(slow.arrivals) == 1
+        finally:
+            others_came.set()
+            sending.join()
 
 
 def test_a_long_reply_is_not_read_to_its_end(ledger: Ledger, here: Receiver) -> None:
@@ -240,6 +266,7 @@ def test_what_the_environment_says_of_proxies_is_not_heeded(
 
 def test_what_is_another_s_by_now_is_not_sent(ledger: Ledger, here: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender_module, "LEASE_TIMEOUTS", 0.9)  # as if it had been stopped between taking and sending
+    monkeypatch.setattr(sender_module, "LEDGER_S", 0.0)
     act(ledger)
 
     async def once() -> None:
@@ -248,13 +275,25 @@ def test_what_is_another_s_by_now_is_not_sent(ledger: Ledger, here: Receiver, mo
             (delivery,) = sender._next(a_webhook(here, timeout_s=0.4), 1)
             assert await sender._attempt(client, a_webhook(here, timeout_s=0.4), delivery) is None
 
-    asyncio.run(once())
+    run(once())
     assert here.arrivals == []
 
 
+def test_a_ledger_that_is_slower_than_the_timeout_stops_no_delivery(
+    ledger: Ledger, here: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act(ledger)
+    webhook = a_webhook(here)
+    monkeypatch.setattr(sender_module, "now", lambda: now() + timedelta(seconds=webhook.timeout_s + 20))
+    assert send(ledger, webhook) == {END: 1}
+    assert here.actions() == [1]
+
+
 def test_a_sender_that_is_told_to_stop_ends_what_is_under_way(ledger: Ledger, here: Receiver) -> None:
+    told = threading.Event()
+
     def slowly(_arrival: Arrival) -> int:
-        time.sleep(0.3)
+        told.wait(60)
         return 200
 
     here.answer = slowly
@@ -267,9 +306,10 @@ def test_a_sender_that_is_told_to_stop_ends_what_is_under_way(ledger: Ledger, he
         while not here.arrivals:
             await asyncio.sleep(0.01)
         stop.set()
-        await asyncio.wait_for(running, 10)
+        told.set()
+        await running
 
-    asyncio.run(work())
+    run(work())
     found = outbox.counts(ledger)[END]
     assert (found.delivered, found.pending) == (1, 2)
 
@@ -295,7 +335,7 @@ def test_a_sender_survives_a_ledger_that_fails(
         stop.set()
         await running
 
-    asyncio.run(asyncio.wait_for(work(), 20))
+    run(work())
     assert "the outbox of platform failed" in caplog.text
 
 
@@ -347,7 +387,7 @@ def misbehaving(seed: int) -> Any:
         if drawn < 0.15:
             return hang_up
         if drawn < 0.17:
-            return say_nothing_for(0.6)
+            return say_nothing_for(1.5)
         time.sleep(drawn * 0.03)
         return 200
 
@@ -366,7 +406,7 @@ def test_a_sender_that_is_killed_again_and_again_loses_nothing_and_keeps_the_ord
         url = request.getfixturevalue("postgres_ledger")
         ledger = Ledger(url)
     here.answer = misbehaving(7)
-    webhook = a_webhook(here, timeout_s=0.4, max_attempts=1000, max_retry_s=0.2)
+    webhook = a_webhook(here, timeout_s=1, max_attempts=1000, max_retry_s=0.2)
     stop = threading.Event()
     written: list[int] = []
 
@@ -379,21 +419,24 @@ def test_a_sender_that_is_killed_again_and_again_loses_nothing_and_keeps_the_ord
     writing = threading.Thread(target=write)
     writing.start()
     try:
-        done = killed("send", url, webhook.model_dump_json(), SECRET, seed=5, kills=25, least=0.0, most=0.8)
+        for longer in range(8):  # where the machine is slow they live longer: else none had sent anything
+            most = 0.8 * 2**longer
+            done = killed("send", url, webhook.model_dump_json(), SECRET, seed=5, kills=25, least=0.0, most=most)
+            assert done["killed"] == 25
+            if len(set(here.actions())) > 50:
+                break
     finally:
         stop.set()
         writing.join()
-    assert done["killed"] == 25
-    before = len(set(here.actions()))
-    assert before > 50, "they were all killed before they had sent anything"
-    drain(ledger, webhook, within_s=120)
+    assert len(set(here.actions())) > 50, "they were all killed before they had sent anything"
+    drain(ledger, webhook, within_s=900)
     assert sorted(set(here.actions())) == written == list(range(1, len(written) + 1))
     assert in_order(here)
     assert all(arrival.signed for arrival in here.arrivals)
     assert len({arrival.said["delivery_id"] for arrival in here.arrivals}) == len(written)
     found = outbox.counts(ledger)[END]
     assert (found.delivered, found.dead, found.pending) == (len(written), 0, 0)
-    assert len(here.arrivals) < 3 * len(written)
+    assert len(here.arrivals) < 10 * len(written)  # a kill costs some, and so does a slow machine
     if database == "postgresql":
         ledger.close()
 

@@ -37,7 +37,8 @@ def topology(tmp_path: Path, here: Receiver, ledger: Ledger, monkeypatch: pytest
     raw = yaml.safe_load(TOPOLOGY.read_text(encoding="utf-8"))
     for name in ("policy", "blocklist"):
         raw[name] = str(DEPLOYMENTS / raw[name])
-    raw["webhooks"] = [{"name": "platform", "url": here.url, "secret_env": "HOOK_SECRET", "max_attempts": 1}]
+    webhook = {"name": "platform", "url": here.url, "secret_env": "HOOK_SECRET", "max_attempts": 1, "timeout_s": 60}
+    raw["webhooks"] = [webhook]
     path = tmp_path / "hooked.yaml"
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     monkeypatch.setenv("SEAWALL_HOME", str(tmp_path))
@@ -119,13 +120,13 @@ def test_the_command_sends_until_it_is_told_to_end(topology: Path, ledger: Ledge
     process = subprocess.Popen(command, env=os.environ | {"PYTHONWARNINGS": "ignore"})
     try:
         act(ledger)
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 600
         while not here.arrivals:
             assert process.poll() is None
             assert time.monotonic() < give_up
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(600) == 0
     finally:
         process.kill()
         process.wait()

@@ -22,6 +22,7 @@ from serve.answers import DeadlineError
 from serve.media import classifier as module
 from serve.media.classifier import MediaClassifier
 from serve.names import ClassifierConfig
+from tests.end_to_end.service import light_topology
 from tests.media_samples import clip, encoded, picture, truncated
 from tests.moderation.models.test_pictures import a_video_model, an_image_model
 from tests.serve.house import TOPOLOGY, run, settings_in
@@ -34,11 +35,11 @@ VARIANTS: dict[MediaKind, str] = {"image": "image-multi", "video": "video-multi"
 class House:
     """A classifier with what it stands on, in a home of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, topology: Path) -> None:
         settings = settings_in(home)
         self.store = MediaStore(settings.media_url)
         self.ledger = Ledger(settings.ledger_url)
-        self.classifier: Any = MediaClassifier.func_or_class(str(TOPOLOGY))  # type: ignore[attr-defined]  # the decorator's
+        self.classifier: Any = MediaClassifier.func_or_class(str(topology))  # type: ignore[attr-defined]  # the decorator's
 
     def load(self, kind: MediaKind, version: int = 1) -> None:
         run(self.classifier.reconfigure(ClassifierConfig(variant=VARIANTS[kind], version=version, threads=1)))
@@ -46,8 +47,8 @@ class House:
     def keep(self, kind: MediaKind, data: bytes) -> MediaRef:
         return MediaRef(kind, self.store.keep_bytes(data).sha256)
 
-    def look(self, *refs: MediaRef, within_s: float = 60) -> list[Found | Refused | Failed]:
-        found = run(self.classifier.score(list(refs), time.time() + within_s), 90)
+    def look(self, *refs: MediaRef, within_s: float = 600) -> list[Found | Refused | Failed]:
+        found = run(self.classifier.score(list(refs), time.time() + within_s), 700)
         assert found.version == 1
         outcomes: list[Found | Refused | Failed] = found.found
         return outcomes
@@ -65,7 +66,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             patch.setenv(name, value)
         patch.setattr(loading, "load_picture_classifier", lambda folder, _bases: MODELS[folder.parent.name]())
         patch.setattr(module.Registry, "fetch", lambda _registry, variant, version: home / variant / str(version))
-        house = House(home)
+        # What reads takes only what nobody else wants of the processor: on a busy machine that may last.
+        house = House(home, light_topology(home, media={"read_timeout_s": 300}))
         yield house
         house.classifier._workers.close()
         house.ledger.close()

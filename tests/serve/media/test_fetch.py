@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import hashlib
 import socket
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ def loopback(address: str) -> bool:
     return address.startswith("127.") and address != "127.0.0.66"
 
 
-def fetcher(server: Server, resolver: Resolver | None = None, timeout_s: float = 3.0, concurrency: int = 4) -> Fetcher:
+def fetcher(server: Server, resolver: Resolver | None = None, timeout_s: float = 60.0, concurrency: int = 4) -> Fetcher:
     rules = FetchRules(https_hosts=(HOST,), https_ports=(server.port,), timeout_s=timeout_s)
     resolve = Resolver() if resolver is None else resolver
     return Fetcher(rules, concurrency=concurrency, resolve=resolve, vet=loopback, trust=certificates(HOST)[0])
@@ -42,7 +41,7 @@ async def fetched(
     bound: int = 1_000_000,
     name: str = HOST,
     resolver: Resolver | None = None,
-    timeout_s: float = 3.0,
+    timeout_s: float = 60.0,
 ) -> tuple[Sink | Refused, Server]:
     async with serving(answer, name=name) as server:
         uri = f"https://{HOST}:{server.port}/a.jpg?b=c"
@@ -311,13 +310,11 @@ def test_a_server_that_drips_is_cut_off(where: str, tmp_path: Path) -> None:
                 writer.write(b"H")
                 await writer.drain()
 
-    begun = time.monotonic()
     if where == "head":  # one letter of it after another, so that no single wait is long
         found = refused(_spelled, tmp_path / "m", timeout_s=0.5)
     else:
         found = refused(drip, tmp_path / "m", timeout_s=0.5)
     assert found == Refused("unreachable", "uri was not read within 0.5 s", passing=True)
-    assert time.monotonic() - begun < 4
 
 
 async def _spelled(writer: asyncio.StreamWriter) -> None:
@@ -340,12 +337,16 @@ def test_a_look_up_that_hangs_is_cut_off(tmp_path: Path) -> None:
 
 def test_no_more_are_read_at_a_time_than_there_are_places(tmp_path: Path) -> None:
     reading = most = 0
+    full = asyncio.Event()
 
     async def slowly(writer: asyncio.StreamWriter) -> None:
         nonlocal reading, most
         reading += 1
         most = max(most, reading)
-        await asyncio.sleep(0.02)
+        if reading == 2:
+            full.set()
+        await full.wait()  # fewer are not enough
+        await asyncio.sleep(0.02)  # a third would come meanwhile
         reading -= 1
         writer.write(reply(b"hello"))
         await writer.drain()
@@ -477,7 +478,9 @@ def test_a_store_that_hangs_is_cut_off(bucket_url: str, tmp_path: Path, monkeypa
         port = server.sockets[0].getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         async with server:
-            found = await Fetcher(FetchRules(timeout_s=0.5)).fetch("s3://some-bucket/key", tmp_path / "m", 10)
+            hurried = Fetcher(FetchRules(timeout_s=0.5))
+            await asyncio.to_thread(hurried._client)  # which takes a while, and what hangs must be the store
+            found = await hurried.fetch("s3://some-bucket/key", tmp_path / "m", 10)
             await closed.wait()  # the thread that was given up ends too
             return found
 
@@ -515,9 +518,9 @@ def test_what_s3_may_answer_otherwise_later(
         port = server.sockets[0].getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         async with server:
-            return await Fetcher(FetchRules(timeout_s=20)).fetch("s3://some-bucket/key", tmp_path / "m", 10)
+            return await Fetcher(FetchRules(timeout_s=60)).fetch("s3://some-bucket/key", tmp_path / "m", 10)
 
-    assert run(work(), 30) == Refused("unreachable", f"uri was not read: S3 answers '{code}'", passing=passing)
+    assert run(work()) == Refused("unreachable", f"uri was not read: S3 answers '{code}'", passing=passing)
 
 
 def test_the_systems_resolver_gives_numbers() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import threading
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def test_media_are_fetched_at_the_same_time(tmp_path: Path) -> None:
             await writer.drain()
 
         async with serving(together) as server:
-            fetch = FetchRules(https_hosts=(HOST,), https_ports=(server.port,), timeout_s=4)
+            fetch = FetchRules(https_hosts=(HOST,), https_ports=(server.port,), timeout_s=60)
             fetcher = Fetcher(fetch, resolve=Resolver(), vet=lambda _: True, trust=certificates(HOST)[0])
             media = [MediaIn(kind="image", uri=f"https://{HOST}:{server.port}/{number}") for number in range(4)]
             return await receive(media, rules=RULES, fetcher=fetcher, folder=tmp_path)
@@ -227,13 +228,16 @@ def test_a_scratch_folder_goes_with_what_is_in_it(tmp_path: Path) -> None:
 def test_who_is_cancelled_waits_for_its_thread() -> None:
     async def work() -> list[str]:
         said = []
+        begun = threading.Event()
 
         def slowly() -> None:
+            begun.set()
             time.sleep(0.1)
             said.append("written")
 
         task = asyncio.create_task(on_thread(slowly))
-        await asyncio.sleep(0.02)
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
