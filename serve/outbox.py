@@ -31,7 +31,7 @@ POLL_S = 0.25
 """How often an endpoint with nothing due looks for new actions, in seconds."""
 LEASE_TIMEOUTS = 2.0
 """How long a delivery is its taker's, as a multiple of the timeout: one for the request, one to record its outcome."""
-LEDGER_S = 30.0
+LEDGER_S = 10.0
 """And so many seconds more, for a ledger that is slow to say that it was taken: what came too late is not sent."""
 MOST_REPLY_BYTES = 65_536
 """Of a reply that is read, so that its connection can be used again; of a longer one the connection is closed."""

@@ -284,7 +284,7 @@ def test_a_ledger_that_is_slower_than_the_timeout_stops_no_delivery(
 ) -> None:
     act(ledger)
     webhook = a_webhook(here)
-    monkeypatch.setattr(sender_module, "now", lambda: now() + timedelta(seconds=webhook.timeout_s + 20))
+    monkeypatch.setattr(sender_module, "now", lambda: now() + timedelta(seconds=webhook.timeout_s + 5))
     assert send(ledger, webhook) == {END: 1}
     assert here.actions() == [1]
 
