@@ -25,6 +25,7 @@ from serve.wire import body_schema, json_reply, parsed, read_lines
 router = APIRouter()
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _DEFAULT_WINDOW = timedelta(hours=24)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @router.post(
@@ -97,10 +98,13 @@ def _time(name: str, told: str | None) -> datetime | None:
     if told is None:
         return None
     try:
-        return _TIME.validate_python(told).astimezone(UTC)
+        time = _TIME.validate_python(told).astimezone(UTC)
     except (ValidationError, OverflowError) as error:
         hint = "; + is written %2B in a query" if " " in told else ""
         raise Problem(422, f"{name} is {told!r}; it must be a time with its offset from UTC{hint}") from error
+    if time < _EARLIEST:
+        raise Problem(422, f"{name} is {told!r}; the earliest is {_EARLIEST.isoformat()}")
+    return time
 
 
 def _dimensions(told: str | None) -> tuple[Dimension, ...]:

@@ -24,13 +24,17 @@ _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 House = Annotated[Context, Depends(current)]
 
 _ANSWERS: dict[int | str, dict[str, object]] = {
+    400: {"description": "Body that is no JSON"},
     413: {"description": "Body over the bound"},
+    415: {"description": "Body that is not application/json"},
     422: {"description": "Invalid content, with JSON pointers"},
     503: {"description": "The store of media cannot be had, or too many wait; see Retry-After"},
 }
 _GET: dict[int | str, dict[str, object]] = {
     200: {"content": {"application/octet-stream": {}}},
     404: {"description": "Not held"},
+    422: {"description": "Not a SHA-256"},
+    503: {"description": "The store of media cannot be had; see Retry-After"},
 }
 
 
