@@ -36,7 +36,7 @@ def test_times_have_any_offset() -> None:
     [
         (ask("yesterday"), "from is 'yesterday'; it must be a time with its offset"),
         (ask("2026-11-20T00:00:00"), "it must be a time with its offset"),
-        (ask(None, "0001-01-01T00:00:00Z"), "to is '0001-01-01T00:00:00Z'; the earliest is 1970-01-01T00:00:00+00:00"),
+        (ask(None, "0001-01-01T00:00:00Z"), "to is '0001-01-01T00:00:00Z'; the earliest is 1970-01-01T00:00:00"),
         (ask("1969-12-31T23:59:59Z", "1970-01-01T12:00:00Z"), "from is '1969-12-31T23:59:59Z'; the earliest is"),
         (ask("2026-11-20T00:00:00 02:00"), r"\+ is written %2B"),
         (ask("0001-01-01T00:00:00+14:00"), "it must be a time"),
