@@ -452,7 +452,7 @@ _PARTS = st.one_of(
 _GRAVITY = {"allow": 0, "review": 1, "remove": 2}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(parts=st.lists(_PARTS, min_size=1, max_size=5), more=_PARTS, action=st.sampled_from(["remove", "review"]))
 def test_another_part_makes_no_decision_milder(tmp_path: Path, parts: list[Scored], more: Scored, action: str) -> None:
     policy = a_policy(tmp_path, {"abuse": a_rule(action=action, review_objective="precision>=0.7")})

@@ -62,7 +62,7 @@ def test_labels_are_read_from_a_folder_and_from_a_bucket(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -27,6 +27,7 @@ def read(path: Path, kind: MediaKind, rules: ReadRules) -> Reading | Refused:
     elif wish == "exit":
         os._exit(3)
     elif wish == "hang":
+        path.with_name(f"{path.name}-taken-by-{os.getpid()}").touch()
         time.sleep(1000)
     elif wish == "slow":
         time.sleep(0.3)

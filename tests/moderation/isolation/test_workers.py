@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from moderation.isolation.wire import Garbled, answer_of, read_answer
 from moderation.media import Failed, Reading, ReadRules, Refused
 from moderation.preprocess.media import read
 from tests.media_samples import samples
+from tests.moderation.waiting import LONG_S, wait_until
 
 RULES = ReadRules()
 MISBEHAVING = (sys.executable, "-P", str(Path(__file__).with_name("misbehaving.py")))
@@ -32,18 +33,26 @@ Ask = Callable[[str], Reading | Refused | Failed]
 
 @pytest.fixture(scope="module")
 def bad_workers() -> Iterator[Workers]:
-    with Workers(2, timeout_s=3.0, memory_mb=600, program=MISBEHAVING) as workers:
+    with Workers(2, timeout_s=LONG_S, memory_mb=600, program=MISBEHAVING) as workers:
         yield workers
 
 
 @pytest.fixture
 def ask(bad_workers: Workers, tmp_path: Path) -> Ask:
-    def one(wish: str) -> Reading | Refused | Failed:
-        path = tmp_path / uuid.uuid4().hex
-        path.write_text(wish)
-        return bad_workers.read(path, "image", RULES)
+    return partial(asked_of, bad_workers, tmp_path)
 
-    return one
+
+def asked_of(workers: Workers, folder: Path, wish: str) -> Reading | Refused | Failed:
+    path = folder / uuid.uuid4().hex
+    path.write_text(wish)
+    return workers.read(path, "image", RULES)
+
+
+def taken_by(hanging: Path) -> int:
+    """The number of the worker that hangs on a medium, once one does."""
+    wait_until(lambda: list(hanging.parent.glob(f"{hanging.name}-taken-by-*")))
+    (taken,) = hanging.parent.glob(f"{hanging.name}-taken-by-*")
+    return int(taken.name.rpartition("-")[2])
 
 
 def pid_of(outcome: Reading | Refused | Failed) -> int:
@@ -56,7 +65,6 @@ def pid_of(outcome: Reading | Refused | Failed) -> int:
     [
         ("crash", "SIGSEGV"),
         ("exit", "code 3"),
-        ("hang", "longer than 3 s"),
         ("memory", "ran out of memory: it may take 600 MB"),
         ("raise", "KeyError"),
         ("garble!" + "x" * 200, "sent"),
@@ -69,6 +77,15 @@ def pid_of(outcome: Reading | Refused | Failed) -> int:
     ids=lambda value: value[:8].encode("unicode_escape").decode(),
 )
 def test_a_decoder_that_misbehaves_costs_one_medium(ask: Ask, wish: str, reason: str) -> None:
+    costs_one_medium(ask, wish, reason)
+
+
+def test_a_decoder_that_hangs_costs_one_medium(tmp_path: Path) -> None:
+    with Workers(2, timeout_s=5.0, memory_mb=600, program=MISBEHAVING) as workers:
+        costs_one_medium(partial(asked_of, workers, tmp_path), "hang", "longer than 5 s")
+
+
+def costs_one_medium(ask: Ask, wish: str, reason: str) -> None:
     with ThreadPoolExecutor(3) as callers:
         bad, *good = callers.map(ask, [wish, "good", "slow"])
     assert isinstance(bad, Failed)
@@ -86,7 +103,7 @@ def test_a_worker_has_no_secrets_and_writes_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SEAWALL_LEDGER_URL", "x")
     path = tmp_path / "medium"
     path.write_text("tell")
-    with Workers(1, timeout_s=5, memory_mb=300, program=MISBEHAVING) as workers:
+    with Workers(1, timeout_s=LONG_S, memory_mb=300, program=MISBEHAVING) as workers:
         outcome = workers.read(path, "image", RULES)
     assert isinstance(outcome, Refused)
     assert json.loads(outcome.detail) == {"secrets": [], "nice": 19, "core": 0, "files": 0}
@@ -102,7 +119,7 @@ def test_the_environment_is_a_list_of_what_is_kept() -> None:
 def test_a_worker_is_used_again_and_replaced_in_time(tmp_path: Path) -> None:
     path = tmp_path / "medium"
     path.write_text("good")
-    with Workers(1, timeout_s=5, memory_mb=300, recycle_after=3, program=MISBEHAVING) as workers:
+    with Workers(1, timeout_s=LONG_S, memory_mb=300, recycle_after=3, program=MISBEHAVING) as workers:
         pids = [pid_of(workers.read(path, "image", RULES)) for _ in range(12)]
     assert max(pids.count(pid) for pid in pids) == 3
 
@@ -120,30 +137,27 @@ def test_who_waits_too_long_for_a_worker_is_told(tmp_path: Path) -> None:
     slow, quick = tmp_path / "slow", tmp_path / "quick"
     slow.write_text("hang")
     quick.write_text("good")
-    with Workers(1, timeout_s=1.2, memory_mb=300, program=MISBEHAVING) as workers, ThreadPoolExecutor(2) as callers:
+    with Workers(1, timeout_s=LONG_S, memory_mb=300, program=MISBEHAVING) as workers, ThreadPoolExecutor(2) as callers:
         assert pid_of(workers.read(quick, "image", RULES))
         hanging = callers.submit(workers.read, slow, "image", RULES)
-        time.sleep(0.2)
-        begun = time.monotonic()
+        busy = taken_by(slow)
         late = workers.read(quick, "image", RULES, wait_s=0.1)
-        assert time.monotonic() - begun < 0.6
         assert isinstance(late, Failed)
         assert "0.1 s" in late.reason
-        assert pid_of(workers.read(quick, "image", RULES, wait_s=30))
+        os.kill(busy, signal.SIGKILL)
+        assert pid_of(workers.read(quick, "image", RULES, wait_s=LONG_S)) != busy
         assert isinstance(hanging.result(), Failed)
 
 
 def test_closing_ends_what_runs_and_what_waits(tmp_path: Path) -> None:
     path = tmp_path / "medium"
     path.write_text("hang")
-    workers = Workers(1, timeout_s=60, memory_mb=300, program=MISBEHAVING)
+    workers = Workers(1, timeout_s=2 * LONG_S, memory_mb=300, program=MISBEHAVING)
     with ThreadPoolExecutor(2) as callers:
         asked = [callers.submit(workers.read, path, "image", RULES) for _ in range(2)]
-        time.sleep(1.0)
-        begun = time.monotonic()
+        taken_by(path)
         workers.close()
-        assert all(isinstance(each.result(), Failed) for each in asked)
-    assert time.monotonic() - begun < 3
+        assert all(isinstance(each.result(LONG_S), Failed) for each in asked)
     assert isinstance(workers.read(path, "image", RULES), Failed)
 
 
@@ -162,23 +176,20 @@ def test_workers_die_with_their_parent_even_while_they_hang(tmp_path: Path) -> N
         from pathlib import Path
         from moderation.isolation import Workers
         from moderation.media import ReadRules
-        workers = Workers(1, timeout_s=60, memory_mb=300, program={MISBEHAVING!r})
+        workers = Workers(1, timeout_s={4 * LONG_S}, memory_mb=300, program={MISBEHAVING!r})
         threading.Thread(target=workers.read, args=(Path({str(path)!r}), "image", ReadRules())).start()
-        time.sleep(60)
+        time.sleep({4 * LONG_S})
     """)
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).resolve().parents[3])
     try:
-        children: list[psutil.Process] = []
-        until = time.monotonic() + 20
-        while len(children) < 2 and time.monotonic() < until:
-            time.sleep(0.1)
-            children = psutil.Process(parent.pid).children()
-        time.sleep(0.5)
+        busy = taken_by(path)
+        wait_until(lambda: len(psutil.Process(parent.pid).children()) == 2)
+        children = psutil.Process(parent.pid).children()
+        assert busy in {child.pid for child in children}
     finally:
         parent.kill()
         parent.wait()
-    assert len(children) == 2
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=LONG_S)
     assert not alive
 
 
@@ -216,7 +227,7 @@ def test_real_workers_say_what_this_process_says(tmp_path: Path) -> None:
     for sample in chosen:
         paths.append(tmp_path / sample.name)
         paths[-1].write_bytes(sample.make())
-    with Workers(2, timeout_s=20, memory_mb=1500) as workers, ThreadPoolExecutor(4) as callers:
+    with Workers(2, timeout_s=LONG_S, memory_mb=1500) as workers, ThreadPoolExecutor(4) as callers:
         found = list(callers.map(lambda path, s: workers.read(path, s.kind, RULES), paths, chosen))
     for sample, path, outcome in zip(chosen, paths, found, strict=True):
         here = read(path, sample.kind, RULES)

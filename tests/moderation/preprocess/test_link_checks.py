@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from moderation.preprocess.links.twins import one_edit_apart, skeleton
 from moderation.settings import DEPLOYMENTS
 from moderation.topology import Topology
 from tests.moderation.properties import any_text, few, many, tricky_text
+from tests.moderation.waiting import wait_until
 
 TOPOLOGY = Topology.load(DEPLOYMENTS / "local.yaml")
 RULES = TOPOLOGY.link_rules
@@ -560,13 +560,6 @@ def test_a_list_that_is_watched_is_read_again_by_itself(tmp_path: Path) -> None:
     time.sleep(0.05)
     assert blocklist.domains == {"c.example"}
     assert blocklist.reload_if_changed() is True
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
 
 
 def test_a_list_without_a_file_is_not_watched() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +15,7 @@ import redis
 
 from moderation.errors import ConfigError, ConflictError, FeaturesUnavailableError
 from moderation.settings import Settings
+from moderation.storage import features_redis, features_sql
 from moderation.storage.feature_profiles import SERIES, author_key
 from moderation.storage.features import (
     AUTHOR_FEATURES,
@@ -34,9 +34,17 @@ from moderation.storage.ledger import Entry, Ledger
 from tests.conftest import RedisServer
 from tests.fresh import fresh_ledger
 from tests.moderation.storage.rows import a_label, an_entry, at, say
+from tests.moderation.waiting import LONG_S
 
 NOON = datetime(2024, 5, 17, 12, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store is waited for however slow the machine is."""
+    monkeypatch.setattr(features_sql, "BUSY_S", LONG_S)
+    monkeypatch.setattr(features_redis, "TIMEOUT_S", LONG_S)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -213,11 +221,24 @@ def test_a_post_and_a_label_of_one_name_are_two_things(store: FeatureStore) -> N
 
 
 def test_after_the_memory_it_counts_again(features_url: str) -> None:
-    store = open_features(features_url, memory=timedelta(seconds=1))
+    store = open_features(features_url, memory=HOUR)
     assert [store.observe([a_post()]) for _ in range(2)] == [1, 0]
-    time.sleep(2.1)
+    let_pass(store, HOUR / 2)
+    assert store.observe([a_post()]) == 0
+    let_pass(store, HOUR / 2)
     assert [store.observe([a_post()]) for _ in range(2)] == [1, 0]
     store.close()
+
+
+def let_pass(store: FeatureStore, passed: timedelta) -> None:
+    """Bring the end of what is remembered so much nearer."""
+    if isinstance(store, SqlFeatures):
+        with store._engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE seen_1 SET keep_until = keep_until - {passed.total_seconds():.0f}")
+        return
+    assert isinstance(store, RedisFeatures)
+    for key in store._redis.keys(f"{features_redis.PREFIX}s:*"):
+        store._redis.pexpire(key, store._redis.pttl(key) - passed // timedelta(milliseconds=1))
 
 
 # Many at once.
@@ -475,7 +496,8 @@ def test_a_redis_that_restarts_between_two_calls_is_not_noticed(redis_server: Re
     store.close()
 
 
-def test_a_redis_that_hangs_is_not_waited_for(redis_server: RedisServer) -> None:
+def test_a_redis_that_hangs_is_not_waited_for(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_redis, "TIMEOUT_S", 2.0)
     store = open_features(redis_server.url)
     store.observe([a_post()])
     with redis_server.paused(), pytest.raises(FeaturesUnavailableError, match="TimeoutError"):

@@ -84,12 +84,14 @@ def test_names_are_those_of_one_folder_and_sorted(place: Place) -> None:
         assert file.read() == b"another"
 
 
-@pytest.mark.slow
-def test_more_files_than_one_answer_lists(bucket_url: str) -> None:
+def test_more_files_than_one_answer_lists(bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # a server lists as many as it likes; S3 1,000
     place = place_at(bucket_url)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: place.put(f"a/{number:05d}", b""), range(1010)))
-    assert place.names("a") == [f"{number:05d}" for number in range(1010)]
+    names = [f"{number:05d}" for number in range(25)]
+    for name in names:
+        place.put(f"a/{name}", b"")
+    assert len(boto3.client("s3").list_objects_v2(Bucket=bucket_url.split("/")[2])["Contents"]) == 10
+    assert place.names("a") == names
 
 
 def test_a_file_that_cannot_be_written_is_told(bucket_url: str) -> None:
@@ -243,8 +245,9 @@ def kept(lake_url: str) -> Iterator[dict[str, bytes]]:
     """Files as they were seen first; at the end each is what it was."""
     seen: dict[str, bytes] = {}
     yield seen
+    lake = Lake(lake_url)
     for file, content in seen.items():
-        assert content_of(Lake(lake_url), file) == content, f"{file} was changed"
+        assert content_of(lake, file) == content, f"{file} was changed"
 
 
 def content_of(lake: Lake, file: str) -> bytes:
@@ -264,8 +267,10 @@ def test_an_exporter_that_is_killed_again_and_again_writes_each_label_once(
     ledger.engine.dispose()
     kills = 0
     grew = 0
-    for round_ in range(4):
+    for round_ in range(12):
         before = len(lake.files("labels"))
+        if round_ >= 4 and before:
+            break
         # Longer from round to round: how long the first file takes depends on the machine.
         done = killed("export_lake", url, lake_url, seed=round_, kills=6, least=0.0, most=0.2 * 2**round_)
         kills += done["killed"]
@@ -277,7 +282,8 @@ def test_an_exporter_that_is_killed_again_and_again_writes_each_label_once(
     assert grew >= 1, "none was killed on its way"
     monkeypatch.setattr(lake_module, "LOCK_HOLD", timedelta(seconds=0.4))
     lake.export(ledger)
-    assert Counter(row["label_id"] for row in rows(lake, "labels")) == Counter(f"l-{n}" for n in range(1, 3001))
+    labels = rows(lake, "labels")
+    assert Counter(row["label_id"] for row in labels) == Counter(f"l-{n}" for n in range(1, 3001))
     assert [row["decision_id"] for row in rows(lake, "posts")] == list(range(1, 31))
-    written = [json.loads(row["features"]) for row in rows(lake, "labels")]
+    written = [json.loads(row["features"]) for row in labels]
     assert all(features["score_abuse"] == 0.1 for features in written)

@@ -21,6 +21,7 @@ from moderation.storage import labelling
 from moderation.storage.ledger import Ledger, Recorded, conflict_with, found
 from moderation.storage.tables import decisions, labels, locks, posts, scorings
 from tests.moderation.storage.rows import BEGIN, a_label, an_entry, at, record, say, versions_of
+from tests.moderation.waiting import LONG_S
 
 
 def counts(ledger: Ledger) -> tuple[int, int, int]:
@@ -362,8 +363,8 @@ def test_a_lock_is_waited_for(ledger: Ledger, neighbour: Ledger) -> None:
 
     worker = threading.Thread(target=hold)
     worker.start()
-    assert held.wait(10)
-    with ledger.lock("a", wait=timedelta(seconds=10)):
+    assert held.wait(LONG_S)
+    with ledger.lock("a", wait=timedelta(seconds=LONG_S)):
         order.append("second")
     worker.join()
     assert order == ["first", "second"]
@@ -373,7 +374,7 @@ def test_waiting_ends(ledger: Ledger, neighbour: Ledger) -> None:
     begin = time.monotonic()
     with ledger.lock("a"), pytest.raises(ConflictError), neighbour.lock("a", wait=timedelta(milliseconds=300)):
         pytest.fail("two hold it")
-    assert 0.3 <= time.monotonic() - begin < 20
+    assert 0.3 <= time.monotonic() - begin < LONG_S
 
 
 def test_of_many_who_want_a_lock_one_at_a_time_has_it(ledger: Ledger, neighbour: Ledger) -> None:
@@ -381,7 +382,7 @@ def test_of_many_who_want_a_lock_one_at_a_time_has_it(ledger: Ledger, neighbour:
 
     def work(index: int) -> None:
         nonlocal inside, most
-        with (ledger, neighbour)[index % 2].lock("a", wait=timedelta(seconds=30)):
+        with (ledger, neighbour)[index % 2].lock("a", wait=timedelta(seconds=LONG_S)):
             inside += 1
             most = max(most, inside)
             time.sleep(0.01)

@@ -27,6 +27,7 @@ from moderation.storage.media_rows import posts_with
 from moderation.storage.people_tables import actions
 from tests.moderation.storage.media import SHA, with_media
 from tests.moderation.storage.rows import a_label, an_entry, record, say
+from tests.moderation.waiting import LONG_S
 
 metadata = actions.metadata
 FOLDER = Path(schema.__file__).parent / "migrations"
@@ -236,7 +237,7 @@ def test_who_opens_a_ledger_while_another_migrates_it_waits_and_finds_it_done(em
             waiting = pool.submit(Ledger, empty)
             with pytest.raises(TimeoutError):
                 waiting.result(0.5)
-        waiting.result(30).close()
+        waiting.result(LONG_S).close()
     assert revision_of(engine) == schema.HEAD
 
 
@@ -249,7 +250,7 @@ def test_a_new_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None
         with pytest.raises(TimeoutError):
             waiting.result(0.5)
         other.execute("COMMIT")
-        waiting.result(30).close()
+        waiting.result(LONG_S).close()
     other.close()
 
 
@@ -266,7 +267,7 @@ def test_processes_that_open_the_same_new_ledger_all_can(empty: str, engine: Eng
         process.stdin.write(b"\n")
         process.stdin.flush()
     for process in started:
-        _, problem = process.communicate(timeout=60)
+        _, problem = process.communicate(timeout=LONG_S)
         assert process.returncode == 0, problem.decode()
     assert revision_of(engine) == schema.HEAD
 

@@ -42,6 +42,7 @@ from tests.moderation.storage import (
 from tests.moderation.storage.acts import act
 from tests.moderation.storage.rows import a_label, an_entry, at, record, say, versions_of
 from tests.moderation.storage.writers import add_rows, held_open, in_processes, put_posts
+from tests.moderation.waiting import LONG_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -105,12 +106,19 @@ def test_a_reader_cannot_write(ledger: Ledger) -> None:
         connection.execute(text("DELETE FROM posts"))
 
 
+def others(ledger: Ledger) -> int:
+    """How many connections to the database there are beside the writer's."""
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    with ledger.write() as connection:
+        return int(connection.execute(text(asked)).scalar_one())
+
+
 def test_a_server_that_closed_its_connections_is_asked_again(ledger: Ledger, neighbour: Ledger) -> None:
     record(ledger, an_entry())
     with neighbour.write() as connection:
         closed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
         connection.execute(text(f"{closed} AND datname = current_database()"))
-    time.sleep(0.1)
+    wait_until(lambda: others(neighbour) == 0)
     assert set(ledger.newest(["p-1"])) == {"p-1"}
 
 
@@ -191,7 +199,7 @@ def test_of_two_that_put_the_same_new_post_the_loser_replays(ledger: Ledger, nei
     with held_open(ledger, an_entry()):
         loser = meanwhile(lambda: record(neighbour, an_entry(minutes=1)))
         record(neighbour, an_entry("p-2"))  # another post waits for nobody
-    result = loser.result(10)
+    result = loser.result(LONG_S)
     assert (result.content_version, result.fresh, result.created_at) == (1, False, at(0))
     assert versions_of(ledger, "p-1") == [1]
 
@@ -202,7 +210,7 @@ def test_of_two_that_put_other_content_the_later_one_is_version_2_and_an_older_o
     with held_open(ledger, an_entry(text="a", minutes=1)):
         later = meanwhile(lambda: neighbour.record([an_entry(text="b", minutes=2)]))
         older = meanwhile(lambda: neighbour.record([an_entry(text="c", minutes=0)]))
-    ((version_2,), (conflict,)) = later.result(10), older.result(10)
+    ((version_2,), (conflict,)) = later.result(LONG_S), older.result(LONG_S)
     assert isinstance(version_2, Recorded)
     assert (version_2.content_version, version_2.fresh) == (2, True)
     assert isinstance(conflict, ConflictError)
@@ -212,7 +220,7 @@ def test_of_two_that_put_other_content_the_later_one_is_version_2_and_an_older_o
 def test_if_the_first_of_two_is_lost_the_second_is_recorded(ledger: Ledger, neighbour: Ledger) -> None:
     with held_open(ledger, an_entry(), lose=True):
         second = meanwhile(lambda: record(neighbour, an_entry()))
-    assert (second.result(10).content_version, second.result(10).fresh) == (1, True)
+    assert (second.result(LONG_S).content_version, second.result(LONG_S).fresh) == (1, True)
 
 
 def test_a_label_that_two_send_at_once_is_taken_once(ledger: Ledger, neighbour: Ledger) -> None:
@@ -220,7 +228,7 @@ def test_a_label_that_two_send_at_once_is_taken_once(ledger: Ledger, neighbour: 
     with held_open(ledger, a_label("l-1")):
         loser = meanwhile(lambda: say(neighbour, a_label("l-2"), a_label("l-1")))
         assert say(neighbour, a_label("l-3")).accepted == 1
-    assert (loser.result(10).accepted, loser.result(10).duplicates) == (1, 1)
+    assert (loser.result(LONG_S).accepted, loser.result(LONG_S).duplicates) == (1, 1)
 
 
 # Claims.
@@ -235,7 +243,7 @@ def test_a_claim_of_many_keeps_away_whoever_claims_one_and_the_other_way_round(
             claim(connection, "post", first)
             waiting = meanwhile(lambda second=second: claimed(neighbour, "post", second))  # type: ignore[misc]  # untyped
             claimed(neighbour, "label", second)  # of another kind
-        waiting.result(10)
+        waiting.result(LONG_S)
 
 
 def claimed(ledger: Ledger, kind: str, names: Sequence[str]) -> None:
@@ -271,8 +279,8 @@ def test_a_retraining_that_begins_meanwhile_is_refused(ledger: Ledger, neighbour
             lambda: retraining.raise_alert(neighbour, VARIANT, 1, window_to=at(0), evidence={}, reason="drift")
         )
     with pytest.raises(ConflictError, match="is running"):
-        second.result(10)
-    assert alert.result(10) == (None, None)
+        second.result(LONG_S)
+    assert alert.result(LONG_S) == (None, None)
 
 
 def test_a_ramp_that_another_overtakes_takes_no_units_back(ledger: Ledger, neighbour: Ledger) -> None:
@@ -281,8 +289,8 @@ def test_a_ramp_that_another_overtakes_takes_no_units_back(ledger: Ledger, neigh
         less = meanwhile(lambda: experiments.ramp(neighbour, "e-1", 0.2))
         more = meanwhile(lambda: experiments.ramp(neighbour, "e-1", 0.7))
     with pytest.raises(ConflictError, match="is below"):
-        less.result(10)
-    assert more.result(10).share == 0.7
+        less.result(LONG_S)
+    assert more.result(LONG_S).share == 0.7
     with ledger.read() as connection:
         history = connection.execute(text("SELECT history FROM experiments")).scalar_one()
     assert [step["buckets"] for step in history] == [1000, 5000, 7000]
@@ -293,14 +301,14 @@ def test_of_two_experiments_that_begin_at_once_one_does(ledger: Ledger, neighbou
     with held_open(ledger, lambda: experiments.create(ledger, "e-1", **versions)):  # type: ignore[arg-type]  # mixed
         second = meanwhile(lambda: experiments.create(neighbour, "e-2", **versions))  # type: ignore[arg-type]  # mixed
     with pytest.raises(ConflictError, match="has a running experiment already: 'e-1'"):
-        second.result(10)
+        second.result(LONG_S)
 
 
 def test_a_reference_that_two_set_at_once_is_set(ledger: Ledger, neighbour: Ledger) -> None:
     first, second = Reference(at(0), at(60), 300), Reference(at(60), at(120), 400)
     with held_open(ledger, lambda: retraining.put_reference(ledger, VARIANT, 1, first)):
         waiting = meanwhile(lambda: retraining.put_reference(neighbour, VARIANT, 1, second))
-    waiting.result(10)
+    waiting.result(LONG_S)
     assert retraining.get_reference(ledger, VARIANT, 1) == second
 
 
@@ -308,7 +316,7 @@ def test_a_window_that_two_checks_put_at_once_is_one(ledger: Ledger, neighbour: 
     first, second = (Window(at(0), at(60), rows, False, {}) for rows in (300, 400))
     with held_open(ledger, lambda: retraining.put_window(ledger, VARIANT, 1, first)):
         waiting = meanwhile(lambda: retraining.put_window(neighbour, VARIANT, 1, second))
-    waiting.result(10)
+    waiting.result(LONG_S)
     assert retraining.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [second]
 
 
@@ -361,11 +369,16 @@ def test_who_only_announced_itself_holds_up_what_comes_after(ledger: Ledger, nei
         assert settled(reading, decisions.c.decision_id) == 2
 
 
-def test_exports_during_heavy_writing_miss_nothing_and_repeat_nothing(ledger: Ledger, url: str, lake: Lake) -> None:
-    writing = _POOL.submit(in_processes, 2, add_rows, url, 60)
+def test_exports_during_heavy_writing_miss_nothing_and_repeat_nothing(
+    ledger: Ledger, url: str, lake: Lake, tmp_path: Path
+) -> None:
+    enough = tmp_path / "enough"
+    writing = _POOL.submit(in_processes, 2, add_rows, url, 60, enough)
     parts = 0
     while not writing.done():
         parts += bool(lake.export(ledger).posts)
+        if parts > 5:
+            enough.touch()
         time.sleep(0.01)
     lake.export(ledger)
     assert parts > 5
@@ -404,7 +417,7 @@ def test_of_two_that_fan_out_at_once_one_does(ledger: Ledger, neighbour: Ledger)
     with held_open(ledger, lambda: outbox.fan_out(ledger, "platform")):
         second = meanwhile(lambda: outbox.fan_out(neighbour, "platform"))
         assert outbox.fan_out(neighbour, "other") == 1  # another endpoint waits for nobody
-    assert second.result(10) == 0
+    assert second.result(LONG_S) == 0
 
 
 def test_of_two_that_take_at_once_each_gets_something_else(ledger: Ledger, neighbour: Ledger) -> None:
@@ -414,7 +427,7 @@ def test_of_two_that_take_at_once_each_gets_something_else(ledger: Ledger, neigh
     minute = timedelta(minutes=1)
     with held_open(ledger, lambda: outbox.take(ledger, "platform", limit=3, hold=minute)):
         second = meanwhile(lambda: outbox.take(neighbour, "platform", limit=3, hold=minute))
-    assert [delivery.action_id for delivery in second.result(10)] == [4]
+    assert [delivery.action_id for delivery in second.result(LONG_S)] == [4]
 
 
 def test_the_cursor_of_labels_stops_before_one_that_is_committed_late(ledger: Ledger, neighbour: Ledger) -> None:

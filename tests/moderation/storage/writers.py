@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from sqlalchemy import Connection, event
 from moderation.posts import LabelIn
 from moderation.storage.ledger import Entry, Ledger, Recorded
 from tests.moderation.storage.rows import an_entry, say
+from tests.moderation.waiting import LONG_S
 
 
 def in_processes(count: int, work: Callable[..., list[Any]], *arguments: Any) -> list[Any]:
@@ -40,9 +43,13 @@ def put_posts(url: str, rounds: int, seed: int) -> list[tuple[str, str, int, boo
     return seen
 
 
-def add_rows(url: str, rounds: int, seed: int) -> list[str]:
-    """A gateway that takes its time between the insert and the commit, and loses some transactions."""
+def add_rows(url: str, rounds: int, enough: Path, seed: int) -> list[str]:
+    """A gateway that takes its time between the insert and the commit, and loses some transactions.
+
+    It goes on for so many rounds, and until there is a file `enough`.
+    """
     ledger, chance = Ledger(url), random.Random(seed)
+    give_up = time.monotonic() + LONG_S
     added: list[str] = []
 
     @event.listens_for(ledger.engine, "commit")
@@ -51,7 +58,9 @@ def add_rows(url: str, rounds: int, seed: int) -> list[str]:
         if chance.random() < 0.2:
             raise ConnectionAbortedError("lost")
 
-    for number in range(rounds):
+    for number in itertools.count():
+        if number >= rounds and (enough.exists() or time.monotonic() > give_up):
+            break
         group = [an_entry(f"p-{seed}-{number}-{index}") for index in range(chance.randrange(1, 5))]
         with suppress(ConnectionAbortedError):
             ledger.record(group)
@@ -68,7 +77,7 @@ def held_open(ledger: Ledger, what: Entry | LabelIn | Callable[[], object], *, l
     def hold(_connection: Connection) -> None:
         if not about_to.is_set():
             about_to.set()
-            assert go_on.wait(30)
+            assert go_on.wait(LONG_S)
             if lose:
                 raise ConnectionAbortedError("lost")
 
@@ -84,15 +93,15 @@ def held_open(ledger: Ledger, what: Entry | LabelIn | Callable[[], object], *, l
     try:
         with ThreadPoolExecutor(1) as pool:
             working = pool.submit(work)
-            assert about_to.wait(30)
+            assert about_to.wait(LONG_S)
             try:
                 yield
             finally:
                 go_on.set()
             if lose:
                 with pytest.raises(ConnectionAbortedError):
-                    working.result(30)
+                    working.result(LONG_S)
             else:
-                working.result(30)
+                working.result(LONG_S)
     finally:
         event.remove(ledger.engine, "commit", hold)
