@@ -44,13 +44,14 @@ test: setup lint ## style, types, all tests
 	@$(BIN)/python -m pytest $(SPREAD) --ignore tests/end_to_end --cov --cov-report=
 	@$(BIN)/python -m pytest tests/end_to_end --cov --cov-append --cov-report=term
 
-bench: setup ## serving, media, start-up, prevalence, and, with the corpora in DATA, quality; each ends in a line of JSON
+bench: setup ## serving, media, start-up, prevalence, and, with the corpora in DATA, quality and left_out; each ends in a line of JSON
 	@$(BIN)/python -m tests.benchmarks.serving
 	@$(BIN)/python -m tests.benchmarks.media_serving
 	@$(BIN)/python -m tests.benchmarks.video_reading
 	@$(BIN)/python -m tests.benchmarks.start_up
 	@$(BIN)/python -m tests.benchmarks.prevalence
 	@$(if $(DATA),$(BIN)/python -m tests.benchmarks.quality --data $(DATA),echo "quality: name the corpora with DATA=" >&2)
+	@$(if $(DATA),$(BIN)/python -m tests.benchmarks.left_out --data $(DATA))
 
 quality: setup ## how good the shipped text model is, on the corpora in DATA
 	@$(BIN)/python -m tests.benchmarks.quality --data $(DATA)
