@@ -40,6 +40,8 @@ from serve.outbox import secrets_of
 from serve.promotion import House, Progress
 
 ExpectOption = Annotated[int | None, typer.Option(help="Version that must be champion now, else nothing is done.")]
+_ANSWER_TIMEOUT_S = 300
+"""Of one post: the topology's deadlines are what bounds an answer, this is for what hangs."""
 _SHOWN = ("abuse", "hate", "misinformation")
 _SHOWN_OF_MEDIA = ("nudity", "violence")
 SAMPLES = DEPLOYMENTS / "samples" / "posts.jsonl"
@@ -243,6 +245,8 @@ def _wait_until_ready(running: Running) -> None:
                 return
         except ServiceError as error:
             said = str(error)
+        if not running.alive():
+            raise ServiceError(f"it ended before it was ready: {said}")
         if time.monotonic() > give_up:
             raise ServiceError(f"not ready after {cluster.START_TIMEOUT_S:.0f} s: {said}")
         time.sleep(0.25)
@@ -260,8 +264,7 @@ def _put(
                 for kind, path in files:
                     parts.append(("media", (path.name, stack.enter_context(path.open("rb")), f"{kind}/*")))
                 body = {"files": parts}
-            # The topology's deadlines are what bounds an answer; this is for what hangs.
-            response = httpx.put(url, timeout=cluster.START_TIMEOUT_S, trust_env=False, **body)
+            response = httpx.put(url, timeout=_ANSWER_TIMEOUT_S, trust_env=False, **body)
     except OSError as error:
         raise ServiceError(f"{error.filename} cannot be read: {error.strerror}") from error
     except httpx.TransportError as error:

@@ -31,8 +31,8 @@ from moderation.settings import REPOSITORY, Settings
 TOKEN = "ray-token"  # noqa: S105  # the name of a file
 
 START_TIMEOUT_S = 900.0
-"""Of Ray's start, and of each step after it. A process that dies, or a deployment that fails, ends the wait at once, so
-this is only for what hangs: a busy machine may take minutes."""
+"""Of Ray's start, and of each step after it: a busy machine may take minutes. A process that dies, or a deployment that
+Ray gives up, ends the wait at once."""
 _DRAIN_TIMEOUT_S = 20
 _STOP_TIMEOUT_S = 3
 _KILL_TIMEOUT_S = 30

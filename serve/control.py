@@ -81,7 +81,7 @@ def refresh(
     """Render and apply; nothing to do where nothing runs."""
     if cluster is None:
         return
-    with ledger.lock("deploy", wait=timedelta(seconds=120), hold=timedelta(minutes=5)) as held:
+    with ledger.lock("deploy", wait=timedelta(seconds=START_TIMEOUT_S), hold=timedelta(minutes=5)) as held:
         config = render(topology, registry, ledger, port=cluster.port)
         apply(cluster, config, progress=_renewing(held, progress))
 

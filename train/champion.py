@@ -118,14 +118,14 @@ def main(
     rows: Annotated[int, typer.Option(help="Training rows of a corpus, at most; 0: as many as ship.", min=0)] = 0,
 ) -> None:
     """Train, test and store a model that ships."""
+    if (without or rows) and (out is None or name in PICTURE_MODELS):
+        raise typer.BadParameter("--without and --rows are of texts, and make no model to ship: they need --out")
     if name in PICTURE_MODELS:
         _print(make(name, data, kept).save(out or DEPLOYMENTS / "models" / name))
         return
     if name not in RECIPES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join((*RECIPES, *PICTURE_MODELS))}")
     recipe = RECIPES[name]
-    if (without or rows) and out is None:
-        raise typer.BadParameter("--without and --rows make no model to ship: they need --out")
     if without:
         recipe = _without(recipe, without)
     if rows:
@@ -207,6 +207,9 @@ def _train(name: str, recipe: Recipe, data: Path, trained: Path | None) -> tuple
         model = load_text_classifier(folder)
     else:
         model = load_text_classifier(trained)
+        config = replace(model.config, spelling=None) if isinstance(model.config, EncoderConfig) else model.config
+        if model.card.labels != recipe.labels or config != recipe.model:
+            raise typer.BadParameter(f"{trained} has other labels or another configuration than {name}")
         model.card.about.update(plan.about | {"fit": model.card.about.get("fit")})
     if recipe.spelling is not None:
         model = _spelled(model, training.to_pandas(), recipe.spelling)

@@ -2,7 +2,7 @@
 
 What the lower layers give is kept in memory as float16, some 25 KB a row of 30 tokens with the bundled base; that makes
 an epoch about twice as fast as running the whole encoder, and changes nothing but the rounding. What spellings say is
-fitted once, after it (`train.spelling`); a retraining keeps its parent's.
+fitted once, after it (`train.spelling`); a retraining keeps its parent's, and learns what is left to say beside it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from moderation.models.spelling import Spelling
 from moderation.preprocess.ngrams import hash_words
 from train.learner import Learner, Plan, anchored, loss_of
 from train.ngram import share_words
-from train.rows import lists_of, matrix_of
+from train.rows import lists_of, matrix_of, prepared_of
 
 _HEAD_RATE = 5.0
 """The head starts from nothing, the adapters from a model that knows language: it learns faster by this factor."""
@@ -56,9 +56,16 @@ class _Upper(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """A worker's rows: hidden states (tokens, hidden) a row, truth and weights (rows, labels)."""
+    """A worker's rows.
+
+    Attributes:
+        hidden: states under the adapted layers, (tokens, hidden) a row.
+        added: what spellings add to the logits; (rows, labels).
+        truth, weights: (rows, labels).
+    """
 
     hidden: list[torch.Tensor]
+    added: torch.Tensor
     truth: torch.Tensor
     weights: torch.Tensor
 
@@ -106,8 +113,8 @@ class EncoderLearner(Learner):
         for epoch in range(fit.epochs):
             losses = []
             upper.train()
-            for hidden, mask, truth, weights in self._batches(read, fit.seed + epoch):
-                loss = loss_of(upper(hidden.to(device), mask.to(device)).cpu(), truth, weights, fit)
+            for hidden, mask, added, truth, weights in self._batches(read, fit.seed + epoch):
+                loss = loss_of(upper(hidden.to(device), mask.to(device)).cpu() + added, truth, weights, fit)
                 if loss is None:
                     continue
                 losses.append(float(loss.detach()))
@@ -132,12 +139,16 @@ class EncoderLearner(Learner):
 
     def _read(self, shard: Any, device: torch.device) -> _Rows:
         tokens: list[list[int]] = []
-        truth, weights = [], []
+        added, truth, weights = [], [], []
         table: pa.Table
         for table in shard.iter_batches(batch_size=4096, batch_format="pyarrow"):
             tokens += table["tokens"].to_pylist()
             truth.append(matrix_of(table["truth"], len(self._plan.labels)))
             weights.append(matrix_of(table["weight"], len(self._plan.labels)))
+            if self._spelling is None:
+                added.append(np.zeros_like(truth[-1]))
+            else:
+                added.append(self._spelling.logits(prepared_of(table), len(self._plan.labels)))
             remember_words(self._seen, table["words"].combine_chunks().flatten().to_numpy())
         hidden: list[torch.Tensor] = [torch.empty(0)] * len(tokens)
         self._module.to(device).eval()
@@ -147,7 +158,7 @@ class EncoderLearner(Learner):
                 below = self._module.below(ids.to(device), mask.to(device)).to("cpu", torch.float16)
                 for place, row in enumerate(rows):
                     hidden[row] = below[place, : len(tokens[row])].clone()
-        return _Rows(hidden, torch.from_numpy(np.concatenate(truth)), torch.from_numpy(np.concatenate(weights)))
+        return _Rows(hidden, *(torch.from_numpy(np.concatenate(parts)) for parts in (added, truth, weights)))
 
     def _optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
         rate = self._plan.fit.learning_rate
@@ -165,8 +176,8 @@ class EncoderLearner(Learner):
 
     def _batches(
         self, rows: _Rows, seed: int
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """(hidden, mask, truth, weights) in batches of like length and in random order; every worker has as many."""
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """(hidden, mask, added, truth, weights) in batches of like length, in random order; as many for each worker."""
         generator = random.Random(seed)  # noqa: S311  # an order of rows, not a secret
         # Lengths are blurred, so that batches are not the same ones every epoch.
         order = sorted(range(len(rows.hidden)), key=lambda row: len(rows.hidden[row]) + 4 * generator.random())
@@ -182,4 +193,4 @@ class EncoderLearner(Learner):
                 found = rows.hidden[row]
                 hidden[place, : len(found)] = found
                 mask[place, : len(found)] = 1
-            yield hidden, mask, rows.truth[chosen], rows.weights[chosen]
+            yield hidden, mask, rows.added[chosen], rows.truth[chosen], rows.weights[chosen]

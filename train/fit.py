@@ -32,6 +32,9 @@ from moderation.settings import Settings
 from train.learner import Learner, ModelConfig, Plan
 from train.rows import matrix_of, prepared_of
 
+_FEW = 20
+"""Rows of each class from which a language whose logits are on a scale of their own is calibrated by itself."""
+
 
 def learner_of(model: ModelConfig) -> type[Learner]:
     """The learner of an architecture; imported only now, because transformers takes seconds."""
@@ -173,7 +176,10 @@ def calibrated(
     Raises:
         NotEnoughDataError: a label lacks a class and there is no parent.
     """
-    logits = model.logits(Prepared.of(rows.texts, rows.known))[0].astype(np.float64)
+    prepared = Prepared.of(rows.texts, rows.known)
+    logits = model.logits(prepared)[0].astype(np.float64)
+    added = model.language_logits(prepared)
+    bare = logits if added is None else logits - added
     calibration: dict[str, tuple[float, float]] = {}
     curves: dict[str, OperatingCurve] = {}
     for column, label in enumerate(model.card.labels):
@@ -182,11 +188,17 @@ def calibrated(
         if harmful.any() and not harmful.all():
             languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
             own = languages_of_their_own(harmful, languages, language_rows)
-            found = fitted(label, logits[known, column], harmful, rows.weights[known, column], own)
-            calibration |= found
+            apart = languages_of_their_own(harmful, languages, min(language_rows, _FEW))
+            scaled = own | {code: at for code, at in apart.items() if code in model.own_languages}
+            weights = rows.weights[known, column]
+            pairs = fitted(label, logits[known, column], bare[known, column], harmful, weights, scaled)
+            if parent is not None:  # of a language that is on a scale of its own, and has too few rows
+                keys = {f"{label}/{code}" for code in model.own_languages} & parent.card.calibration.keys()
+                pairs = {key: parent.card.calibration[key] for key in keys} | pairs
+            calibration |= pairs
             scores = np.array(
                 [
-                    confidence(logit, found.get(f"{label}/{code}", found[label]))
+                    confidence(logit, pairs.get(f"{label}/{code}", pairs[label]))
                     for logit, code in zip(logits[known, column], languages, strict=True)
                 ]
             )
@@ -210,10 +222,19 @@ def platt(logits: Floats, harmful: Bools, weights: Floats) -> tuple[float, float
 
 
 def fitted(
-    label: str, logits: Floats, harmful: Bools, weights: Floats, own: Mapping[str, Bools]
+    label: str, logits: Floats, bare: Floats, harmful: Bools, weights: Floats, own: Mapping[str, Bools]
 ) -> dict[str, tuple[float, float]]:
-    """The label's calibration on all rows, and one, as `label/language`, for each of `languages_of_their_own`."""
-    pairs = {label: platt(logits, harmful, weights)}
+    """The label's calibration on all rows, and one, as `label/language`, for each language of `own`.
+
+    Args:
+        label: which.
+        logits: as the model gives them.
+        bare: without what only some languages have: what all rows share is for the languages that lack it.
+        harmful: of the same rows; all of shape (rows,).
+        weights: likewise.
+        own: languages, and which rows are theirs.
+    """
+    pairs = {label: platt(bare, harmful, weights)}
     for language, rows in own.items():
         pairs[f"{label}/{language}"] = platt(logits[rows], harmful[rows], weights[rows])
     return pairs

@@ -109,6 +109,19 @@ class TextClassifier(ABC):
     def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Uncalibrated outputs (texts, labels) and unseen-word shares (texts,)."""
 
+    def language_logits(self, texts: Prepared) -> npt.NDArray[np.float32] | None:
+        """The part of `logits` that only some languages have, (texts, labels), 0 in the others; None: there is none.
+
+        In these languages logits are on a scale of their own, so each is calibrated by itself.
+        """
+        del texts
+        return None
+
+    @property
+    def own_languages(self) -> tuple[str, ...]:
+        """The languages that `language_logits` speaks of."""
+        return ()
+
     def score(self, texts: Sequence[str], known: Sequence[Known] | None = None) -> TextScores:
         """Score raw texts; each row depends on its own text and what is known of it alone.
 

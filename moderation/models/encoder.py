@@ -51,7 +51,7 @@ class EncoderConfig:
     rank: int = 16
     """Of the adapters."""
     max_tokens: int = 128
-    """A longer text is judged by its first and last tokens, half each."""
+    """Of a longer text the encoder reads the first and last tokens, half each; tables of spellings read it all."""
     spelling: SpellingConfig | None = None
     """Whose spellings are read beside the meaning; null: nobody's."""
 
@@ -146,10 +146,11 @@ class EncoderClassifier(TextClassifier):
         return cls(card, module, tokenizer, tensors["seen"].numpy(), spelling)
 
     def with_spelling(self, spelling: Spelling) -> EncoderClassifier:
-        """The same model with these spellings beside it; what was calibrated is so no more."""
+        """The same model with these spellings beside it, not calibrated."""
         config = replace(self.config, spelling=spelling.config)
         tensors = {name: value for name, value in self.tensors().items() if not name.startswith("spelling.")}
-        return self.from_tensors(replace(self.card, config=asdict(config)), tensors | spelling.tensors())
+        card = replace(self.card, config=asdict(config), calibration={}, operating_curves={})
+        return self.from_tensors(card, tensors | spelling.tensors())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As stored."""
@@ -159,6 +160,15 @@ class EncoderClassifier(TextClassifier):
         spelled = {} if self.spelling is None else self.spelling.tensors()
         return learned | spelled | {"seen": torch.from_numpy(self.seen.copy())}
 
+    def language_logits(self, texts: Prepared) -> npt.NDArray[np.float32] | None:
+        """See `TextClassifier.language_logits`: what spellings say."""
+        return None if self.spelling is None else self.spelling.logits(texts, len(self.card.labels))
+
+    @property
+    def own_languages(self) -> tuple[str, ...]:
+        """See `TextClassifier.own_languages`."""
+        return () if self.spelling is None else self.spelling.config.languages
+
     def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `TextClassifier.logits`."""
         tokens = tokenise(self.tokenizer, texts.cleaned, self.config.max_tokens)
@@ -166,8 +176,9 @@ class EncoderClassifier(TextClassifier):
         with torch.inference_mode():
             for rows in batches_by_length([len(ids) for ids in tokens], _TOKENS_A_BATCH):
                 outputs[rows] = self.module(*padded([tokens[row] for row in rows])).numpy()
-        if self.spelling is not None:
-            outputs += self.spelling.logits(texts, len(self.card.labels))
+        added = self.language_logits(texts)
+        if added is not None:
+            outputs += added
         return outputs, unseen_word_share(self.seen, *hash_words(texts.folded))
 
 

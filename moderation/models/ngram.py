@@ -10,7 +10,7 @@ spellings and phrases, not meaning: outside the kind of text that it was trained
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,7 @@ from torch import nn
 from moderation.models.base import Known, Prepared, TextClassifier, check_shapes, config_of
 from moderation.models.card import Card
 from moderation.models.seen import Bits, no_words, unseen_word_share
-from moderation.preprocess.ngrams import NgramConfig, hash_ngrams
-
-_CHUNK_CHARACTERS = 1 << 20
+from moderation.preprocess.ngrams import NgramConfig, chunks, hash_ngrams
 
 
 class NgramModule(nn.Module):
@@ -101,7 +99,7 @@ class NgramClassifier(TextClassifier):
         outputs, unseen = [], []
         numbers = torch.from_numpy(numbers_for(self.config.inputs, texts.known))
         with torch.inference_mode():
-            for begin, end in _chunks(texts.folded):
+            for begin, end in chunks(texts.folded):
                 bags = hash_ngrams(texts.folded[begin:end], self.config)
                 ids, offsets = torch.from_numpy(bags.ids), torch.from_numpy(bags.offsets)
                 outputs.append(self.module(ids, offsets, numbers[begin:end]).numpy())
@@ -115,15 +113,3 @@ def numbers_for(inputs: Sequence[str], known: Sequence[Known]) -> npt.NDArray[np
     """The numbers that a model reads of each post, shape (posts, inputs): log(1 + value), 0 where it is not known."""
     rows = [[max(0.0, float(features.get(name, 0.0))) for name in inputs] for features in known]
     return np.log1p(np.array(rows, dtype=np.float32).reshape(len(rows), len(inputs)))
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Begin and end of runs of texts, so that one run's arrays stay small however long the texts are."""
-    begin, size = 0, 0
-    for index, text in enumerate(texts):
-        size += len(text) + 2
-        if size >= _CHUNK_CHARACTERS:
-            yield begin, index + 1
-            begin, size = index + 1, 0
-    if begin < len(texts):
-        yield begin, len(texts)

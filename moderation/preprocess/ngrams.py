@@ -10,7 +10,7 @@ Chinese, Japanese and Korean characters count as a word each, so that "word" mea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -21,6 +21,8 @@ import numpy.typing as npt
 Int64s: TypeAlias = npt.NDArray[np.int64]
 UInt64s: TypeAlias = npt.NDArray[np.uint64]
 
+CHUNK_CHARACTERS = 1 << 20
+"""Of texts hashed at once; a character takes some 340 bytes meanwhile."""
 _BASE = 0x9E3779B97F4A7C15
 _SPACE = 0x20
 _WORD_SALT = 100
@@ -104,6 +106,18 @@ def hash_ngrams(texts: Sequence[str], config: NgramConfig) -> Bags:
         words=_mix(_substring(prefix, word_begin, word_end), _SINGLE_WORD),
         word_offsets=_offsets(word_document, len(texts)),
     )
+
+
+def chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Begin and end of runs of texts, so that one run's arrays stay small however long the texts are."""
+    begin, size = 0, 0
+    for index, text in enumerate(texts):
+        size += len(text) + 2
+        if size >= CHUNK_CHARACTERS:
+            yield begin, index + 1
+            begin, size = index + 1, 0
+    if begin < len(texts):
+        yield begin, len(texts)
 
 
 def hash_words(texts: Sequence[str]) -> tuple[UInt64s, Int64s]:

@@ -34,7 +34,7 @@ def trained(data: Path, rows: int, without: str, out: Path) -> TextClassifier:
     """A model without a corpus, or, where that is empty, with all."""
     print(f"training without {without or 'nothing left out'}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "train.champion", NAME, "--data", str(data), "--rows", str(rows)]
-    subprocess.run([*command, "--without", without, "--out", str(out)], check=True, capture_output=True)
+    subprocess.run([*command, "--without", without, "--out", str(out)], check=True, stdout=sys.stderr)
     return load_text_classifier(out)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from moderation.errors import NotEnoughDataError
 from moderation.models.base import Prepared, TextClassifier, confidence
+from moderation.models.card import Card
 from moderation.models.load import load_text_classifier
 from moderation.models.ngram import NgramClassifier, NgramModule
 from moderation.models.operating import OperatingCurve
@@ -21,7 +22,17 @@ from moderation.models.seen import no_words, remember_words
 from moderation.preprocess.ngrams import NgramConfig, hash_ngrams
 from moderation.preprocess.text import TEXT_VERSION, normalise
 from moderation.settings import DEPLOYMENTS
-from train.fit import ValidationRows, _parent, finish, languages_of_their_own, learner_of, measured_curves, platt
+from train import fit as fit_module
+from train.fit import (
+    ValidationRows,
+    _parent,
+    calibrated,
+    finish,
+    languages_of_their_own,
+    learner_of,
+    measured_curves,
+    platt,
+)
 from train.learner import FitConfig, Plan, anchored, loss_of
 from train.ngram import NgramLearner
 
@@ -280,3 +291,47 @@ def test_training_starts_from_the_parent_that_the_plan_names(shipped_plan: Plan)
 def test_a_parent_with_other_labels_is_refused(shipped_plan: Plan, labels: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"text-multi@1 scores .*, asked for is"):
         _parent(replace(shipped_plan, labels=labels))
+
+
+class German(NgramClassifier):
+    """A model that says more of German, on a scale of its own."""
+
+    @property
+    def own_languages(self) -> tuple[str, ...]:
+        return ("de",)
+
+    def language_logits(self, texts: Prepared) -> Any:
+        german = np.array([[language == "de"] for language in texts.languages])
+        return np.where(german, np.float32(7), np.float32(0)) * np.ones((1, 2), dtype=np.float32)
+
+    def logits(self, texts: Prepared) -> Any:
+        found, unseen = super().logits(texts)
+        return found + self.language_logits(texts), unseen
+
+
+def calibrated_german(least: int, monkeypatch: pytest.MonkeyPatch, parent: TextClassifier | None = None) -> Card:
+    monkeypatch.setattr(fit_module, "_FEW", least)
+    plain = a_parent(1)
+    known = [{"language": language} for language in rows(HATE).languages]
+    given = replace(rows(HATE), known=known)
+    return calibrated(German(plain.card, plain.module, plain.seen), given, parent, language_rows=100).card
+
+
+def test_what_languages_share_is_calibrated_without_what_one_has_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = calibrated_german(1, monkeypatch)
+    shared = calibrated(a_parent(1), rows(HATE), None, language_rows=100).card.calibration
+    assert set(card.calibration) == {"abuse", "hate", "abuse/de", "hate/de"}
+    for label in ("abuse", "hate"):
+        assert card.calibration[label] == pytest.approx(shared[label], abs=1e-5)
+        assert card.calibration[f"{label}/de"] != pytest.approx(shared[label], abs=0.1)
+    assert set(card.operating_curves) == {"abuse", "hate"}  # 4 rows are no curve
+
+
+def test_a_language_on_its_own_scale_with_too_few_rows_keeps_its_parent_s_calibration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parent = a_parent(2)
+    parent.card = replace(parent.card, calibration=parent.card.calibration | {"abuse/de": (0.5, -3.0)})
+    card = calibrated_german(20, monkeypatch, parent)
+    assert card.calibration["abuse/de"] == (0.5, -3.0)
+    assert "hate/de" not in card.calibration

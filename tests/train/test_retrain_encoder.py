@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 from sqlalchemy import select
 
-from moderation.models.base import TextClassifier
+from moderation.models.base import Prepared, TextClassifier
 from moderation.models.encoder import EncoderClassifier
 from moderation.models.load import load_text_classifier
 from moderation.registry import Registry
@@ -103,9 +103,16 @@ def learned_and_scores(registry: Registry) -> None:
     assert any(name.startswith("spelling.") for name in before)
     assert not any(name.startswith("spelling.") for name in changed)
     champion, challenger = (load_text_classifier(folder) for folder in folders)
+    assert isinstance(champion, EncoderClassifier)
     assert isinstance(challenger, EncoderClassifier)
     assert challenger.card.labels == champion.card.labels
     assert challenger.card.about["parent"] == f"{VARIANT}@1"
+    assert champion.spelling is not None
+    german = ["du bist ein Schwachkopf", "guten Morgen"]
+    known, unknown = (Prepared.of(german, [{"language": code}] * 2) for code in ("de", "*"))
+    said = challenger.logits(known)[0] - challenger.logits(unknown)[0]
+    assert np.abs(said).min() > 0.01
+    assert said == pytest.approx(champion.spelling.logits(known, 2), abs=1e-4)
     slang = [post.text for post in day_of_traffic(TRAFFIC, 2) if post.slang][:40]
     assert mean_abuse(challenger, slang) > mean_abuse(champion, slang)
     assert challenger.score(slang).unseen_word_share.mean() < champion.score(slang).unseen_word_share.mean()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
+import typer
 
 from moderation.errors import NotEnoughDataError
 from moderation.models.base import Prepared
 from moderation.models.spelling import Spelling, SpellingConfig
 from moderation.preprocess.ngrams import NgramConfig
+from train.champion import RECIPES, _without, main
 from train.spelling import fit_spelling
 
 NAN = float("nan")
@@ -71,3 +76,22 @@ def test_fitting_twice_gives_the_same() -> None:
 def test_a_language_without_rows_is_named() -> None:
     with pytest.raises(NotEnoughDataError, match="'ru'"):
         fit_spelling(rows(languages=("de",)), 2, CONFIG)
+
+
+def test_a_language_whose_corpus_is_left_out_has_no_table() -> None:
+    recipe = _without(RECIPES["text-multi"], "de-germeval2018-train")
+    assert "de-germeval2018-train" not in recipe.corpora
+    assert recipe.spelling is not None
+    assert recipe.spelling.languages == ("pt", "ru")
+
+
+def test_a_corpus_that_is_not_there_is_not_left_out() -> None:
+    with pytest.raises(typer.BadParameter, match="en-davidson"):
+        _without(RECIPES["text-multi"], "klingon")
+
+
+@pytest.mark.parametrize("options", [{"rows": 100}, {"without": "en-davidson"}])
+@pytest.mark.parametrize("name", ["text-multi", "image-multi"])
+def test_what_does_not_ship_overwrites_nothing_that_does(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(typer.BadParameter, match="need --out"):
+        main(name, Path("nowhere"), **(dict.fromkeys(("out", "trained", "kept")) | options))

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.models import ngram
 from moderation.models.base import Prepared, TextClassifier, TextScores
 from moderation.models.load import load_text_classifier
 from moderation.models.ngram import NgramClassifier, NgramModule, numbers_for
 from moderation.models.seen import no_words
+from moderation.preprocess import ngrams
 from moderation.preprocess.ngrams import hash_ngrams
 from moderation.settings import DEPLOYMENTS
 from tests.moderation.models.making import CONFIG, a_card, a_model
@@ -105,7 +105,7 @@ def test_scores_follow_the_order_of_the_texts() -> None:
 @pytest.mark.parametrize("characters", [1, 7, 60, 4000])
 def test_a_batch_that_is_cut_into_chunks_is_scored_as_in_one(monkeypatch: pytest.MonkeyPatch, characters: int) -> None:
     whole = a_model().score(MIXED)
-    monkeypatch.setattr(ngram, "_CHUNK_CHARACTERS", characters)
+    monkeypatch.setattr(ngrams, "CHUNK_CHARACTERS", characters)
     assert same(a_model().score(MIXED), whole)
 
 

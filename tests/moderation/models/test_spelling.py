@@ -14,6 +14,7 @@ from moderation.errors import ModelError
 from moderation.models.base import Prepared, check_shapes
 from moderation.models.card import Card
 from moderation.models.spelling import Spelling, SpellingConfig, Table, counts, shapes_of, tf_idf
+from moderation.preprocess import ngrams
 from moderation.preprocess.ngrams import NgramConfig
 from tests.moderation.models.making import a_card
 
@@ -41,7 +42,7 @@ def logits(texts: list[str], languages: list[str]) -> npt.NDArray[np.float32]:
 
 def test_it_is_scikit_learn_s_sublinear_tf_idf() -> None:
     folded = Prepared.of(TEXTS).folded
-    found = counts(folded, np.arange(len(folded)), NGRAMS)
+    found = counts(folded, NGRAMS)
     transformer = TfidfTransformer(sublinear_tf=True).fit(found)
     expected = transformer.transform(found.copy()).toarray()
     assert np.allclose(tf_idf(found, transformer.idf_.astype(np.float32)).toarray(), expected, atol=1e-6)
@@ -90,8 +91,8 @@ def test_what_is_stored_is_what_comes_back() -> None:
 
 def test_a_table_that_is_missing_is_named() -> None:
     tensors = a_spelling().tensors()
-    del tensors["spelling.ru.rarity"]
-    with pytest.raises(ModelError, match=r"no tensor 'spelling\.ru\.rarity'"):
+    del tensors["spelling.ru.idf"]
+    with pytest.raises(ModelError, match=r"no tensor 'spelling\.ru\.idf'"):
         check_shapes(tensors, shapes_of(CONFIG, 2))
 
 
@@ -112,3 +113,15 @@ def test_an_encoder_s_card_names_the_languages_and_n_grams() -> None:
     config = EncoderConfig(spelling=CONFIG)
     card = Card.from_json(a_card(architecture="encoder", config=asdict(config)).to_json())
     assert _config_of(card) == config
+
+
+def test_a_batch_that_is_cut_into_chunks_is_judged_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    languages = ["de", "en", "de", "ru", "de"]
+    whole = logits(TEXTS, languages)
+    monkeypatch.setattr(ngrams, "CHUNK_CHARACTERS", 7)
+    assert np.allclose(logits(TEXTS, languages), whole, atol=1e-6)
+
+
+def test_tables_read_no_numbers() -> None:
+    with pytest.raises(ValueError, match="inputs"):
+        SpellingConfig(languages=("de",), ngrams=NgramConfig(inputs=("author_posts",)))
