@@ -31,6 +31,11 @@ settings.register_profile(
 settings.load_profile("seawall")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Retrainings first: one that began last would run alone, with the other process idle."""
+    items.sort(key=lambda item: item.path.parent.name != "train")
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The local Seawall, with patience, its own ledger and registry; ended, to the last process, with the session.
