@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ from moderation.settings import Settings
 BUNDLED = "bundled"
 
 _TOKENS_A_BATCH = 2048
+_BATCH_COST = 16
+"""What a batch costs beyond its tokens, in tokens: TODO."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,20 +221,29 @@ def tokenise(tokenizer: Tokenizer, cleaned: Sequence[str], max_tokens: int) -> l
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Row numbers in batches of like length: padding is work for nothing.
+    """Row numbers in batches of like length, so divided that all of them together cost least.
+
+    A batch costs the tokens that it is padded to, and `_BATCH_COST`: a long text in the batch of short ones would make
+    each of them as long, and a batch for each length would be too many.
 
     Args:
         lengths: tokens of each row.
         tokens: in a batch, padding included, at most; a longer row is a batch of its own.
     """
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and lengths[row] * (len(batch) + 1) > tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    least = [0.0]  # what the first rows cost, divided best
+    begins = [0]  # where the last batch of that division begins
+    for end, row in enumerate(order, 1):
+        longest = lengths[row]
+        rows = max(1, min(end, tokens // max(1, longest)))
+        cost, begin = min((least[begin] + _BATCH_COST + longest * (end - begin), begin) for begin in range(end - rows, end))
+        least.append(cost)
+        begins.append(begin)
+    ends = [len(order)]
+    while ends[-1]:
+        ends.append(begins[ends[-1]])
+    for begin, end in pairwise(reversed(ends)):
+        yield order[begin:end]
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,8 @@ Two tricks, undone a word at a time, so that honest text of any script stays as 
                 follows the rest of the text. The pairs are those of Unicode's confusables (UTS 39) that a reader takes
                 for each other at text size.
     leet        digits and signs between letters: `sh1t`, `a$$hole`, `пи3дец`. A digit at a word's end stays one
-                (`covid19`, `mp3`), and so does one at its begin (`4chan`), unless the word hides another (`1d10t`).
+                (`covid19`, `mp3`), and so does one at its begin (`4chan`), unless the word hides another between
+                letters (`1d10t`, `b1tch35`). A `$` at either edge of three or more small letters is an s.
 """
 
 from __future__ import annotations
@@ -39,11 +40,17 @@ _LATIN_LEET = str.maketrans("013457@$!8", "oieastasib")
 _CYRILLIC_LEET = str.maketrans("0346@$", "озчбас")
 _LATIN_LEET_WORD = re.compile(
     # No mail address; `!` only near a word's begin, since between words it is more often a missing space.
-    "(?<![\\w@$!])(?![\\w.+-]{1,64}@[\\w-]{1,63}\\.)[013457$]{0,2}(?:[A-Za-z]{1,2}!)?"
-    "(?:[A-Za-z\u00c0-\u024f]+[013457@$8]{1,3})*[A-Za-z\u00c0-\u024f]+(?:\\${2})?(?!\\w)"
+    "(?<![\\w@$!])(?![\\w.+-]{1,64}@[\\w-]{1,63}\\.)[013457$]{0,3}(?:[A-Za-z]{1,2}!)?"
+    "(?:[A-Za-z\u00c0-\u024f]+[013457@$8]{1,3})*[A-Za-z\u00c0-\u024f]+[013457$]{0,3}(?![\\w$])"
 )
-_SIGN_INSIDE = re.compile(r"[^\W\d_](?:[013456789@$!]{1,3}[^\W\d_]|\${2})")
-_CYRILLIC_LEET_WORD = re.compile("(?<![\\w@$])[0346$]{0,2}(?:[\u0400-\u052f]+[0346@$]{1,3})+[\u0400-\u052f]+(?!\\w)")
+_CYRILLIC_LEET_WORD = re.compile(
+    "(?<![\\w@$])[0346$]{0,3}(?:[\u0400-\u052f]+[0346@$]{1,3})*[\u0400-\u052f]+[0346$]{0,3}(?![\\w$])"
+)
+_HIDES = re.compile(
+    r"[^\W\d_](?:[013456789@$!]{1,3}[^\W\d_]|\${2})"  # a sign between letters, or two at the end
+    # At an edge of small letters, `$` is an s: `$AAPL`, `US$` and `R$` are money.
+    r"|(?<![^\W\d_])\$[a-zа-яё]{3}|[a-zа-яё](?:[a-zа-яё]{2}|[013457]{1,2})\$"
+)
 
 
 def unmask(text: str) -> str:
@@ -56,15 +63,14 @@ def unmask(text: str) -> str:
     text = text.translate(_SMALL_CAPITALS)
     if _OTHER.search(text):
         text = _in_one_script(text)
-    if _SIGN_INSIDE.search(text):
-        text = _LATIN_LEET_WORD.sub(_read_latin, text)
-        text = _CYRILLIC_LEET_WORD.sub(lambda found: found.group().translate(_CYRILLIC_LEET), text)
+    if _HIDES.search(text):
+        text = _LATIN_LEET_WORD.sub(lambda found: _read(found.group(), _LATIN_LEET), text)
+        text = _CYRILLIC_LEET_WORD.sub(lambda found: _read(found.group(), _CYRILLIC_LEET), text)
     return text
 
 
-def _read_latin(found: re.Match[str]) -> str:
-    word = found.group()
-    return word.translate(_LATIN_LEET) if _SIGN_INSIDE.search(word) else word
+def _read(word: str, signs: dict[int, int]) -> str:
+    return word.translate(signs) if _HIDES.search(word) else word
 
 
 def _in_one_script(text: str) -> str:

@@ -241,7 +241,7 @@ def test_a_folder_that_was_tampered_with_is_refused(nsfw: OpenNsfw, bases: Path,
     [
         ({"architecture": "ngram"}, "known are image, video"),
         ({"labels": ["violence"]}, r"'picture\.weight' has shape"),
-        ({"preprocessing": "text-2"}, "text-2"),
+        ({"preprocessing": "text-3"}, "text-3"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(

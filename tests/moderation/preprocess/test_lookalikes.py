@@ -17,6 +17,11 @@ from tests.moderation.properties import any_text, many, tricky_text
         ("sh1t", "shit"),
         ("a$$hole", "asshole"),
         ("b1tch3s", "bitches"),
+        ("b1tch35 n1gh7", "bitches night"),
+        ("such 455h0l35 are h03$", "such assholes are hoes"),
+        ("what $hit, what fool$", "what shit, what fools"),
+        ("\u043f\u04383\u0434\u0430", "\u043f\u0438\u0437\u0434\u0430"),
+        ("\u04453\u0440\u043d4", "\u0445\u0437\u0440\u043d\u0447"),
         ("\u043f\u04383\u0434\u0435\u0446", "\u043f\u0438\u0437\u0434\u0435\u0446"),
         ("id\u0456ot", "idiot"),
         ("\u0430\u0441\u0435 of spades", "ace of spades"),
@@ -42,6 +47,8 @@ def test_a_look_alike_is_read_as_what_it_looks_like(text: str, expected: str) ->
         "今天下班路上看到了很美的晚霞",
         "write to ann0b@example.org",
         "it costs $5, or 100$",
+        "US$5, R$ 10, 20 USD$, $AAPL, $1bn, 5k$",
+        "1on1, 3v3, web3, win7, top10, 4ever, 1st, 7pm",
         "at 10:30 on 2020-01-01",
     ],
 )
@@ -64,3 +71,5 @@ def test_long_words_of_letters_and_digits_take_no_time() -> None:
     assert len(unmask("a!" * 50_000)) == 100_000
     assert unmask("a.b+" * 25_000) == "a.b+" * 25_000
     assert unmask("\u0430" * 100_000 + "3") == "\u0430" * 100_000 + "3"
+    assert unmask("\u04303" * 50_000 + "_") == "\u04303" * 50_000 + "_"
+    assert unmask("$" * 100_000 + "a") == "$" * 100_000 + "a"
