@@ -1,0 +1,86 @@
+"""`moderation.models.encoder`: padding is left out, and changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig, BertModel
+
+from moderation.errors import ModelError
+from moderation.models.encoder import EncoderConfig, EncoderModule, batches_by_length, padded
+from tests.moderation.properties import many
+
+CONFIG = EncoderConfig(base="tiny", frozen_layers=1, rank=2)
+lengths = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+
+
+@pytest.fixture(scope="module")
+def base() -> BertModel:
+    """Of BERT's build, tiny, at random, the same one every time."""
+    torch.manual_seed(3)
+    tiny = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=4, intermediate_size=32)
+    return BertModel(tiny, add_pooling_layer=False).eval()
+
+
+@pytest.fixture(scope="module")
+def module(base: BertModel) -> EncoderModule:
+    """Not trained: its adapters add nothing."""
+    return EncoderModule(base, 2, CONFIG).eval()
+
+
+def some_rows(of: list[int]) -> list[list[int]]:
+    return [[(7 * row + place) % 50 for place in range(length)] for row, length in enumerate(of)]
+
+
+@many
+@given(lengths)
+def test_layers_say_what_the_base_says_of_padded_texts(base: BertModel, module: EncoderModule, of: list[int]) -> None:
+    ids, mask = padded(some_rows(of))
+    with torch.inference_mode():
+        expected = base(input_ids=ids, attention_mask=mask).last_hidden_state * mask[:, :, None]
+        pooled = expected.sum(1) / mask.sum(1, keepdim=True)
+        torch.testing.assert_close(module(ids, mask), module.head(pooled))
+
+
+@many
+@given(lengths)
+def test_a_text_is_judged_as_if_it_were_alone(module: EncoderModule, of: list[int]) -> None:
+    rows = some_rows(of)
+    with torch.inference_mode():
+        alone = torch.cat([module(*padded([row])) for row in rows])
+        torch.testing.assert_close(module(*padded(rows)), alone)
+
+
+def test_what_is_masked_counts_for_nothing(module: EncoderModule) -> None:
+    ids, mask = padded(some_rows([3, 9]))
+    others = torch.where(mask == 0, torch.tensor(49), ids)
+    with torch.inference_mode():
+        assert torch.equal(module(ids, mask), module(others, mask))
+        assert not module.below(others, mask)[mask == 0].any()
+
+
+def test_every_adapter_and_the_head_learn_from_texts_of_all_lengths(base: BertModel) -> None:
+    module = EncoderModule(base, 2, CONFIG).train()
+    for name, value in module.learned().items():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(value)  # from zero, the other half of an adapter learns nothing at first
+    ids, mask = padded(some_rows([2, 5, 11]))
+    module.above(module.below(ids, mask), mask).square().sum().backward()  # type: ignore[no-untyped-call]  # untyped
+    assert all(value.grad is not None and value.grad.any() for value in module.learned().values())
+    assert not any(value.requires_grad for value in module.lower.parameters())
+
+
+def test_more_frozen_layers_than_there_are_is_an_error(base: BertModel) -> None:
+    with pytest.raises(ModelError, match="frozen_layers is 3; base 'tiny' has 3 layers"):
+        EncoderModule(base, 2, EncoderConfig(base="tiny", frozen_layers=3))
+
+
+@many
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 60))
+def test_batches_hold_each_row_once_and_no_more_tokens_than_allowed(of: list[int], most: int) -> None:
+    batches = list(batches_by_length(of, most))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(of)))
+    assert all(len(batch) == 1 or len(batch) * max(of[row] for row in batch) <= most for batch in batches)
+    assert [of[row] for batch in batches for row in batch] == sorted(of)
