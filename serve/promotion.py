@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from moderation.errors import ConflictError, RegistryError
 from moderation.learning import no_challenger
+from moderation.models.card import CARD, Card
 from moderation.registry import Registry
 from moderation.running import Running
 from moderation.storage import experiments, promotions
@@ -48,21 +50,45 @@ class Change:
 
 
 def ship(house: House, variant: str) -> int | None:
-    """Register the model that ships as version 1 and champion where the variant has none; its version, if so."""
+    """Register the model that ships, and make it champion, where there is none that this release can run.
+
+    That is where the variant has no champion, and where its champion shipped with a release of other preprocessing.
+
+    Returns:
+        The version that became champion; None: the champion stays.
+
+    Raises:
+        RegistryError: the champion was trained here, with other preprocessing than this release has.
+    """
     with _champion_lock(house.ledger, variant):
-        if house.registry.alias(variant, "champion") is not None:
+        champion = house.registry.alias(variant, "champion")
+        folder = house.topology.shipped_folder(variant)
+        if champion is not None and not _outdated(house.registry, variant, champion, folder):
             return None
         known = house.registry.versions(variant)
-        if known:
+        if champion is None and known:
             version = known[-1].version  # registered, and cut off before the alias was set
         else:
-            folder = house.topology.shipped_folder(variant)
             version = house.registry.register(variant, folder, evidence={"shipped": True}).version
         promotions.record(
-            house.ledger, variant, "ship", from_version=None, to_version=version, evidence={"shipped": True}
+            house.ledger, variant, "ship", from_version=champion, to_version=version, evidence={"shipped": True}
         )
-        house.registry.move_alias(variant, "champion", version, expected=None)
+        house.registry.move_alias(variant, "champion", version, expected=champion)
         return version
+
+
+def _outdated(registry: Registry, variant: str, champion: int, shipped: Path) -> bool:
+    trained = registry.card(variant, champion).preprocessing
+    current = Card.from_json((shipped / CARD).read_text(encoding="utf-8")).preprocessing
+    if trained == current:
+        return False
+    if not registry.evidence(variant, champion).get("shipped"):
+        raise RegistryError(
+            f"the champion of {variant!r}, version {champion}, was trained here with preprocessing {trained!r}, and this"
+            f" release has {current!r}: run the release that it was trained with, or give the alias `champion` to a"
+            " version that shipped, start, and retrain"
+        )
+    return True
 
 
 def promote(

@@ -118,7 +118,9 @@ def main(
         Path | None, typer.Option(help="Folder where what the networks see of images and videos is kept.")
     ] = None,
     without: Annotated[str, typer.Option(help="Leave a corpus out, to measure what is left of its language.")] = "",
-    rows: Annotated[int, typer.Option(help="Training rows of a corpus, at most; 0: as many as ship.", min=0)] = 0,
+    rows: Annotated[
+        int, typer.Option(help="Training rows of a corpus, at most, and each once; 0: as many as ship.", min=0)
+    ] = 0,
 ) -> None:
     """Train, test and store a model that ships."""
     if (without or rows) and (out is None or name in PICTURE_MODELS):
@@ -132,7 +134,7 @@ def main(
     if without:
         recipe = _without(recipe, without)
     if rows:
-        recipe = replace(recipe, most=rows)
+        recipe = replace(recipe, most=rows, own=min(recipe.own, 1), times={})
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
@@ -147,14 +149,16 @@ def main(
 
 
 def _without(recipe: Recipe, corpus: str) -> Recipe:
+    """The recipe without a corpus, and without its language, of our own texts too, where no other corpus is in it."""
     if corpus not in recipe.corpora:
         raise typer.BadParameter(f"--without takes one of {', '.join(recipe.corpora)}")
     kept = tuple(name for name in recipe.corpora if name != corpus)
+    left = {name.split("-")[0] for name in kept}  # a corpus is named for its language
+    languages = tuple(code for code in recipe.languages if code in left)
     spelling = recipe.spelling
-    if spelling is not None:  # a corpus is named for its language
-        spelled = {name.split("-")[0] for name in kept}
-        spelling = replace(spelling, languages=tuple(code for code in spelling.languages if code in spelled))
-    return replace(recipe, corpora=kept, spelling=spelling)
+    if spelling is not None:
+        spelling = replace(spelling, languages=tuple(code for code in spelling.languages if code in left))
+    return replace(recipe, corpora=kept, languages=languages, spelling=spelling)
 
 
 def _print(saved: Card) -> None:
@@ -179,7 +183,7 @@ def _train(name: str, recipe: Recipe, data: Path, trained: Path | None) -> tuple
     test = rows.filter(expr=col("part") == "test").drop_columns(["part"])
     own: set[str] = set()
     if recipe.own:
-        written = from_corpora([OWN], recipe.labels, seed=0)
+        written = from_corpora([OWN], recipe.labels, seed=0).filter(expr=col("language").is_in(list(recipe.languages)))
         own = set(written.unique("unit"))
         training = training.union(written)
     if recipe.outside:

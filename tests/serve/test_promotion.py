@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +14,14 @@ from sqlalchemy import select
 
 from moderation.errors import ConfigError, ConflictError, RegistryError
 from moderation.learning import no_challenger
+from moderation.models.card import CARD
 from moderation.settings import DEPLOYMENTS
 from moderation.storage import experiments
 from moderation.storage.tables import promotions
 from moderation.topology import Topology
 from serve import promotion
 from serve.promotion import Change, House
-from tests.serve.house import SHIPPED, VARIANT, judged_traffic
+from tests.serve.house import SHIPPED, VARIANT, judged_traffic, shipped_card
 
 
 def quiet(_message: str) -> None:
@@ -75,6 +79,33 @@ def test_shipping_that_was_cut_off_before_the_alias_goes_on_where_it_was(house: 
     assert promotion.ship(house, VARIANT) == 1
     assert aliases(house) == (1, None)
     assert [version.version for version in house.registry.versions(VARIANT)] == [1]
+
+
+def of_another_release(folder: Path) -> Path:
+    """What shipped with a release of other preprocessing."""
+    shutil.copytree(SHIPPED, folder)
+    card = replace(shipped_card(), preprocessing="text-0")
+    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    return folder
+
+
+def test_what_shipped_with_a_release_of_other_preprocessing_is_replaced(house: House, tmp_path: Path) -> None:
+    house.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"shipped": True})
+    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    assert promotion.ship(house, VARIANT) == 2
+    assert promotion.ship(house, VARIANT) is None
+    assert aliases(house) == (2, None)
+    assert house.registry.card(VARIANT, 2).preprocessing == shipped_card().preprocessing
+    assert history(house) == [("ship", 1, 2)]
+
+
+def test_a_champion_that_was_trained_here_is_not_replaced_by_what_ships(house: House, tmp_path: Path) -> None:
+    house.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"gate": {"passed": True}})
+    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    with pytest.raises(RegistryError, match="version 1, was trained here with preprocessing 'text-0'"):
+        promotion.ship(house, VARIANT)
+    assert aliases(house) == (1, None)
+    assert history(house) == []
 
 
 def test_a_challenger_that_an_experiment_found_better_becomes_champion(challenged: House) -> None:
