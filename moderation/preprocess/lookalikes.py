@@ -48,9 +48,11 @@ _CYRILLIC_LEET_WORD = re.compile(
 )
 _HIDES = re.compile(
     r"[^\W\d_](?:[013456789@$!]{1,3}[^\W\d_]|\${2})"  # a sign between letters, or two at the end
-    # At an edge of small letters, `$` is an s: `$AAPL`, `US$` and `R$` are money.
-    r"|(?<![^\W\d_])\$[a-zа-яё]{3}|[a-zа-яё](?:[a-zа-яё]{2}|[013457]{1,2})\$"
+    # At an edge of nothing but small letters, `$` is an s: `$AAPL`, `US$`, `R$` and `50eur$` are money.
+    r"|(?<!\w)\$[a-zа-яё]{3}|(?<!\w)[a-zа-яё]{3,40}\$|[a-zа-яё][013457]{2}\$"
 )
+
+_MONEY = re.compile(r"[A-Z]{1,3}\$\d")
 
 
 def unmask(text: str) -> str:
@@ -70,7 +72,7 @@ def unmask(text: str) -> str:
 
 
 def _read(word: str, signs: dict[int, int]) -> str:
-    return word.translate(signs) if _HIDES.search(word) else word
+    return word.translate(signs) if _HIDES.search(word) and not _MONEY.match(word) else word
 
 
 def _in_one_script(text: str) -> str:

@@ -10,6 +10,7 @@ from moderation.preprocess.links.blocklist import Blocklist
 from moderation.preprocess.links.canonical import canonical
 from moderation.preprocess.links.hosts import Host, read_host
 from moderation.preprocess.links.reading import Reading, read
+from moderation.preprocess.text import SOLID
 
 _ZONES = """
 com net org edu gov mil info biz io dev co tv eu ru su рф xn--p1ai укр xn--j1amh бел xn--90ais de at ch li uk ie br pt
@@ -37,11 +38,8 @@ _FILES = frozenset(_FILE_ENDINGS.split())
 MOST_LINKS = 500
 """Different links after which no more are looked for, of those with a scheme and of those without each."""
 
-# Scripts that put no space between words: a name in another script may begin or end right beside their characters.
-_SOLID = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
-)
-_LETTER = rf"[^\W{_SOLID}]"
+# A name in another script may begin or end right beside the characters of a solid one.
+_LETTER = rf"[^\W{SOLID}]"
 _NOT_IN_HOST = (
     r"\s\x00-\x1f/?#\\<>\"'`|()\[\]{}@:,;!*&=+$^~\u00ab\u00bb\u00b7\u2010-\u2027\u2030-\u205e"
     r"\u3000\u3001\u3003\u3008-\u3020\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff60\uff62-\uff65"

@@ -37,6 +37,7 @@ def test_text_is_brought_to_one_form(text: str, expected: str) -> None:
     [
         "\u00ad", "\u034f", "\u061c", "\u180e", "\u200b", "\u200c", "\u200d", "\u200e", "\u200f",
         "\u202a", "\u202e", "\u2060", "\u2064", "\u2066", "\u2069", "\u206f", "\ufeff",
+        "\u180b", "\u3164", "\uffa0", "\U000e0041", "\U000e0100",
     ],
     ids=lambda character: f"U+{ord(character):04X}",
 )  # fmt: skip
@@ -76,6 +77,10 @@ def test_stretched_letters_are_shortened_to_two_and_nothing_else_is(text: str, e
         ("ht\u200btps://a.example", "{url}"),
         ("ｈｔｔｐｓ：／／ａ．ｅｘａｍｐｌｅ", "{url}"),
         ("example.org", "example.org"),
+        ("http://a.cn，你这个傻逼", "{url}你这个傻逼"),
+        ("看https://t.cn/abc你好", "看{url}你好"),
+        ("Awww... so cute", "aww... so cute"),
+        ("ewww.example", "eww.example"),
         ("https:// a", "https:// a"),
     ],
 )
@@ -90,6 +95,8 @@ def test_links_become_one_token(text: str, expected: str) -> None:
         ("hi @Ann_7, @bob!", "hi {user}, {user}!"),
         ("(@ann)", "({user})"),
         ("@Маша", "{user}"),
+        ("@张三你好", "@张三你好"),
+        ("@ann你好", "{user}你好"),
         ("/u/some-one u/some_one", "{user} {user}"),
         ("[id123|Ann Lee], hi", "{user}, hi"),
         ("ann@example.org", "ann@example.org"),
@@ -161,3 +168,14 @@ def test_many_stretched_letters_and_brackets_take_no_time() -> None:
     assert normalise("@" * 200_000) == "@" * 200_000
     assert normalise("[id1|" * 20_000).startswith("[id1|[id1|")
     assert normalise("u/" * 50_000) == "u/" * 50_000
+
+
+@pytest.mark.parametrize(
+    "text", ["&#" + "9" * 5000 + ";", "&#x" + "f" * 5000, "&#0;", "&#xd800;", "&#1114112;", "&" * 5000, "&amp" * 5000]
+)
+def test_an_entity_of_any_length_is_read_or_stays(text: str) -> None:
+    assert len(normalise(text)) <= len(text)
+
+
+def test_one_character_that_stands_for_many_does_not_blow_a_text_up() -> None:
+    assert normalise("\ufdfa" * 10_000 + "idiot") == "idiot"
