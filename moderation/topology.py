@@ -98,10 +98,11 @@ class Gateway(_Scaled):
 
     target_ongoing_requests: float = Field(default=64.0, gt=0)
     """Requests that each replica is meant to have under way."""
-    max_ongoing_requests: int = Field(default=512, ge=1)
-    """Requests that one replica holds at a time; beyond, Ray Serve queues."""
+    max_ongoing_requests: int = Field(default=1280, ge=1)
+    """Requests that one replica holds at a time; beyond, Ray Serve queues. With fewer than `max_waiting_posts` and two
+    groups, single posts reach neither that bound nor a client's share."""
     max_queued_requests: int = Field(default=2048, ge=-1)
-    """Requests that wait before a replica is free; beyond, 503."""
+    """Requests that wait before a replica is free; beyond, Ray Serve answers 503 with Retry-After, in plain text."""
     group_size: int = Field(default=64, ge=1, le=1024)
     """Posts that share one handle call and one commit."""
     max_waiting_posts: int = Field(default=1024, ge=1)

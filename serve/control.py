@@ -107,6 +107,7 @@ def _gateway(topology: Topology, user_config: GatewayConfig) -> Config:
         **_scaling(bounds),
         "max_ongoing_requests": bounds.max_ongoing_requests,
         "max_queued_requests": bounds.max_queued_requests,
+        "backpressure_config": {"status_code": 503, "retry_after_s": 1},
         "ray_actor_options": {"num_cpus": bounds.num_cpus},
         "user_config": user_config,
     }

@@ -353,6 +353,8 @@ class Gateway:
             self._check_text(feature.text, f"/features/{index}/text")
         try:
             results = await self._moderator.judge.score_texts(service, body.features)
+        except QueueFullError as error:
+            raise overloaded(error) from error
         except Exception as error:
             logger.exception("scoring failed")
             raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error

@@ -11,8 +11,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 from moderation.errors import FeaturesUnavailableError
 from moderation.labels import Service
@@ -22,12 +24,18 @@ from moderation.posts import LabelConfidence, ModerateResult, PostIn, TextFeatur
 from moderation.preprocess.features import Features, observe, scored_features
 from moderation.preprocess.language import Language, detect_language
 from moderation.storage.features import FeatureStore
-from moderation.storage.ledger import Scoring
+from moderation.storage.ledger import Scoring, now
 from moderation.topology import Topology
 from serve.answers import GroupFound, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
+from serve.grouping import Grouper
 
 logger = logging.getLogger("ray.serve")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_THREADS = 8
+"""For what blocks on a post's way: two groups of posts, media beside them, and what is done after the reply."""
 
 TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
 """What the text of a post is put to."""
@@ -155,6 +163,17 @@ class Judge:
         self._card = card
         self._known = known
         self.splits: Mapping[str, Split] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="posts")
+        self._groupers: dict[str, Grouper[tuple[str, Features], tuple[int, Mapping[str, float]]]] = {}
+
+    async def aside(
+        self, call: Callable[Parameters, Result], /, *args: Parameters.args, **named: Parameters.kwargs
+    ) -> Result:
+        """Run what blocks on a thread of the posts' own.
+
+        Those that a replica has for everything are few: slow reports would keep every post waiting.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **named))
 
     async def judge(self, posts: Sequence[PostIn]) -> list[Case]:
         """Put posts to every model that a route names for one of their parts."""
@@ -167,28 +186,46 @@ class Judge:
         return cases
 
     async def score_texts(self, service: Service, features: Sequence[TextFeature]) -> list[ModerateResult]:
-        """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels."""
-        tasks: dict[str, list[int]] = {}
+        """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels.
+
+        Raises:
+            QueueFullError: too many texts wait.
+        """
         languages = [Language(item.language, 1.0) if item.language else detect_language(item.text) for item in features]
-        results: dict[int, ModerateResult] = {}
-        for index, (item, language) in enumerate(zip(features, languages, strict=True)):
-            variant = self._topology.variant_for(service, region="*", language=language.code)
-            if variant is None:
-                results[index] = ModerateResult(id=item.id, labels=[], language=language.code, model="none")
-            else:
-                tasks.setdefault(variant, []).append(index)
-        for variant, members in tasks.items():
-            texts = [features[index].text for index in members]
-            known: list[Features] = [{"language": languages[index].code} for index in members]
+        variants = [self._topology.variant_for(service, region="*", language=found.code) for found in languages]
+        for variant in filter(None, set(variants)):
+            self._alone(variant).admit()
+        answers = (
+            self._result(item, language.code, variant)
+            for item, language, variant in zip(features, languages, variants, strict=True)
+        )
+        return list(await asyncio.gather(*answers))
+
+    async def _result(self, item: TextFeature, language: str, variant: str | None) -> ModerateResult:
+        if variant is None:
+            return ModerateResult(id=item.id, labels=[], language=language, model="none")
+        version, scores = await self._alone(variant).submit((item.text, {"language": language}), taken=True)
+        return ModerateResult(
+            id=item.id,
+            labels=[LabelConfidence(label=name, confidence=value) for name, value in scores.items()],
+            language=language,
+            model=f"{variant}@{version}",
+        )
+
+    def _alone(self, variant: str) -> Grouper[tuple[str, Features], tuple[int, Mapping[str, float]]]:
+        """A queue of texts of no post: a group at a time, so that a long list leaves room for posts."""
+
+        async def score(group: Sequence[tuple[str, Features]]) -> list[tuple[int, Mapping[str, float]]]:
+            texts, known = [text for text, _ in group], [known for _, known in group]
             scored = await self._score(variant, "champion", texts, known, self._deadline())
-            for index, scores in zip(members, scored.scores, strict=True):
-                results[index] = ModerateResult(
-                    id=features[index].id,
-                    labels=[LabelConfidence(label=name, confidence=value) for name, value in scores.items()],
-                    language=languages[index].code,
-                    model=f"{variant}@{scored.version}",
-                )
-        return [results[index] for index in range(len(features))]
+            return [(scored.version, row) for row in scored.scores]
+
+        if variant not in self._groupers:
+            bounds = self._topology.gateway
+            self._groupers[variant] = Grouper(
+                score, group_size=bounds.group_size, max_waiting=bounds.max_waiting_posts, max_in_flight=1
+            )
+        return self._groupers[variant]
 
     async def look(self, ref: MediaRef) -> Medium:
         """Look at an image or a video with the champions, and judge what is written in it; nothing is recorded."""
@@ -236,9 +273,10 @@ class Judge:
         if self._known is None:
             return
         authors, communities = ([case.post.author_id for case in cases], [case.post.community for case in cases])
-        at = max(case.post.created_at for case in cases)
+        # Each as of its own time; a clock that is ahead must not empty the windows that end now.
+        at = [min(case.post.created_at, now()) for case in cases]
         try:
-            found = await asyncio.to_thread(self._known.read, authors, communities, at)
+            found = await self.aside(self._known.read, authors, communities, at)
         except FeaturesUnavailableError:
             logger.exception("nothing is known of the authors of %d posts", len(cases))
             return
@@ -302,7 +340,7 @@ class Judge:
                 ask.variant, ask.arm, [text for text, _ in texts], [known for _, known in texts], self._deadline()
             )
             # Also fails here, not later, where the version's card cannot be had, or the answer is of another length.
-            card = await asyncio.to_thread(self._card, ask.variant, scored.version)
+            card = await self.aside(self._card, ask.variant, scored.version)
             answers = list(zip(texts, scored.scores, scored.unseen, strict=True))
         except (Exception, asyncio.CancelledError) as error:
             reason = failure(error, ask, f"{len(texts)} texts")
@@ -316,7 +354,7 @@ class Judge:
         try:
             refs = [MediaRef(medium.kind, medium.sha256) for medium in media]
             group = await self._score_media(ask.variant, ask.arm, refs, deadline)
-            card = await asyncio.to_thread(self._card, ask.variant, group.version)
+            card = await self.aside(self._card, ask.variant, group.version)
             answers = list(zip(media, group.found, strict=True))
         except (Exception, asyncio.CancelledError) as error:
             failed = Failed(failure(error, ask, f"{len(media)} media"))

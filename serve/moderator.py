@@ -156,7 +156,7 @@ class Moderator:
         return self._card(variant, version)
 
     async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
-        recorded, exempt = await asyncio.to_thread(self._known_of, group)
+        recorded, exempt = await self.judge.aside(self._known_of, group)
         if self._fuses.due():
             self._keep(self._fuses.look())
         answers: dict[int, Answer | Exception] = {}
@@ -169,18 +169,20 @@ class Moderator:
                 answers[index] = answer
         if fresh:
             cases = await self.judge.judge([group[index].post for index in fresh])
+            links = await self.judge.aside(lambda: [self._check_links(_all_text(case)) for case in cases])
             entries: dict[int, Entry] = {}
-            for index, case in zip(fresh, cases, strict=True):
+            for index, case, checked in zip(fresh, cases, links, strict=True):
                 refused = parts.refused_medium(case)
                 if refused is not None:
                     answers[index] = refused
                     continue
                 try:
-                    entries[index] = self._entry(group[index], case, exempt=group[index].content_hash in exempt)
+                    exempted = group[index].content_hash in exempt
+                    entries[index] = self._entry(group[index], case, *checked, exempt=exempted)
                 except Exception as error:  # one broken post must not take its group with it
                     logger.exception("post %r cannot be decided", group[index].post_id)
                     answers[index] = error
-            outcomes = await asyncio.to_thread(self._ledger.record, list(entries.values()))
+            outcomes = await self.judge.aside(self._ledger.record, list(entries.values()))
             self._count(posts_observed(list(entries.values()), outcomes))
             self._tell(list(entries.values()), outcomes)
             for index, outcome in zip(entries, outcomes, strict=True):
@@ -200,7 +202,7 @@ class Moderator:
 
         async def count(store: FeatureStore) -> None:
             try:
-                await asyncio.to_thread(store.observe, posts)
+                await self.judge.aside(store.observe, posts)
             except FeaturesUnavailableError:
                 logger.exception("%d posts are not counted until the features are rebuilt", len(posts))
 
@@ -221,8 +223,7 @@ class Moderator:
         except Exception:  # what is recorded is answered, whoever fails to hear of it
             logger.exception("%d decisions were not told", len(entries))
 
-    def _entry(self, task: _Task, case: Case, *, exempt: bool) -> Entry:
-        links, unexamined = self._check_links(_all_text(case))
+    def _entry(self, task: _Task, case: Case, links: list[LinkDecision], unexamined: int, *, exempt: bool) -> Entry:
         decided_at = now()
         post = task.post
         verdict = self._topology.policy.decide(

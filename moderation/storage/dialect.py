@@ -102,6 +102,17 @@ def _secret(parameter: str) -> bool:
     return "pass" in parameter.lower()
 
 
+_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's: a server that falls silent, as a host that is lost does, is given up within half a minute, and not within
+hours, while every post waits. What the URL says itself counts."""
+
+
 def open_engine(url: URL, *, synchronous: Literal["FULL", "OFF"] = "FULL", busy_s: float = BUSY_S) -> Engine:
     """An engine whose transactions may write; `reader` makes one whose may not.
 
@@ -111,7 +122,8 @@ def open_engine(url: URL, *, synchronous: Literal["FULL", "OFF"] = "FULL", busy_
         busy_s: how long a transaction waits for SQLite's one writer, in seconds.
     """
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, json_serializer=dump_json)
+        told = {name: value for name, value in _PATIENCE.items() if name not in url.query}
+        return create_engine(url, pool_pre_ping=True, connect_args=told, json_serializer=dump_json)
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": busy_s}, json_serializer=dump_json)

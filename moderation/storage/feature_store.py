@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from moderation.storage.feature_profiles import (
     AUTHOR_FEATURES,
@@ -33,29 +34,31 @@ class FeatureStore(ABC):
     """
 
     def read(
-        self, authors: Sequence[str], communities: Sequence[str], at: datetime
+        self, authors: Sequence[str], communities: Sequence[str], at: datetime | Sequence[datetime]
     ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
         """Features of a group's authors and communities.
 
         Args:
             authors: ids; they may repeat.
             communities: names; likewise.
-            at: as of when, aware. What was observed of later times is not counted, but for that time's own buckets; of
-                times before, less and less is kept, as windows have moved on (`LATE`).
+            at: as of when, aware: one time for all, or one for each author, and each community, in order. What was
+                observed of later times is not counted, but for that time's own buckets; of times before, less and less
+                is kept, as windows have moved on (`LATE`).
 
         Returns:
             For each author, and for each community, in order, a number, at least 0, for each of `AUTHOR_FEATURES`
             resp. `COMMUNITY_FEATURES`; 0 for all of what is unknown.
         """
-        when = seconds(at)
-        windows = windows_at(when)
         keys = [*map(author_key, authors), *map(community_key, communities)]
         distinct = list(dict.fromkeys(keys))
         documents = dict(zip(distinct, self._load(distinct) if distinct else [], strict=True))
-        return (
-            [measure(documents[author_key(author)], when, windows, AUTHOR_FEATURES) for author in authors],
-            [measure(documents[community_key(name)], when, windows, COMMUNITY_FEATURES) for name in communities],
-        )
+        windows = lru_cache(maxsize=None)(windows_at)
+
+        def measured(keys: list[str], names: Sequence[str]) -> list[dict[str, float]]:
+            times = map(seconds, [at] * len(keys) if isinstance(at, datetime) else at)
+            return [measure(documents[key], when, windows(when), names) for key, when in zip(keys, times, strict=True)]
+
+        return measured(keys[: len(authors)], AUTHOR_FEATURES), measured(keys[len(authors) :], COMMUNITY_FEATURES)
 
     def observe(self, events: Sequence[PostObserved]) -> int:
         """Count posts, once they are recorded. Each counts once within `MEMORY`, however often it is told.

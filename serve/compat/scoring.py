@@ -15,6 +15,7 @@ from moderation.posts import TextFeature
 from moderation.topology import Topology
 from serve.compat.labels import trained_languages
 from serve.context import Context
+from serve.grouping import QueueFullError
 from serve.judging import TEXT_SERVICES
 from serve.moderator import Moderator
 from serve.problems import Problem
@@ -85,6 +86,8 @@ async def score(context: Context, texts: Sequence[tuple[str, str | None]], label
                 if said:  # else no variant took it, and no model is named
                     result.labels |= await known.scores(answer.model, said, answer.language)
                     result.models.add(answer.model)
+    except QueueFullError as error:
+        raise Problem(503, str(error), retry_after=1, members={"bound": error.bound}) from error
     except Exception as error:
         logger.exception("scoring %d texts failed", len(texts))
         raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error

@@ -1,10 +1,10 @@
 """What is left of a language that a model never saw: `python -m tests.benchmarks.left_out --data DIR`.
 
 The recipe of `text-multi`, with few rows of each corpus so that a cell takes minutes, is trained with all corpora and
-with each left out in turn, and with it our own texts in its language. Every corpus is one language's, and another source of
-English, en-surge-dev, is trained on in no cell, so leaving a source out and leaving its language out are one thing here.
-Both models are measured on the test rows of the language, beside character tf-idf with logistic regression on as many
-rows of the corpora without it.
+with each left out in turn, and with it our own texts in its language. Every corpus is one language's, and another
+source of English, en-surge-dev, is trained on in no cell, so leaving a source out and leaving its language out are one
+thing here. Both models are measured on the test rows of the language, beside character tf-idf with logistic regression
+on as many rows of the corpora without it.
 
 ROC-AUC on abuse with 95 % bootstrap intervals; the last line is one JSON document.
 """

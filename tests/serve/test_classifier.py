@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,20 @@ def test_nothing_is_scored_after_the_deadline(classifier: Any) -> None:
     run(classifier.reconfigure(ClassifierConfig(variant=VARIANT, version=1, threads=1)))
     with pytest.raises(DeadlineError, match=r"3 texts came \d+\.\d+ s after their deadline"):
         run(classifier.score(TEXTS, [{}] * len(TEXTS), time.time() - 2))
+
+
+def test_what_waited_for_its_turn_beyond_the_deadline_is_not_scored(classifier: Any) -> None:
+    run(classifier.reconfigure(ClassifierConfig(variant=VARIANT, version=1, threads=1)))
+
+    async def behind_others() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        busy = asyncio.create_task(asyncio.to_thread(time.sleep, 0.5))
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineError):
+            await classifier.score(TEXTS, [{}] * len(TEXTS), time.time() + 0.2)
+        await busy
+
+    run(behind_others())
 
 
 def test_before_a_model_is_loaded_there_is_neither_a_score_nor_a_version(classifier: Any) -> None:

@@ -769,6 +769,25 @@ def test_a_model_is_told_what_is_known_of_the_author_and_that_is_logged(ledger: 
         assert {name: row.features[name] for name in known} == known
 
 
+def test_what_is_known_is_as_of_each_post_s_own_time_and_never_of_the_future(
+    ledger: Ledger, features: FeatureStore
+) -> None:
+    told: list[Features] = []
+    asked = moderator(ledger, noting(told), known=features)
+    at = datetime.now(UTC) - timedelta(days=3)
+    run(settled(asked, "p-1", a_post("first", created_at=at)))
+    told.clear()
+    items = [
+        ("p-2", a_post("second", created_at=at + timedelta(minutes=1))),
+        ("p-3", a_post("third", author_id="u-2", created_at="9998-01-01T00:00:00Z")),
+        ("p-4", a_post("fourth", created_at="9998-01-01T00:00:00Z")),
+    ]
+    bodies(run(all_of(asked, items)))
+    assert [known["author_posts_hour"] for known in told] == [1, 0, 0]
+    assert told[0]["author_age_days"] < 1
+    assert 3 <= told[2]["author_age_days"] < 4
+
+
 def test_a_repeated_post_is_counted_once(ledger: Ledger, features: FeatureStore) -> None:
     told: list[Features] = []
     asked = moderator(ledger, noting(told), known=features)
@@ -819,6 +838,35 @@ def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: 
     assert results[1]["labels"] == []
     assert results[3]["labels"] == [{"label": "abuse", "confidence": 0.04}, {"label": "hate", "confidence": 0.5}]
     assert rows(ledger) == []
+
+
+def test_a_long_list_of_texts_is_scored_a_group_at_a_time(ledger: Ledger, tmp_path: Path) -> None:
+    calls: list[int] = []
+    under_way: list[int] = []
+
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: Known, deadline: float) -> GroupScores:
+        assert deadline > time.time()
+        under_way.append(len(texts))
+        assert len(under_way) == 1
+        await asyncio.sleep(0.001)
+        calls.append(under_way.pop())
+        return GroupScores(7, [{"abuse": len(words) / 1000, "hate": 0.5} for words in texts], [0.0] * len(texts))
+
+    topology = topology_in(tmp_path, gateway={"group_size": 64, "max_waiting_posts": 100})
+    asked = moderator(ledger, score, topology=topology)
+    features = [TextFeature(id=str(n), text="x" * n, language="en") for n in range(200)]
+
+    async def two_lists() -> list[Any]:
+        first = asyncio.create_task(asked.judge.score_texts("text", features))
+        while not under_way:
+            await asyncio.sleep(0)
+        with pytest.raises(QueueFullError):
+            await asked.judge.score_texts("text", features)
+        return await first
+
+    assert [result.labels[0].confidence for result in run(two_lists())] == [n / 1000 for n in range(200)]
+    assert calls == [64, 64, 64, 8]
+    assert len(run(asked.judge.score_texts("text", features[:3]))) == 3
 
 
 def test_texts_get_no_answer_from_a_model_that_fails(ledger: Ledger) -> None:

@@ -51,11 +51,13 @@ _MARKED = re.compile(
 )
 _ANY_MARK = re.compile(r":[/\\]|www", re.IGNORECASE)
 _ANY_NAME = re.compile(r"\w\.\w")
-_AUTHORITY = re.compile(
-    r"(?:(?P<user>[^\s/?#\\<>\"`|()\[\]{}]{0,500})@)?"  # bounded: `www.` may begin in every other letter
+_LONGEST_USER = 500
+_HOST = (
     rf"(?P<host>\[[0-9A-Fa-f:.]{{2,45}}\]|[^{_NOT_IN_HOST}]+)"
     r"(?::(?P<port>\d{1,5})(?!\d))?"
 )
+_AUTHORITY = re.compile(rf"(?:(?P<user>[^\s/?#\\<>\"`|()\[\]{{}}]{{0,{_LONGEST_USER}}})@)?" + _HOST)
+_WITHOUT_USER = re.compile(r"(?P<user>(?!))?" + _HOST)
 _BARE = re.compile(
     rf"(?<!{_LETTER})(?<![\u0300-\u036f@\\$%-])(?<!{_LETTER}\.)(?<!-\.)(?<!(?<![/:])/)"
     rf"(?:{_LETTER}|[\u0300-\u036f-])++(?:\.(?:{_LETTER}|[\u0300-\u036f-])++)++(?!@)"
@@ -161,7 +163,9 @@ def _marked(text: str) -> Iterator[_Place]:
 
 
 def _after_mark(text: str, mark: re.Match[str], bound: int) -> _Place | None:
-    authority = _AUTHORITY.match(text, mark.end(), bound)
+    # Only where there is an `@`: `www.` may begin in every other letter, and a user is looked for in many that follow.
+    named = text.find("@", mark.end(), min(bound, mark.end() + _LONGEST_USER + 1)) >= 0
+    authority = (_AUTHORITY if named else _WITHOUT_USER).match(text, mark.end(), bound)
     if authority is None:
         return None
     bare = mark.end() == mark.start()

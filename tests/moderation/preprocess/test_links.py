@@ -118,3 +118,9 @@ def test_no_text_at_all_breaks_the_search(text: str) -> None:
         assert link.host == link.host.lower()
         assert link.host.isascii()
         assert BAD.matches(link.host) is None
+
+
+def test_many_marks_without_a_user_take_no_time() -> None:
+    # Many times as long, if what may be a user were looked for at each of them.
+    assert len(find_links("www.a," * 200_000)) == 0
+    assert [link.userinfo for link in find_links("www.ann@example.org/x " + "www.a," * 1000)] == ["www.ann"]

@@ -116,6 +116,16 @@ def test_a_post_counts_for_its_author_and_its_community(store: FeatureStore) -> 
     assert of_author(store, author="u-2") == of_community(store, name="elsewhere") == {}
 
 
+def test_each_may_be_read_as_of_a_time_of_its_own(store: FeatureStore) -> None:
+    store.observe([a_post(0)])
+    later = NOON + timedelta(days=2)
+    authors, communities = store.read(["u-1", "u-1"], ["gardening", "gardening"], [NOON + timedelta(minutes=1), later])
+    assert [found["author_posts_hour"] for found in authors] == [1, 0]
+    assert [found["community_posts_hour"] for found in communities] == [1, 0]
+    with pytest.raises(ValueError, match="shorter"):
+        store.read(["u-1", "u-2"], [], [NOON])
+
+
 def test_labels_are_judgements_or_reports(store: FeatureStore) -> None:
     kinds = [a_verdict(0), a_verdict(1), a_verdict(2, harmful=False), a_verdict(3, harmful=False, report=True)]
     assert store.observe_labels(kinds) == 4
