@@ -78,7 +78,7 @@ def up(
         with progress("starting") as say:
             running = house.cluster or cluster.start(settings, port=port, topology=house.topology.path, progress=say)
             _deploy(House(running, house.topology, house.registry, house.ledger), say)
-        _moderate_samples(running)
+        _show_samples(running)
         out.print(f"Seawall serves at [bold]{running.url}[/] after {time.monotonic() - begun:.0f} s; API at /docs")
         if detach:
             return
@@ -275,24 +275,36 @@ def _put(
     return decision
 
 
-def _moderate_samples(running: Running) -> None:
+def _show_samples(running: Running) -> None:
+    """Moderate the sample posts and show the decisions; a failure ends no service that lives."""
+    try:
+        out.print(_moderate_samples(running))
+    except Exception as error:
+        if not running.alive():
+            raise
+        err.print(f"the sample posts are not shown: {type(error).__name__}: {error}", markup=False, emoji=False)
+
+
+def _moderate_samples(running: Running) -> Table:
     rows = []
     for line in SAMPLES.read_text(encoding="utf-8").splitlines():
         sample = json.loads(line)
         decision = _put(running, sample["post_id"], sample["post"])
-        written = " ".join(filter(None, (medium["text"] for medium in decision["media"])))
+        written = " ".join(filter(None, (medium["text"] for medium in decision.get("media", []))))
         rows.append((sample["post"]["text"] or f"(a picture) {written}".strip(), decision))
-    out.print(_table(rows))
+    return _table(rows)
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    scored = _SHOWN + (_SHOWN_OF_MEDIA if any(decision["media"] for _, decision in rows) else ())
+    # What a release before there were media recorded says nothing of them, nor of their labels.
+    scored = _SHOWN + (_SHOWN_OF_MEDIA if any(decision.get("media") for _, decision in rows) else ())
     table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", *scored, "ms")
     for text, decision in rows:
         labels = decision["labels"]
         flagged = [f"{name} >= {label['threshold']:.2f}" for name, label in labels.items() if label["flagged"]]
         why = flagged + [reason for reason in decision["review"]["reasons"] if "flagged" not in reason]
-        scores = ("-" if labels[name]["score"] is None else f"{labels[name]['score']:.2f}" for name in scored)
+        found = (labels.get(name, {}).get("score") for name in scored)
+        scores = ("-" if score is None else f"{score:.2f}" for score in found)
         colour = {"allow": "green", "review": "yellow", "remove": "red"}[decision["decision"]]
         table.add_row(
             Text(text),  # not escaped as a string: what people write is no markup

@@ -42,7 +42,7 @@ from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 from serve import control
 from serve.answers import GroupScores
-from serve.cli import SAMPLES, _table
+from serve.cli import SAMPLES, _show_samples, _table
 from serve.cluster import free_ports
 from serve.moderator import Moderator
 from serve.promotion import House
@@ -628,6 +628,30 @@ def test_a_blocked_link_and_a_failed_score_are_shown(tmp_path: Path) -> None:
     line = next(line for line in shown_as_table("see", decision).splitlines() if "│ see" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[2:7] == ["review", "link to malware.example is blocked", "-", "0.02", "-"]
+
+
+def test_a_decision_of_a_release_before_there_were_media_is_shown_beside_one_of_today(tmp_path: Path) -> None:
+    new, old = a_decision(tmp_path, "look"), a_decision(tmp_path, "you there")
+    new["media"] = [{"text": None}]
+    del old["media"]
+    del old["labels"]["nudity"], old["labels"]["violence"], old["labels"]["misinformation"]
+    console = Console(file=StringIO(), width=200)
+    console.print(_table([("look", new), ("you there", old)]))
+    assert isinstance(console.file, StringIO)
+    line = next(line for line in console.file.getvalue().splitlines() if "you there" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")][4:9] == ["0.01", "0.02", "-", "-", "-"]
+
+
+def test_samples_that_cannot_be_shown_end_no_service_that_lives(
+    deaf_service: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show_samples(deaf_service)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"the sample posts are not shown: ServiceError: {deaf_service.url} does not answer")
+    psutil.Process(deaf_service.pid).kill()
+    with pytest.raises(ServiceError):
+        _show_samples(deaf_service)
 
 
 def test_the_samples_that_are_moderated_at_the_start_are_good_posts() -> None:
