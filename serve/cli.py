@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,15 +70,20 @@ def up(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = Settings.from_environment()
     begun = time.monotonic()
-    house = load_house(topology)
-    if house.cluster is None:
-        secrets_of(house.topology.webhooks)  # before anything is started: its processes inherit this environment
-    if house.cluster is not None and house.cluster.port != port:
-        raise ServiceError(f"Seawall runs already, at {house.cluster.url}; `seawall down` ends it")
+    started: Running | None = None
+    running: Running | None = None
     try:
-        with progress("starting") as say:
-            running = house.cluster or cluster.start(settings, port=port, topology=house.topology.path, progress=say)
+        with progress("starting") as say, cluster.starting(settings):
+            house = load_house(topology)
+            running = house.cluster
+            if running is None:
+                secrets_of(house.topology.webhooks)  # before anything is started: its processes inherit them
+                running = started = cluster.start(settings, port=port, topology=house.topology.path, progress=say)
+            elif running.port != port:
+                raise ServiceError(f"Seawall runs already, at {running.url}; `seawall down` ends it")
             _deploy(House(running, house.topology, house.registry, house.ledger), say)
+            if running is not started:
+                cluster.write_down(settings, replace(running, topology=str(house.topology.path.resolve())))
         _show_samples(running)
         out.print(f"Seawall serves at [bold]{running.url}[/] after {time.monotonic() - begun:.0f} s; API at /docs")
         if detach:
@@ -87,12 +93,15 @@ def up(
             time.sleep(0.5)
         raise ServiceError(f"Ray ended by itself; see {settings.run / 'ray.log'}")
     except BaseException as error:
-        # Nothing half done: what this command started goes with it. What ran before is left as it was.
-        if house.cluster is None or isinstance(error, KeyboardInterrupt):
+        # Nothing half done: what this command started goes with it. What ran before is left as it was, but for a
+        # Ctrl-C in the foreground.
+        interrupted = isinstance(error, KeyboardInterrupt)
+        ended = running if interrupted and not detach else started
+        if ended is not None:
             with progress("stopping") as say:
                 say("ending what was started")
-                cluster.stop(settings)
-        if not isinstance(error, KeyboardInterrupt):
+                cluster.stop(settings, only=ended)
+        if not interrupted:
             raise
 
 
