@@ -3,22 +3,26 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup up down loop test unit lint champion bench quality
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 SCENARIO ?= slang
 NAME ?= text-multi
 # Two processes, in the scopes and the order of tests/conftest.py.
 SPREAD := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 BIN := .venv/bin
+IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 12
 
 setup: .venv/ready ## the virtual environment, with pinned dependencies
 
-# Made again when what is pinned, or needed, has changed.
+# Made again when what is pinned, or needed, has changed; the environment too, where it is broken or not of 3.11.
 .venv/ready: constraints.txt pyproject.toml
 	@echo "setting up .venv: some minutes the first time"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import pip; $(IS_311)' 2>/dev/null || { \
+		$(PYTHON) -c '$(IS_311)' 2>/dev/null || \
+			{ echo "$(PYTHON) is not Python 3.11: name one, as in make up PYTHON=/usr/bin/python3.11" >&2; exit 1; }; \
+		$(PYTHON) -m venv --clear .venv; }
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet \
 		--constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -11,11 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from moderation.errors import LedgerError, SeawallError
+from moderation.errors import LedgerError, SeawallError, ServiceError
 from moderation.metrics import Interval
 from moderation.settings import Settings
 from moderation.storage import dialect
@@ -69,6 +70,12 @@ def errors_told() -> Iterator[None]:
         yield
     except (SeawallError, ValueError, NotImplementedError) as error:
         _tell(type(error), str(error))
+        raise SystemExit(1) from error
+    except httpx.TransportError as error:
+        _tell(ServiceError, f"{error.request.url} does not answer: {str(error) or type(error).__name__}")
+        raise SystemExit(1) from error
+    except OSError as error:  # a home that cannot be written to, a full disk
+        _tell(type(error), f"{error.filename}: {error.strerror}" if error.filename else str(error))
         raise SystemExit(1) from error
     except SQLAlchemyError as error:  # while a command was under way: opening a ledger tells its own
         place = dialect.parse(Settings.from_environment().ledger_url, setting=SETTING)

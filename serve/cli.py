@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,16 +70,21 @@ def up(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = Settings.from_environment()
     begun = time.monotonic()
-    house = load_house(topology)
-    if house.cluster is None:
-        secrets_of(house.topology.webhooks)  # before anything is started: its processes inherit this environment
-    if house.cluster is not None and house.cluster.port != port:
-        raise ServiceError(f"Seawall runs already, at {house.cluster.url}; `seawall down` ends it")
+    started: Running | None = None
+    running: Running | None = None
     try:
-        with progress("starting") as say:
-            running = house.cluster or cluster.start(settings, port=port, topology=house.topology.path, progress=say)
+        with progress("starting") as say, cluster.starting(settings):
+            house = load_house(topology)
+            running = house.cluster
+            if running is None:
+                secrets_of(house.topology.webhooks)  # before anything is started: its processes inherit them
+                running = started = cluster.start(settings, port=port, topology=house.topology.path, progress=say)
+            elif running.port != port:
+                raise ServiceError(f"Seawall runs already, at {running.url}; `seawall down` ends it")
             _deploy(House(running, house.topology, house.registry, house.ledger), say)
-        _moderate_samples(running)
+            if running is not started:
+                cluster.write_down(settings, replace(running, topology=str(house.topology.path.resolve())))
+        _show_samples(running)
         out.print(f"Seawall serves at [bold]{running.url}[/] after {time.monotonic() - begun:.0f} s; API at /docs")
         if detach:
             return
@@ -87,12 +93,15 @@ def up(
             time.sleep(0.5)
         raise ServiceError(f"Ray ended by itself; see {settings.run / 'ray.log'}")
     except BaseException as error:
-        # Nothing half done: what this command started goes with it. What ran before is left as it was.
-        if house.cluster is None or isinstance(error, KeyboardInterrupt):
+        # Nothing half done: what this command started goes with it. What ran before is left as it was, but for a
+        # Ctrl-C in the foreground.
+        interrupted = isinstance(error, KeyboardInterrupt)
+        ended = running if interrupted and not detach else started
+        if ended is not None:
             with progress("stopping") as say:
                 say("ending what was started")
-                cluster.stop(settings)
-        if not isinstance(error, KeyboardInterrupt):
+                cluster.stop(settings, only=ended)
+        if not interrupted:
             raise
 
 
@@ -275,24 +284,36 @@ def _put(
     return decision
 
 
-def _moderate_samples(running: Running) -> None:
+def _show_samples(running: Running) -> None:
+    """Moderate the sample posts and show the decisions; a failure ends no service that lives."""
+    try:
+        out.print(_moderate_samples(running))
+    except Exception as error:
+        if not running.alive():
+            raise
+        err.print(f"the sample posts are not shown: {type(error).__name__}: {error}", markup=False, emoji=False)
+
+
+def _moderate_samples(running: Running) -> Table:
     rows = []
     for line in SAMPLES.read_text(encoding="utf-8").splitlines():
         sample = json.loads(line)
         decision = _put(running, sample["post_id"], sample["post"])
-        written = " ".join(filter(None, (medium["text"] for medium in decision["media"])))
+        written = " ".join(filter(None, (medium["text"] for medium in decision.get("media", []))))
         rows.append((sample["post"]["text"] or f"(a picture) {written}".strip(), decision))
-    out.print(_table(rows))
+    return _table(rows)
 
 
 def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    scored = _SHOWN + (_SHOWN_OF_MEDIA if any(decision["media"] for _, decision in rows) else ())
+    # What a release before there were media recorded says nothing of them, nor of their labels.
+    scored = _SHOWN + (_SHOWN_OF_MEDIA if any(decision.get("media") for _, decision in rows) else ())
     table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", *scored, "ms")
     for text, decision in rows:
         labels = decision["labels"]
         flagged = [f"{name} >= {label['threshold']:.2f}" for name, label in labels.items() if label["flagged"]]
         why = flagged + [reason for reason in decision["review"]["reasons"] if "flagged" not in reason]
-        scores = ("-" if labels[name]["score"] is None else f"{labels[name]['score']:.2f}" for name in scored)
+        found = (labels.get(name, {}).get("score") for name in scored)
+        scores = ("-" if score is None else f"{score:.2f}" for score in found)
         colour = {"allow": "green", "review": "yellow", "remove": "red"}[decision["decision"]]
         table.add_row(
             Text(text),  # not escaped as a string: what people write is no markup

@@ -7,6 +7,7 @@ HTTP is meant to be reached; the dashboard and its REST API listen on the loopba
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,6 +45,22 @@ _FIRST_PORT, _LAST_PORT = 20_000, 32_000
 _METRICS = 3  # which of the agents' ports
 
 
+@contextmanager
+def starting(settings: Settings) -> Iterator[None]:
+    """Held while one looks for a running cluster, starts one and deploys: at most one `seawall up` of a home does so.
+
+    Raises:
+        ServiceError: another one does.
+    """
+    settings.run.mkdir(parents=True, exist_ok=True)
+    with (settings.run / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ServiceError(f"another `seawall up` is starting under {settings.home}") from error
+        yield
+
+
 def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[str], None]) -> Running:
     """Start a cluster and wait until Serve's REST API answers.
 
@@ -53,7 +71,7 @@ def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[
         progress: told what is waited for.
 
     Raises:
-        ServiceError: the port is taken, or the cluster did not come up; names the log.
+        ServiceError: the port is taken or not for this user, or the cluster did not come up; names the log.
     """
     if not _is_free(port):
         raise ServiceError(f"port {port} is in use; choose another with --port")
@@ -87,38 +105,58 @@ def start(settings: Settings, *, port: int, topology: Path, progress: Callable[[
         topology=str(topology.resolve()),
         metrics_url=f"http://{LOOPBACK}:{others[_METRICS]}/metrics",
     )
-    (settings.run / STATE).write_text(json.dumps(asdict(running), indent=1) + "\n", encoding="utf-8")
-    give_up = time.monotonic() + START_TIMEOUT_S
-    while not _answers(running):
-        if process.poll() is not None or time.monotonic() > give_up:
-            stop(settings)
-            raise ServiceError(f"Ray did not come up; the last lines of {log_path}:\n{_tail(log_path)}")
-        progress("waiting for Ray")
-        time.sleep(0.25)
+    try:
+        write_down(settings, running)
+        give_up = time.monotonic() + START_TIMEOUT_S
+        while not _answers(running):
+            if process.poll() is not None or time.monotonic() > give_up:
+                raise ServiceError(f"Ray did not come up; the last lines of {log_path}:\n{_tail(log_path)}")
+            progress("waiting for Ray")
+            time.sleep(0.25)
+    except BaseException:
+        if running.alive():
+            _end(running)
+            process.poll()
+        (settings.run / STATE).unlink(missing_ok=True)
+        raise
     return running
 
 
-def stop(settings: Settings) -> bool:
-    """End what `start` started, by its pid, and nothing else. False: nothing was running."""
+def write_down(settings: Settings, running: Running) -> None:
+    """Let other commands find it, with the topology that it runs; the file is never half written."""
+    state = settings.run / STATE
+    fresh = state.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(running), indent=1) + "\n", encoding="utf-8")
+    fresh.replace(state)
+
+
+def stop(settings: Settings, *, only: Running | None = None) -> bool:
+    """End what `start` started, by its pid, and nothing else. False: nothing was running, or another than `only`."""
     running = find(settings)
+    if only is not None and running is not None and (running.pid, running.started) != (only.pid, only.started):
+        return False
     if running is not None:
-        with contextlib.suppress(httpx.TransportError):  # requests under way are answered first
-            httpx.delete(_applications(running), headers=running.headers(), timeout=_DRAIN_TIMEOUT_S, trust_env=False)
-        process = psutil.Process(running.pid)
-        family = [process, *_session(running.pid)]
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGTERM)
-        # Ray takes half a minute to end by itself. Nothing is lost by not waiting: what was answered is committed.
-        _, alive = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
-        for left in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                left.kill()
-        give_up = time.monotonic() + _KILL_TIMEOUT_S
-        while not all(map(_ended, alive)) and time.monotonic() < give_up:
-            time.sleep(0.01)
-        shutil.rmtree(running.scratch, ignore_errors=True)
+        _end(running)
     (settings.run / STATE).unlink(missing_ok=True)
     return running is not None
+
+
+def _end(running: Running) -> None:
+    with contextlib.suppress(httpx.TransportError, OSError):  # requests under way are answered first
+        httpx.delete(_applications(running), headers=running.headers(), timeout=_DRAIN_TIMEOUT_S, trust_env=False)
+    process = psutil.Process(running.pid)
+    family = [process, *_session(running.pid)]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGTERM)
+    # Ray takes half a minute to end by itself. Nothing is lost by not waiting: what was answered is committed.
+    _, alive = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
+    for left in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.kill()
+    give_up = time.monotonic() + _KILL_TIMEOUT_S
+    while not all(map(_ended, alive)) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    shutil.rmtree(running.scratch, ignore_errors=True)
 
 
 def _command(gcs: int, dashboard: int, agents: list[int]) -> list[str]:
@@ -214,6 +252,10 @@ def _is_free(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
+        except PermissionError as error:
+            raise ServiceError(
+                f"port {port} is not for this user ({error.strerror}); choose another with --port"
+            ) from error
         except OSError:
             return False
         return True

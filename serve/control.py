@@ -201,13 +201,20 @@ def _put(client: httpx.Client, config: Config, progress: Callable[[str], None]) 
         leaving = sorted(set(found) - set(wanted))
         failed = [name for name in wanted if found.get(name, {}).get("status") == "DEPLOY_FAILED"]
         if failed:
-            raise ServiceError(f"{failed[0]} could not be deployed: {found[failed[0]]['message'][:2000]}")
+            raise ServiceError(f"{failed[0]} could not be deployed: {_why(found[failed[0]])[:4000]}")
         if not waiting and not leaving:
             return
         if time.monotonic() > give_up:
             raise ServiceError(f"after {START_TIMEOUT_S:.0f} s still not ready: {', '.join(waiting + leaving)}")
         progress(f"waiting for {', '.join(waiting + leaving)}")
         time.sleep(0.25)
+
+
+def _why(failed: Config) -> str:
+    """What Serve says of an application that failed, and of each deployment of it that did."""
+    deployments = failed.get("deployments", {}).values()
+    causes = [f"{item['name']}: {item['message']}" for item in deployments if item["status"] == "DEPLOY_FAILED"]
+    return "\n".join([failed["message"], *causes])
 
 
 def _settled(found: Config | None, wanted: Config) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from moderation.errors import ConflictError, RegistryError
 from moderation.learning import no_challenger
@@ -50,9 +49,11 @@ class Change:
 
 
 def ship(house: House, variant: str) -> int | None:
-    """Register the model that ships, and make it champion, where there is none that this release can run.
+    """Make the model that ships champion where there is none that fits this release and topology.
 
-    That is where the variant has no champion, and where its champion shipped with a release of other preprocessing.
+    That is where the variant has no champion, and where its champion shipped, too, but is of other preprocessing or of
+    another architecture than what ships now. A running experiment ends with the champion that it compares, and where
+    its challenger is of other preprocessing, which no replica could load.
 
     Returns:
         The version that became champion; None: the champion stays.
@@ -62,13 +63,14 @@ def ship(house: House, variant: str) -> int | None:
     """
     with _champion_lock(house.ledger, variant):
         champion = house.registry.alias(variant, "champion")
-        folder = house.topology.shipped_folder(variant)
-        if champion is not None and not _outdated(house.registry, variant, champion, folder):
+        card = _shipped_card(house.topology, variant)
+        replaced = champion is None or _outdated(house.registry, variant, champion, card)
+        _end_what_cannot_run(house, variant, card, replaced=replaced)
+        if not replaced:
             return None
-        known = house.registry.versions(variant)
-        if champion is None and known:
-            version = known[-1].version  # registered, and cut off before the alias was set
-        else:
+        version = _registered(house.registry, variant, card)
+        if version is None:
+            folder = house.topology.shipped_folder(variant)
             version = house.registry.register(variant, folder, evidence={"shipped": True}).version
         promotions.record(
             house.ledger, variant, "ship", from_version=champion, to_version=version, evidence={"shipped": True}
@@ -77,18 +79,44 @@ def ship(house: House, variant: str) -> int | None:
         return version
 
 
-def _outdated(registry: Registry, variant: str, champion: int, shipped: Path) -> bool:
-    trained = registry.card(variant, champion).preprocessing
-    current = Card.from_json((shipped / CARD).read_text(encoding="utf-8")).preprocessing
-    if trained == current:
+def _shipped_card(topology: Topology, variant: str) -> Card:
+    return Card.from_json((topology.shipped_folder(variant) / CARD).read_text(encoding="utf-8"))
+
+
+def _outdated(registry: Registry, variant: str, champion: int, current: Card) -> bool:
+    found = registry.card(variant, champion)
+    if (found.preprocessing, found.architecture) == (current.preprocessing, current.architecture):
         return False
-    if not registry.evidence(variant, champion).get("shipped"):
-        raise RegistryError(
-            f"the champion of {variant!r}, version {champion}, was trained here with preprocessing {trained!r}, and this"
-            f" release has {current!r}: run the release that it was trained with, or give the alias `champion` to a"
-            " version that shipped, start, and retrain"
-        )
-    return True
+    if registry.evidence(variant, champion).get("shipped"):
+        return True
+    if found.preprocessing == current.preprocessing:
+        return False
+    raise RegistryError(
+        f"the champion of {variant!r}, version {champion}, was trained here with preprocessing {found.preprocessing!r},"
+        f" and this release has {current.preprocessing!r}: run the release that it was trained with, or repeat"
+        f" `seawall rollback {variant}` until a version that shipped is champion, start, and retrain"
+    )
+
+
+def _end_what_cannot_run(house: House, variant: str, current: Card, *, replaced: bool) -> None:
+    def loadable(version: int) -> bool:
+        return house.registry.card(variant, version).preprocessing == current.preprocessing
+
+    running = experiments.running(house.ledger, variant)
+    if running is not None and (replaced or not loadable(running.challenger_version)):
+        experiments.stop(house.ledger, running.name)
+    challenger = house.registry.alias(variant, "challenger")
+    if challenger is not None and not loadable(challenger):
+        house.registry.move_alias(variant, "challenger", None, expected=challenger)
+
+
+def _registered(registry: Registry, variant: str, card: Card) -> int | None:
+    """The newest version that was registered before of what ships: the same card, and so the same weights."""
+    for version in reversed([known.version for known in registry.versions(variant)]):
+        shipped = registry.evidence(variant, version).get("shipped")
+        if shipped and registry.card(variant, version).to_json() == card.to_json():
+            return version
+    return None
 
 
 def promote(
@@ -107,13 +135,14 @@ def promote(
     Raises:
         ConflictError: the champion is another one than expected, or no experiment says that the
             challenger is better than this champion.
-        RegistryError: there is no champion or no challenger.
+        RegistryError: there is no champion or no challenger, or it is of other preprocessing than what ships.
     """
     with _champion_lock(house.ledger, variant):
         champion = _expected_champion(house.registry, variant, expected)
         challenger = house.registry.alias(variant, "challenger")
         if challenger is None:
             raise RegistryError(no_challenger(house.topology, variant))
+        _refuse_other_preprocessing(house, variant, challenger)
         evidence: dict[str, object] = {"gate": house.registry.evidence(variant, challenger).get("gate")}
         experiment = experiments.latest(house.ledger, variant, challenger)
         if experiment is not None:
@@ -154,6 +183,7 @@ def rollback(house: House, variant: str, *, expected: int | None, progress: Prog
 
     Raises:
         ConflictError: the champion is another one than expected, or nothing came before it.
+        RegistryError: the one before is of other preprocessing than what ships, and this champion is not.
     """
     with _champion_lock(house.ledger, variant):
         champion = _expected_champion(house.registry, variant, expected)
@@ -162,6 +192,10 @@ def rollback(house: House, variant: str, *, expected: int | None, progress: Prog
             raise ConflictError(
                 f"version {champion} of {variant!r} took over from nobody: there is nothing to go back to"
             )
+        shipped = _shipped_card(house.topology, variant)
+        # From a champion that cannot be loaded either, the way back to what shipped is open: `ship` replaces that.
+        if house.registry.card(variant, champion).preprocessing == shipped.preprocessing:
+            _refuse_other_preprocessing(house, variant, before)
         promotions.record(house.ledger, variant, "rollback", from_version=champion, to_version=before, evidence={})
         house.registry.move_alias(variant, "champion", before, expected=champion)
         running = experiments.running(house.ledger, variant)
@@ -169,6 +203,16 @@ def rollback(house: House, variant: str, *, expected: int | None, progress: Prog
             experiments.stop(house.ledger, running.name)
     control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=progress)
     return Change(variant, champion, before)
+
+
+def _refuse_other_preprocessing(house: House, variant: str, version: int) -> None:
+    found = house.registry.card(variant, version).preprocessing
+    current = _shipped_card(house.topology, variant).preprocessing
+    if found != current:
+        raise RegistryError(
+            f"version {version} of {variant!r} was trained with preprocessing {found!r}, and this release has"
+            f" {current!r}: it cannot become champion"
+        )
 
 
 def label_of(topology: Topology, variant: str) -> str:

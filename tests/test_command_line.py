@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
@@ -21,6 +21,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 import seawall
+import serve.cli
 from moderation.console import errors_told, moment, print_json, progress, show
 from moderation.errors import (
     ConfigError,
@@ -37,16 +38,27 @@ from moderation.models.card import Card
 from moderation.policy import threshold_of
 from moderation.posts import PostIn
 from moderation.preprocess.features import Features
-from moderation.running import STATE, Running
+from moderation.running import STATE, Running, find
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
-from serve import control
+from serve import cluster, control
 from serve.answers import GroupScores
-from serve.cli import SAMPLES, _table
+from serve.cli import SAMPLES, _show_samples, _table
 from serve.cluster import free_ports
 from serve.moderator import Moderator
 from serve.promotion import House
-from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT, a_post, challenged_house, judged_traffic, run, shipped_card
+from tests.end_to_end.service import light_topology
+from tests.serve.house import (
+    SHIPPED,
+    TOPOLOGY,
+    VARIANT,
+    a_post,
+    challenged_house,
+    judged_traffic,
+    run,
+    settings_in,
+    shipped_card,
+)
 
 SUB_COMMANDS = [
     ("up",),
@@ -341,6 +353,51 @@ def test_status_of_a_service_that_does_not_answer_is_told_without_a_traceback(
     refused(command("status"), ServiceError, f"{deaf_service.url} does not answer")
 
 
+def up(command: Command, service: Running, *options: str, topology: Path = TOPOLOGY) -> Done:
+    return command("up", "--port", str(service.port), "--topology", str(topology), *options)
+
+
+def test_a_start_is_refused_while_another_one_starts(command: Command, deaf_service: Running, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "home")
+    with cluster.starting(settings):
+        refused(up(command, deaf_service), ServiceError, "another `seawall up` is starting under")
+    assert find(settings) == deaf_service
+
+
+@pytest.mark.parametrize(("options", "lives"), [(("--detach",), True), ((), False)], ids=["detached", "foreground"])
+def test_ctrl_c_ends_what_ran_before_only_in_the_foreground(
+    command: Command,
+    house: House,
+    deaf_service: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    lives: bool,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve.cli, "_deploy", interrupted)
+    done = up(command, deaf_service, *options)
+    assert "Traceback" not in done.err
+    assert deaf_service.alive() is lives
+
+
+def test_a_start_that_fails_ends_nothing_that_ran_before(command: Command, house: House, deaf_service: Running) -> None:
+    Path(deaf_service.token_file).write_text("secret", encoding="ascii")
+    refused(up(command, deaf_service), ServiceError, f"{deaf_service.url}/api/serve/applications/ does not answer")
+    assert deaf_service.alive()
+
+
+def test_another_topology_for_what_runs_is_written_down(
+    command: Command, house: House, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.cli, "_deploy", lambda *_: None)
+    topology = light_topology(tmp_path)
+    done = up(command, deaf_service, "--detach", topology=topology)
+    assert (done.code, f"Seawall serves at {deaf_service.url} after" in done.out) == (0, True)
+    assert find(settings_in(tmp_path / "home")) == replace(deaf_service, topology=str(topology))
+
+
 @pytest.mark.parametrize("name", ["check", "reference"])
 def test_a_time_without_an_offset_is_refused_before_anything_is_read(command: Command, name: str) -> None:
     done = command("drift", name, VARIANT, "--until", "2026-11-24")
@@ -628,6 +685,30 @@ def test_a_blocked_link_and_a_failed_score_are_shown(tmp_path: Path) -> None:
     line = next(line for line in shown_as_table("see", decision).splitlines() if "│ see" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[2:7] == ["review", "link to malware.example is blocked", "-", "0.02", "-"]
+
+
+def test_a_decision_of_a_release_before_there_were_media_is_shown_beside_one_of_today(tmp_path: Path) -> None:
+    new, old = a_decision(tmp_path, "look"), a_decision(tmp_path, "you there")
+    new["media"] = [{"text": None}]
+    del old["media"]
+    del old["labels"]["nudity"], old["labels"]["violence"], old["labels"]["misinformation"]
+    console = Console(file=StringIO(), width=200)
+    console.print(_table([("look", new), ("you there", old)]))
+    assert isinstance(console.file, StringIO)
+    line = next(line for line in console.file.getvalue().splitlines() if "you there" in line)
+    assert [cell.strip() for cell in line.strip("│").split("│")][4:9] == ["0.01", "0.02", "-", "-", "-"]
+
+
+def test_samples_that_cannot_be_shown_end_no_service_that_lives(
+    deaf_service: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _show_samples(deaf_service)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"the sample posts are not shown: ServiceError: {deaf_service.url} does not answer")
+    psutil.Process(deaf_service.pid).kill()
+    with pytest.raises(ServiceError):
+        _show_samples(deaf_service)
 
 
 def test_the_samples_that_are_moderated_at_the_start_are_good_posts() -> None:

@@ -86,7 +86,7 @@ class TextClassifier(ABC):
         if card.preprocessing != TEXT_VERSION:
             raise ModelError(
                 f"the model was trained with preprocessing {card.preprocessing!r}, this Seawall has {TEXT_VERSION!r};"
-                " retrain it, or run the release that it came with"
+                " run the release that it came with, or `seawall up`, which puts what ships in its place or says how"
             )
         self.card = card
         self.seen = seen

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import httpx
 import pytest
 
 from moderation import errors
@@ -59,6 +62,32 @@ def test_an_error_for_people_ends_with_one_and_its_very_text(
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err == f"error: {type(error).__name__}: [bold]7[/] is taken\n"
+
+
+@pytest.mark.parametrize(
+    ("work", "told"),
+    [
+        (lambda folder: (folder / "run").mkdir(), "FileExistsError: {folder}/run: File exists"),
+        (
+            lambda folder: (folder / "no" / "ray.log").open("a"),
+            "FileNotFoundError: {folder}/no/ray.log: No such file or",
+        ),
+        (
+            lambda _: httpx.get("http://127.0.0.1:1/api", trust_env=False),
+            "ServiceError: http://127.0.0.1:1/api does not answer: [Errno 111] Connection refused",
+        ),
+    ],
+    ids=["there", "not there", "deaf"],
+)
+def test_what_a_disk_or_a_service_refuses_is_a_line_that_says_where(
+    work: Callable[[Path], object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(SystemExit) as ended, errors_told():
+        work(tmp_path)
+    assert ended.value.code == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {told.format(folder=tmp_path)}")
 
 
 def test_an_error_of_ours_is_not_hidden() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,49 @@ def test_a_port_that_is_in_use_is_told_and_nothing_is_started(settings: Settings
             cluster.start(settings, port=port, topology=TOPOLOGY, progress=lambda _: None)
     assert not settings.run.exists()
     assert cluster._is_free(port)
+
+
+UNPRIVILEGED = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text(encoding="ascii"))
+
+
+@pytest.mark.skipif(UNPRIVILEGED <= 80, reason="every user may listen on port 80 here")
+def test_a_port_that_this_user_may_not_have_is_told_as_that(settings: Settings) -> None:
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        with pytest.raises(ServiceError, match=r"port 80 is not for this user \(Permission denied\); choose another"):
+            cluster.start(settings, port=80, topology=TOPOLOGY, progress=lambda _: None)
+    finally:
+        os.seteuid(user)
+
+
+def test_only_one_starts_at_a_time(settings: Settings) -> None:
+    told = r"another `seawall up` is starting under .*home"
+    with cluster.starting(settings), pytest.raises(ServiceError, match=told), cluster.starting(settings):
+        pass
+    with cluster.starting(settings):
+        pass
+
+
+def test_what_was_started_ends_where_it_cannot_be_written_down(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_command", lambda *_: [sys.executable, "-S", "-c", SLEEPS])
+    (settings.run / STATE).with_suffix(".new").mkdir(parents=True)
+    [port] = cluster.free_ports(1)
+    with pytest.raises(IsADirectoryError):
+        cluster.start(settings, port=port, topology=TOPOLOGY, progress=lambda _: None)
+    assert all(is_gone(child, within_s=0) for child in psutil.Process().children())
+
+
+def test_another_than_the_named_one_is_left_alone(settings: Settings, sleeper: subprocess.Popen[bytes]) -> None:
+    running = write_state(settings, sleeper)
+    assert cluster.stop(settings, only=replace(running, started=running.started - 100)) is False
+    assert sleeper.poll() is None
+    assert find(settings) == running
+    assert cluster.stop(settings, only=replace(running, topology="another.yaml")) is True
+    assert find(settings) is None
 
 
 def test_stopping_where_nothing_ever_ran_is_harmless(settings: Settings) -> None:

@@ -224,3 +224,20 @@ def test_a_proxy_that_did_not_start_in_time_is_started_anew(
     with httpx.Client(transport=transport, base_url="http://serve") as client, expected:
         control._put(client, {"applications": []}, lambda _: None)
     assert list(given) == []
+
+
+def test_a_deployment_that_failed_is_told_with_its_own_message() -> None:
+    failed = found(status="DEPLOY_FAILED", health="DEPLOY_FAILED") | {"message": "Failed to update ['classifier']."}
+    failed["deployments"]["classifier"]["message"] = "ModelError: trained with preprocessing 'text-0'"
+    failed["deployments"]["other"] = {"name": "other", "status": "HEALTHY", "message": "fine"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"applications": {"x": failed}})
+
+    told = r"x could not be deployed: Failed to update \['classifier'\]\.\nclassifier: ModelError: trained with .*-0'$"
+    transport = httpx.MockTransport(answer)
+    with (
+        httpx.Client(transport=transport, base_url="http://serve") as client,
+        pytest.raises(ServiceError, match=told),
+    ):
+        control._put(client, {"applications": [WANTED]}, lambda _: None)

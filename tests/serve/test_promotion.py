@@ -17,6 +17,7 @@ from moderation.learning import no_challenger
 from moderation.models.card import CARD
 from moderation.settings import DEPLOYMENTS
 from moderation.storage import experiments
+from moderation.storage import promotions as promotions_of
 from moderation.storage.tables import promotions
 from moderation.topology import Topology
 from serve import promotion
@@ -81,10 +82,10 @@ def test_shipping_that_was_cut_off_before_the_alias_goes_on_where_it_was(house: 
     assert [version.version for version in house.registry.versions(VARIANT)] == [1]
 
 
-def of_another_release(folder: Path) -> Path:
-    """What shipped with a release of other preprocessing."""
+def of_another_release(folder: Path, **changes: Any) -> Path:
+    """What shipped with another release or topology; by default, of other preprocessing."""
     shutil.copytree(SHIPPED, folder)
-    card = replace(shipped_card(), preprocessing="text-0")
+    card = replace(shipped_card(), **(changes or {"preprocessing": "text-0"}))
     (folder / CARD).write_text(card.to_json(), encoding="utf-8")
     return folder
 
@@ -106,6 +107,85 @@ def test_a_champion_that_was_trained_here_is_not_replaced_by_what_ships(house: H
         promotion.ship(house, VARIANT)
     assert aliases(house) == (1, None)
     assert history(house) == []
+
+
+def test_rollbacks_lead_from_a_champion_of_another_release_to_what_ships_now(house: House, tmp_path: Path) -> None:
+    old = of_another_release(tmp_path / "old")
+    house.registry.register(VARIANT, old, evidence={"shipped": True})
+    for _ in range(2):
+        house.registry.register(VARIANT, old, evidence={"gate": {"passed": True}})
+    promotions_of.record(house.ledger, VARIANT, "promote", from_version=1, to_version=2, evidence={})
+    promotions_of.record(house.ledger, VARIANT, "promote", from_version=2, to_version=3, evidence={})
+    house.registry.move_alias(VARIANT, "champion", 3, expected=None)
+    for champion in (3, 2):
+        with pytest.raises(RegistryError, match=f"repeat `seawall rollback {VARIANT}` until a version that shipped"):
+            promotion.ship(house, VARIANT)
+        assert rollback(house) == Change(VARIANT, champion, champion - 1)
+    assert promotion.ship(house, VARIANT) == 4
+    assert house.registry.card(VARIANT, 4).preprocessing == shipped_card().preprocessing
+
+
+def test_what_shipped_with_another_topology_is_replaced_and_used_again(house: House, tmp_path: Path) -> None:
+    other = of_another_release(tmp_path / "other", architecture="encoder")
+    house.registry.register(VARIANT, other, evidence={"shipped": True})
+    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    assert promotion.ship(house, VARIANT) == 2
+    assert promotion.ship(house, VARIANT) is None
+    house.registry.move_alias(VARIANT, "champion", 1, expected=2)
+    house.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}})
+    assert promotion.ship(house, VARIANT) == 2
+    assert [version.version for version in house.registry.versions(VARIANT)] == [1, 2, 3]
+    assert history(house) == [("ship", 1, 2), ("ship", 1, 2)]
+
+
+def test_a_champion_that_was_trained_here_stays_whatever_its_architecture(house: House, tmp_path: Path) -> None:
+    other = of_another_release(tmp_path / "other", architecture="encoder")
+    house.registry.register(VARIANT, other, evidence={"gate": {"passed": True}})
+    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    assert promotion.ship(house, VARIANT) is None
+    assert aliases(house) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stays"), [({"preprocessing": "text-0"}, False), ({"architecture": "ngram"}, True)]
+)
+def test_a_challenger_goes_with_its_champion_only_if_it_cannot_be_loaded(
+    house: House, tmp_path: Path, changes: dict[str, str], stays: bool
+) -> None:
+    house.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"shipped": True})
+    house.registry.register(VARIANT, of_another_release(tmp_path / "new", **changes), evidence={})
+    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    house.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+    experiments.create(house.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
+    assert promotion.ship(house, VARIANT) == 3
+    assert aliases(house) == (3, 2 if stays else None)
+    assert experiments.running(house.ledger, VARIANT) is None
+
+
+def test_a_challenger_that_cannot_be_loaded_goes_also_where_the_champion_stays(
+    challenged: House, tmp_path: Path
+) -> None:
+    assert promotion.ship(challenged, VARIANT) is None
+    assert aliases(challenged) == (1, 2)
+    challenged.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={})
+    challenged.registry.move_alias(VARIANT, "challenger", 3, expected=2)
+    experiments.create(challenged.ledger, "try-3", variant=VARIANT, champion_version=1, challenger_version=3, share=0.5)
+    assert promotion.ship(challenged, VARIANT) is None
+    assert aliases(challenged) == (1, None)
+    assert experiments.running(challenged.ledger, VARIANT) is None
+
+
+def test_what_cannot_be_loaded_becomes_no_champion(challenged: House, tmp_path: Path) -> None:
+    told = "version 3 of 'text-multi' was trained with preprocessing 'text-0', and this release has"
+    challenged.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={})
+    challenged.registry.move_alias(VARIANT, "challenger", 3, expected=2)
+    with pytest.raises(RegistryError, match=told):
+        promote(challenged, without=True)
+    promotions_of.record(challenged.ledger, VARIANT, "promote", from_version=3, to_version=1, evidence={})
+    with pytest.raises(RegistryError, match=told):
+        rollback(challenged)
+    assert aliases(challenged) == (1, 3)
+    assert history(challenged) == [("ship", None, 1), ("promote", 3, 1)]
 
 
 def test_a_challenger_that_an_experiment_found_better_becomes_champion(challenged: House) -> None:

@@ -88,7 +88,8 @@ def test_a_folder_without_a_file_is_no_model_folder(folder: Path, name: str) -> 
 
 def test_another_preprocessing_is_refused_with_both_versions(folder: Path) -> None:
     edit_card(folder, preprocessing="text-0")
-    with pytest.raises(ModelError, match=f"trained with preprocessing 'text-0', this Seawall has '{TEXT_VERSION}'"):
+    told = f"trained with preprocessing 'text-0', this Seawall has '{TEXT_VERSION}'; run .* or `seawall up`"
+    with pytest.raises(ModelError, match=told):
         load_text_classifier(folder)
     with pytest.raises(ModelError, match="text-99"):
         a_model(preprocessing="text-99")
