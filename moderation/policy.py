@@ -34,13 +34,13 @@ class Rule(_Strict):
     """What is done about one label."""
 
     objective: ObjectiveText
-    """The threshold is chosen to meet it."""
+    """The threshold is chosen to meet it; of a recall that no threshold meets, it is the lowest."""
     prevalence: float = Field(gt=0, lt=1)
     """Share of posts with this harm in the traffic."""
     action: Literal["remove", "review"]
     """For a flagged post."""
     remove_objective: ObjectiveText | None = None
-    """With `action: review`: flagged posts beyond this stricter threshold are removed."""
+    """With `action: review`: posts beyond this stricter threshold are flagged and removed."""
     review_objective: ObjectiveText | None = None
     """Posts between this threshold and the one of `objective` are queued."""
     on_failure: Literal["allow", "review", "hold"]
@@ -281,10 +281,9 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
             failed=True,
         )
     threshold = threshold_of(part.curve, rule.objective, rule.prevalence)
-    flagged = threshold is not None and part.score >= threshold
-    remove_threshold = threshold if rule.action == "remove" else None
-    if rule.remove_objective is not None:
-        remove_threshold = threshold_of(part.curve, rule.remove_objective, rule.prevalence)
+    remove_threshold = removal_threshold(part.curve, rule)
+    remove = remove_threshold is not None and part.score >= remove_threshold
+    flagged = remove or (threshold is not None and part.score >= threshold)
     shown = LabelDecision(
         status="scored",
         score=part.score,
@@ -295,7 +294,6 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
         objective=rule.objective,
     )
     if flagged:
-        remove = rule.action == "remove" or (remove_threshold is not None and part.score >= remove_threshold)
         return _Outcome(shown, remove=remove, queue=None if remove else f"{label.name} is flagged")
     if rule.review_objective is not None:
         lower = threshold_of(part.curve, rule.review_objective, rule.prevalence)
@@ -331,8 +329,23 @@ def _link_reasons(links: Sequence[LinkDecision], unexamined: int, *, review_shor
 
 @lru_cache(maxsize=4096)
 def threshold_of(curve: OperatingCurve | None, objective: str, prevalence: float) -> float | None:
-    """The threshold that a rule comes to on a model's curve; None: no threshold meets it."""
+    """The threshold that a rule comes to on a model's curve, as `OperatingCurve.threshold_for` has it."""
     return None if curve is None else curve.threshold_for(Objective.parse(objective), prevalence=prevalence)
+
+
+@lru_cache(maxsize=4096)
+def is_met(curve: OperatingCurve | None, objective: str, prevalence: float) -> bool:
+    """Whether some threshold of a model's curve meets an objective."""
+    return curve is not None and curve.meets(Objective.parse(objective), prevalence=prevalence)
+
+
+def removal_threshold(curve: OperatingCurve | None, rule: Rule) -> float | None:
+    """From which on a rule removes a post; None: never, as where no threshold meets its `remove_objective`."""
+    if rule.action == "remove":
+        return threshold_of(curve, rule.objective, rule.prevalence)
+    if rule.remove_objective is None or not is_met(curve, rule.remove_objective, rule.prevalence):
+        return None
+    return threshold_of(curve, rule.remove_objective, rule.prevalence)
 
 
 def read_yaml(path: Path) -> tuple[Any, str]:

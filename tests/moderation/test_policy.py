@@ -94,6 +94,32 @@ def test_an_objective_that_no_threshold_meets_flags_nothing(tmp_path: Path, curv
     assert verdict.decision == "allow"
 
 
+def test_a_recall_that_no_threshold_meets_flags_from_the_lowest_on(tmp_path: Path) -> None:
+    rule = a_rule(objective="recall>=0.999", action="review", remove_objective="precision>=0.95")
+    policy = a_policy(tmp_path, {"abuse": rule})
+    for score, decision in ((0.1, "allow"), (0.2, "review"), (0.79, "review"), (0.8, "remove")):
+        verdict = decide(policy, abuse=scored(score))
+        assert (verdict.decision, verdict.labels["abuse"].flagged) == (decision, decision != "allow")
+
+
+@pytest.mark.parametrize("objective", ["precision>=0.999", "recall>=0.999"])
+def test_what_reaches_the_removal_threshold_is_removed_whatever_the_objective_comes_to(
+    tmp_path: Path, objective: str
+) -> None:
+    rule = a_rule(objective=objective, action="review", remove_objective="precision>=0.1")
+    curve = OperatingCurve((0.8,), (0.5,), (0.01,), positives=0, negatives=600)  # no recall is known
+    verdict = decide(a_policy(tmp_path, {"abuse": rule}), abuse=Scored(0.8, curve))
+    abuse = verdict.labels["abuse"]
+    assert (abuse.threshold, abuse.remove_threshold, abuse.flagged) == (None, 0.8, True)
+    assert verdict.decision == "remove"
+
+
+def test_a_removal_recall_that_no_threshold_meets_removes_nothing(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule(action="review", remove_objective="recall>=0.999")})
+    verdict = decide(policy, abuse=scored(1.0))
+    assert (verdict.decision, verdict.labels["abuse"].remove_threshold) == ("review", None)
+
+
 @pytest.mark.parametrize(("name", "hours", "mode"), [("abuse", 24, "reactive"), ("violence", 1, "proactive")])
 def test_a_flagged_post_is_reviewed_within_the_deadline_of_its_label(
     tmp_path: Path, name: str, hours: int, mode: str
