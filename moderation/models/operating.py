@@ -106,6 +106,7 @@ class OperatingCurve:
     def threshold_for(self, objective: Objective, *, prevalence: float) -> float | None:
         """The threshold that meets the objective and does best on the other metric; None if no threshold meets it.
 
+        A precision is met only where a harmful validation row is caught, if there is one: without, it is smoothing's.
         Of a recall that none meets, the lowest threshold comes closest and is given, unless no harmful row is known.
 
         Args:
@@ -127,4 +128,7 @@ class OperatingCurve:
         alarms = np.array(self.false_positive_rate)
         precision = prevalence * recall / (prevalence * recall + (1 - prevalence) * alarms)
         guarded, free = (recall, precision) if objective.metric == "recall" else (precision, recall)
-        return np.flatnonzero(guarded >= objective.bound), free
+        met = guarded >= objective.bound
+        if objective.metric == "precision" and self.positives:
+            met &= recall * (self.positives + 1) > 1  # k + 1/2, so one row at least
+        return np.flatnonzero(met), free

@@ -192,6 +192,20 @@ def test_a_precision_out_of_reach_has_no_threshold_and_such_a_recall_the_lowest(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_scores_that_know_nothing_meet_no_precision_above_the_prevalence(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth = np.arange(2000) < 40
+    curve = OperatingCurve.measure(truth, np.where(truth, 0.9, 1.0) * generator.random(2000))
+    assert promised(curve, curve.thresholds[-1], 0.3)[0] > 0.8  # of no row at all
+    assert curve.threshold_for(Objective("precision", 0.8), prevalence=0.3) is None
+
+
+def test_one_harmful_row_that_is_caught_may_be_enough() -> None:
+    curve = OperatingCurve.measure(np.array([True] + [False] * 99), np.array([0.9, *np.linspace(0, 0.5, 99)]))
+    assert curve.threshold_for(Objective("precision", 0.99), prevalence=0.5) == 0.9
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_more_precision_never_lowers_the_threshold(seed: int) -> None:
     curve = OperatingCurve.measure(*some_rows(seed))
     found = [curve.threshold_for(Objective("precision", bound), prevalence=0.1) for bound in np.arange(0.15, 1, 0.05)]
