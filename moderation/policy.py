@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from moderation.errors import ConfigError
 from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service
@@ -24,6 +24,7 @@ LINK_DEADLINE = timedelta(hours=24)
 """Until when a person looks at a post that is queued for a link alone."""
 
 ObjectiveText = Annotated[str, AfterValidator(lambda text: str(Objective.parse(text)))]
+RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
 
 class _Strict(BaseModel):
@@ -59,7 +60,7 @@ class _RuleChange(_Strict):
 class _PolicyFile(_Strict):
     version: str = Field(min_length=1, max_length=64)
     labels: dict[str, Rule]
-    regions: dict[str, dict[str, _RuleChange]] = Field(default_factory=dict)
+    regions: dict[RegionCode, dict[str, _RuleChange]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,5 +372,6 @@ def validated(model: type[Model], raw: Any, path: Path, under: str = "") -> Mode
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(filter(None, [under, *map(str, first["loc"])])) or "(whole file)"
+        steps = [str(step) for step in first["loc"] if step != "[key]"]  # pydantic's, after a key that is wrong itself
+        where = ".".join(filter(None, [under, *steps])) or "(whole file)"
         raise ConfigError(f"{path.name}: {where}", f"{first['msg']} (found {first['input']!r})") from error
