@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from moderation.errors import ConflictError, RegistryError
-from moderation.learning import no_challenger
+from moderation.learning import label_of, no_challenger
 from moderation.models.card import CARD, Card
 from moderation.registry import Registry
 from moderation.running import Running
@@ -20,8 +20,6 @@ from serve import control
 from serve.experiments.report import report
 
 Progress = Callable[[str], None]
-
-DEFAULT_LABEL = "abuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +167,6 @@ def rollback(house: House, variant: str, *, expected: int | None, progress: Prog
             experiments.stop(house.ledger, running.name)
     control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=progress)
     return Change(variant, champion, before)
-
-
-def label_of(topology: Topology, variant: str) -> str:
-    """On which label a variant is judged where none is named: `abuse`, or the first that it scores."""
-    known = topology.variants.get(variant)
-    return DEFAULT_LABEL if known is None or DEFAULT_LABEL in known.labels else known.labels[0]
 
 
 @contextmanager
