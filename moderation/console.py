@@ -29,7 +29,6 @@ err = Console(stderr=True, soft_wrap=True)
 """Progress and errors."""
 
 VariantArgument = Annotated[str, typer.Argument(help="Variant, as named in the topology.", show_default=False)]
-LabelOption = Annotated[str, typer.Option(help="Label that is judged.")]
 JudgedLabelOption = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Which variants learn from the ledger's labels, and are checked for drift: those of texts.
+"""Which variants learn from the ledger's labels, and are checked for drift: those of texts; what each is judged on.
 
 It imports no model, so that a command knows within a second what it can do.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moderation.errors import ModelError
+from moderation.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from moderation.topology import Topology
 
+DEFAULT_LABEL = "abuse"
 PICTURE_SERVICES = ("image", "video")
 TRAINED_ELSEWHERE = (
     "models of images and videos are neither retrained from the ledger's labels nor checked for drift yet;"
@@ -33,6 +34,27 @@ def learns_from_labels(topology: Topology, variant: str) -> None:
     """
     if judges_pictures(topology, variant):
         raise ModelError(f"variant {variant!r} is of service {topology.variant(variant).service}: {TRAINED_ELSEWHERE}")
+
+
+def label_of(topology: Topology, variant: str) -> str:
+    """On which label a variant is judged where none is named: `abuse`, or the first that it scores."""
+    known = topology.variants.get(variant)
+    return DEFAULT_LABEL if known is None or DEFAULT_LABEL in known.labels else known.labels[0]
+
+
+def judged_label(topology: Topology, variant: str, label: str | None) -> str:
+    """The label that a retraining is judged on: the one that is named, or `label_of` the variant.
+
+    Raises:
+        ConfigError: there is no such variant, it does not score the label, or the policy has no rule for it.
+    """
+    labels = topology.variant(variant).labels
+    label = label or label_of(topology, variant)
+    if label not in labels:
+        problem = f"{variant!r} does not score {label!r}, which it should be judged on; it scores {', '.join(labels)}"
+        raise ConfigError(f"{topology.path.name}: variants.{variant}.labels", problem)
+    topology.policy.objective(label)
+    return label
 
 
 def no_challenger(topology: Topology, variant: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from moderation.errors import ConfigError
 from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service
@@ -24,6 +24,7 @@ LINK_DEADLINE = timedelta(hours=24)
 """Until when a person looks at a post that is queued for a link alone."""
 
 ObjectiveText = Annotated[str, AfterValidator(lambda text: str(Objective.parse(text)))]
+RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
 
 class _Strict(BaseModel):
@@ -34,13 +35,13 @@ class Rule(_Strict):
     """What is done about one label."""
 
     objective: ObjectiveText
-    """The threshold is chosen to meet it."""
+    """The threshold is chosen to meet it; of a recall that no threshold meets, it is the lowest."""
     prevalence: float = Field(gt=0, lt=1)
     """Share of posts with this harm in the traffic."""
     action: Literal["remove", "review"]
     """For a flagged post."""
     remove_objective: ObjectiveText | None = None
-    """With `action: review`: flagged posts beyond this stricter threshold are removed."""
+    """With `action: review`: posts beyond this stricter threshold are flagged and removed."""
     review_objective: ObjectiveText | None = None
     """Posts between this threshold and the one of `objective` are queued."""
     on_failure: Literal["allow", "review", "hold"]
@@ -59,7 +60,7 @@ class _RuleChange(_Strict):
 class _PolicyFile(_Strict):
     version: str = Field(min_length=1, max_length=64)
     labels: dict[str, Rule]
-    regions: dict[str, dict[str, _RuleChange]] = Field(default_factory=dict)
+    regions: dict[RegionCode, dict[str, _RuleChange]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,10 +282,9 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
             failed=True,
         )
     threshold = threshold_of(part.curve, rule.objective, rule.prevalence)
-    flagged = threshold is not None and part.score >= threshold
-    remove_threshold = threshold if rule.action == "remove" else None
-    if rule.remove_objective is not None:
-        remove_threshold = threshold_of(part.curve, rule.remove_objective, rule.prevalence)
+    remove_threshold = removal_threshold(part.curve, rule)
+    remove = remove_threshold is not None and part.score >= remove_threshold
+    flagged = remove or (threshold is not None and part.score >= threshold)
     shown = LabelDecision(
         status="scored",
         score=part.score,
@@ -295,7 +295,6 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
         objective=rule.objective,
     )
     if flagged:
-        remove = rule.action == "remove" or (remove_threshold is not None and part.score >= remove_threshold)
         return _Outcome(shown, remove=remove, queue=None if remove else f"{label.name} is flagged")
     if rule.review_objective is not None:
         lower = threshold_of(part.curve, rule.review_objective, rule.prevalence)
@@ -331,8 +330,23 @@ def _link_reasons(links: Sequence[LinkDecision], unexamined: int, *, review_shor
 
 @lru_cache(maxsize=4096)
 def threshold_of(curve: OperatingCurve | None, objective: str, prevalence: float) -> float | None:
-    """The threshold that a rule comes to on a model's curve; None: no threshold meets it."""
+    """The threshold that a rule comes to on a model's curve, as `OperatingCurve.threshold_for` has it."""
     return None if curve is None else curve.threshold_for(Objective.parse(objective), prevalence=prevalence)
+
+
+@lru_cache(maxsize=4096)
+def is_met(curve: OperatingCurve | None, objective: str, prevalence: float) -> bool:
+    """Whether some threshold of a model's curve meets an objective."""
+    return curve is not None and curve.meets(Objective.parse(objective), prevalence=prevalence)
+
+
+def removal_threshold(curve: OperatingCurve | None, rule: Rule) -> float | None:
+    """From which on a rule removes a post; None: never, as where no threshold meets its `remove_objective`."""
+    if rule.action == "remove":
+        return threshold_of(curve, rule.objective, rule.prevalence)
+    if rule.remove_objective is None or not is_met(curve, rule.remove_objective, rule.prevalence):
+        return None
+    return threshold_of(curve, rule.remove_objective, rule.prevalence)
 
 
 def read_yaml(path: Path) -> tuple[Any, str]:
@@ -358,5 +372,6 @@ def validated(model: type[Model], raw: Any, path: Path, under: str = "") -> Mode
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(filter(None, [under, *map(str, first["loc"])])) or "(whole file)"
+        steps = [str(step) for step in first["loc"] if step != "[key]"]  # pydantic's, after a key that is wrong itself
+        where = ".".join(filter(None, [under, *steps])) or "(whole file)"
         raise ConfigError(f"{path.name}: {where}", f"{first['msg']} (found {first['input']!r})") from error

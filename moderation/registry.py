@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ class Registry:
         created = client.create_model_version(
             variant, source=f"{run.info.artifact_uri}/{_MODEL}", run_id=run_id, tags=dict(tags or {})
         )
+        # A registry that was lost or restored gives out numbers again, of which an older model's copy may be left.
+        shutil.rmtree(self._copy(variant, int(created.version)), ignore_errors=True)
         client.set_terminated(run_id)
         return self.version(variant, int(created.version))
 
@@ -165,7 +168,7 @@ class Registry:
 
         With a local copy the registry need not answer. The copy appears by a rename, so it is never half a model.
         """
-        target = self._settings.models / variant / str(version)
+        target = self._copy(variant, version)
         if (target / CARD).exists():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +184,9 @@ class Registry:
     def card(self, variant: str, version: int) -> Card:
         """The card of a version."""
         return Card.from_json((self.fetch(variant, version) / CARD).read_text(encoding="utf-8"))
+
+    def _copy(self, variant: str, version: int) -> Path:
+        return self._settings.models / variant / str(version)
 
     def _experiment_id(self, variant: str) -> str:
         found = self._client.get_experiment_by_name(variant)

@@ -61,7 +61,7 @@ class Variant(_Scaled):
     service: Service
     """What it is asked."""
     labels: tuple[str, ...] = Field(min_length=1)
-    """What it is expected to score."""
+    """What it is expected to score; the policy has a rule for each."""
     shipped: str
     """Model folder that becomes version 1 where the registry has none; relative to the topology file."""
     threads: int = Field(default=1, ge=1, le=256)
@@ -77,10 +77,10 @@ class Route(_Strict):
 
     service: Service
     """What is asked of a post."""
-    regions: tuple[str, ...] = Field(min_length=1)
-    """ISO 3166-1 alpha-2 codes."""
-    languages: tuple[str, ...] = Field(min_length=1)
-    """ISO 639 codes, `und` where undetermined."""
+    regions: tuple[Annotated[str, StringConstraints(pattern=r"^([A-Z]{2}|\*)$")], ...] = Field(min_length=1)
+    """ISO 3166-1 alpha-2 codes, in capitals."""
+    languages: tuple[Annotated[str, StringConstraints(pattern=r"^([a-z]{2,3}|\*)$")], ...] = Field(min_length=1)
+    """ISO 639 codes, in small letters; `und` where undetermined."""
     variant: str
     """Name under `variants`."""
 
@@ -323,6 +323,14 @@ class Topology:
                 if label not in BY_NAME:
                     problem = f"label {label!r} is unknown; known are {', '.join(BY_NAME)}"
                     raise ConfigError(f"{path.name}: variants.{name}.labels", problem)
+        policy = Policy.load(path.parent / parsed.policy)
+        for name, variant in parsed.variants.items():
+            for label in variant.labels:
+                if label not in policy.rules("*"):
+                    problem = (
+                        f"label {label!r} has no rule in {parsed.policy}: whatever its score, nothing would be done"
+                    )
+                    raise ConfigError(f"{path.name}: variants.{name}.labels", problem)
         for index, route in enumerate(parsed.routes):
             target = parsed.variants.get(route.variant)
             if target is None or target.service != route.service:
@@ -336,7 +344,7 @@ class Topology:
             gateway=parsed.gateway,
             review=parsed.review,
             fuse=parsed.fuse,
-            policy=Policy.load(path.parent / parsed.policy),
+            policy=policy,
             blocklist=_list(Blocklist.load, path.parent / parsed.blocklist, f"{path.name}: blocklist"),
             links=parsed.links,
             link_rules=_link_rules(parsed.links, path),

@@ -14,8 +14,7 @@ from rich.text import Text
 from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, show
 from moderation.metrics import Interval
 from moderation.models.card import Card
-from moderation.models.operating import OperatingCurve
-from moderation.policy import read_yaml, threshold_of
+from moderation.policy import is_met, read_yaml, removal_threshold, threshold_of
 from moderation.topology import Topology
 from serve.cli import load_house
 from serve.control import render
@@ -95,7 +94,7 @@ def check(topology: TopologyOption = None) -> None:
 
 
 def out_of_reach(topology: Topology, variant: str, card: Card) -> Iterator[str]:
-    """What of a policy no threshold of a model meets: it is checked, shipped, and does nothing, silently.
+    """What of a policy no threshold of a model meets: it is checked, shipped, and does not do what it says, silently.
 
     A label's curves, of all rows and of each language that has one of its own, are asked for themselves. A region is
     named where what it asks for is another than what everyone does.
@@ -117,13 +116,18 @@ def out_of_reach(topology: Topology, variant: str, card: Card) -> Iterator[str]:
             for field, effect in _EFFECTS.items():
                 objective = getattr(rule, field)
                 told = (getattr(everyone, field), everyone.prevalence) == (objective, rule.prevalence)
-                if region != "*" and told:
+                if objective is None or (region != "*" and told):
                     continue
-                failing = [key for key, curve in curves.items() if _unmet(curve, objective, rule.prevalence)]
-                if failing:
+                failing: dict[str, list[str]] = {}
+                for key, curve in curves.items():
+                    if not is_met(curve, objective, rule.prevalence):
+                        lowest = threshold_of(curve, objective, rule.prevalence)
+                        said = effect if lowest is None else _AT_LOWEST.get(field, effect)
+                        failing.setdefault(said, []).append(key)
+                for said, keys in failing.items():
                     yield (
                         f"{label}{where}: no threshold of {variant} meets {field} {objective} at prevalence"
-                        f" {rule.prevalence:g} (curve {', '.join(failing)}): {effect}"
+                        f" {rule.prevalence:g} (curve {', '.join(keys)}): {said}"
                     )
 
 
@@ -138,10 +142,10 @@ _EFFECTS = {
     "remove_objective": "nothing is removed beyond it",
     "review_objective": "nothing is queued for it",
 }
-
-
-def _unmet(curve: OperatingCurve, objective: str | None, prevalence: float) -> bool:
-    return objective is not None and threshold_of(curve, objective, prevalence) is None
+_AT_LOWEST = {
+    "objective": "flagged from the lowest threshold on, though that recall is not shown",
+    "review_objective": "queued from the lowest threshold on, though that recall is not shown",
+}
 
 
 @config.command("render")
@@ -207,9 +211,7 @@ def _thresholds(topology: Topology, card: Card) -> list[dict[str, Any]]:
         if rule is None:
             continue
         flagged = threshold_of(curve, rule.objective, rule.prevalence)
-        removed = flagged if rule.action == "remove" else None
-        if rule.remove_objective is not None:
-            removed = threshold_of(curve, rule.remove_objective, rule.prevalence)
+        removed = removal_threshold(curve, rule)
         rows.append(
             {
                 "label": label,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from moderation.errors import ConflictError, RegistryError
-from moderation.learning import no_challenger
+from moderation.learning import label_of, no_challenger
 from moderation.models.card import CARD, Card
 from moderation.registry import Registry
 from moderation.running import Running
@@ -19,8 +19,6 @@ from serve import control
 from serve.experiments.report import report
 
 Progress = Callable[[str], None]
-
-DEFAULT_LABEL = "abuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +211,6 @@ def _refuse_other_preprocessing(house: House, variant: str, version: int) -> Non
             f"version {version} of {variant!r} was trained with preprocessing {found!r}, and this release has"
             f" {current!r}: it cannot become champion"
         )
-
-
-def label_of(topology: Topology, variant: str) -> str:
-    """On which label a variant is judged where none is named: `abuse`, or the first that it scores."""
-    known = topology.variants.get(variant)
-    return DEFAULT_LABEL if known is None or DEFAULT_LABEL in known.labels else known.labels[0]
 
 
 @contextmanager

@@ -542,9 +542,9 @@ def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: Ho
     assert re.search(r"champion\W+1\W+20\W+20\W+20\W+0\.667 \(", shown)
     assert json.loads(command("experiment", "report", "try-2", "--json").out)["verdict"] == "better"
     refused(
-        command("experiment", "report", "try-2", "--label", "misinformation"),
+        command("experiment", "report", "try-2", "--label", "sarcasm"),
         ConfigError,
-        "no rule for 'misinformation'",
+        "no rule for 'sarcasm'",
     )
 
     stopped = json.loads(command("experiment", "stop", "try-2", "--json").out)
@@ -631,6 +631,12 @@ def test_what_takes_a_model_of_texts_is_refused_for_pictures_before_it_begins(
     home = tmp_path / "home"
     assert not (home / "ledger.db").exists()
     assert not (home / "lake").exists()
+
+
+def test_a_retraining_is_refused_a_label_that_the_variant_does_not_score(command: Command, tmp_path: Path) -> None:
+    done = command("retrain", "misinformation", "--label", "abuse")
+    refused(done, ConfigError, "'misinformation' does not score 'abuse', which it should be judged on; it scores")
+    assert not (tmp_path / "home" / "ledger.db").exists()
 
 
 @pytest.mark.parametrize("arguments", [("promote", "text-none"), ("rollback", "text-none")], ids=" ".join)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from moderation.console import (
     JsonOption,
-    LabelOption,
+    JudgedLabelOption,
     TopologyOption,
     VariantArgument,
     libraries_on_stderr,
@@ -21,7 +21,7 @@ from moderation.console import (
     print_json,
     progress,
 )
-from moderation.learning import learns_from_labels
+from moderation.learning import judged_label, learns_from_labels
 from moderation.registry import Registry
 from moderation.running import find, topology_of
 from moderation.settings import Settings
@@ -31,7 +31,7 @@ from moderation.topology import Topology
 
 def retrain(
     variant: VariantArgument,
-    label: LabelOption = "abuse",
+    label: JudgedLabelOption = None,
     until: Annotated[str, typer.Option(help="Leave out posts created later (ISO 8601).")] = "",
     as_json: JsonOption = False,
     topology: TopologyOption = None,
@@ -40,6 +40,7 @@ def retrain(
     settings = Settings.from_environment()
     house = Topology.load(topology_of(find(settings), topology))
     learns_from_labels(house, variant)
+    label = judged_label(house, variant, label)
     ledger = Ledger(settings.ledger_url)  # before Ray starts: without one there is nothing to do
     # What is printed to standard output is the result alone: Ray's loggers write there, and may until they are gone.
     with libraries_on_stderr(), progress("retraining") as say:

@@ -16,7 +16,7 @@ from ray.data import Dataset
 from moderation.metrics import Bools
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.policy import Rule, threshold_of
+from moderation.policy import Rule, is_met, threshold_of
 from moderation.preprocess.words import words_of
 
 
@@ -71,7 +71,8 @@ def flagged(
 
 def threshold(folder: Path, label: str, rule: Rule) -> float | None:
     """The threshold over all languages; None: none meets the rule's objective."""
-    return threshold_of(_model(folder).card.curve(label), rule.objective, rule.prevalence)
+    asked = _model(folder).card.curve(label), rule.objective, rule.prevalence
+    return threshold_of(*asked) if is_met(*asked) else None
 
 
 def score_both(

@@ -14,8 +14,8 @@ import pandas as pd
 from ray.data import Dataset
 from ray.data.expressions import col
 
-from moderation.errors import ConflictError, NotEnoughDataError
-from moderation.learning import learns_from_labels
+from moderation.errors import ConfigError, ConflictError, NotEnoughDataError
+from moderation.learning import judged_label, learns_from_labels
 from moderation.models.load import load_text_classifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
@@ -98,12 +98,13 @@ def retrain(
         progress: told what is being done.
 
     Raises:
+        ConfigError: there is no such variant, or it cannot be judged on the label.
         ConflictError: a retraining or an experiment of the variant is running, or this one was taken for dead.
         ModelError: the variant judges images or videos.
         NotEnoughDataError: too few labels to train or to calibrate.
     """
-    topology.variant(variant)
     learns_from_labels(topology, variant)
+    judged_label(topology, variant, label)
     running = experiments.running(ledger, variant)
     if running is not None:
         raise ConflictError(
@@ -140,6 +141,11 @@ def _retrain(
     champion_folder = registry.fetch(variant, champion)
     parent = load_text_classifier(champion_folder)
     labels = parent.card.labels
+    if label not in labels:
+        raise ConfigError(
+            f"{topology.path.name}: variants.{variant}.labels",
+            f"has {label!r}; the champion, {variant}@{champion}, scores {', '.join(labels)}",
+        )
 
     progress("reading and preprocessing the labels with Ray Data")
     rows = from_lake(lake.files("labels"), labels, variant=variant, filesystem=lake.filesystem)

@@ -100,7 +100,7 @@ def merge_labels(group: pd.DataFrame, labels: Sequence[str], variant: str) -> pd
             {
                 "text": last["text"],
                 "unit": last["author_id"],
-                "created": last["created_at"].value // 1000,
+                "created": int(last["created_at"].as_unit("us").asm8.view("i8")),
                 "language": str(features.get("language", "und")),
                 "truth": truth,
                 "known": json.dumps(features, sort_keys=True, ensure_ascii=False),

@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from moderation.metrics import Bools, Floats
 
@@ -105,13 +106,29 @@ class OperatingCurve:
     def threshold_for(self, objective: Objective, *, prevalence: float) -> float | None:
         """The threshold that meets the objective and does best on the other metric; None if no threshold meets it.
 
+        A precision is met only where a harmful validation row is caught, if there is one: without, it is smoothing's.
+        Of a recall that none meets, the lowest threshold comes closest and is given, unless no harmful row is known.
+
         Args:
             objective: what must be reached.
             prevalence: share of harmful posts in the traffic that the threshold is for, in (0, 1).
         """
+        met, free = self._meeting(objective, prevalence)
+        if len(met):
+            return self.thresholds[met[np.argmax(free[met])]]
+        return self.thresholds[0] if objective.metric == "recall" and self.positives else None
+
+    def meets(self, objective: Objective, *, prevalence: float) -> bool:
+        """Whether some threshold meets the objective; arguments as of `threshold_for`."""
+        return len(self._meeting(objective, prevalence)[0]) > 0
+
+    def _meeting(self, objective: Objective, prevalence: float) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Indices of the thresholds that meet an objective; at every threshold, the metric that it leaves free."""
         recall = np.array(self.recall)
         alarms = np.array(self.false_positive_rate)
         precision = prevalence * recall / (prevalence * recall + (1 - prevalence) * alarms)
         guarded, free = (recall, precision) if objective.metric == "recall" else (precision, recall)
-        met = np.flatnonzero(guarded >= objective.bound)
-        return self.thresholds[met[np.argmax(free[met])]] if len(met) else None
+        met = guarded >= objective.bound
+        if objective.metric == "precision" and self.positives:
+            met &= recall * (self.positives + 1) > 1  # k + 1/2, so one row at least
+        return np.flatnonzero(met), free

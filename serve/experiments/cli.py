@@ -18,7 +18,7 @@ from moderation.console import (
     show,
 )
 from moderation.errors import RegistryError
-from moderation.learning import no_challenger
+from moderation.learning import label_of, no_challenger
 from moderation.storage import experiments
 from moderation.storage.experiments import Experiment
 from moderation.storage.ledger import now
@@ -26,7 +26,7 @@ from serve import control
 from serve.cli import load_house
 from serve.experiments.report import Report
 from serve.experiments.report import report as measure
-from serve.promotion import House, label_of
+from serve.promotion import House
 
 app = typer.Typer(no_args_is_help=True, help="Compare the challenger with the champion on live traffic.")
 

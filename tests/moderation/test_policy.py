@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from moderation.errors import ConfigError
 from moderation.labels import BY_NAME
+from moderation.models.card import Card
 from moderation.models.operating import Objective, OperatingCurve
 from moderation.policy import Policy, Scored, Verdict, threshold_of
 from moderation.posts import LinkDecision
@@ -92,6 +93,32 @@ def test_an_objective_that_no_threshold_meets_flags_nothing(tmp_path: Path, curv
     abuse = verdict.labels["abuse"]
     assert (abuse.status, abuse.score, abuse.threshold, abuse.flagged) == ("scored", 1.0, None, False)
     assert verdict.decision == "allow"
+
+
+def test_a_recall_that_no_threshold_meets_flags_from_the_lowest_on(tmp_path: Path) -> None:
+    rule = a_rule(objective="recall>=0.999", action="review", remove_objective="precision>=0.95")
+    policy = a_policy(tmp_path, {"abuse": rule})
+    for score, decision in ((0.1, "allow"), (0.2, "review"), (0.79, "review"), (0.8, "remove")):
+        verdict = decide(policy, abuse=scored(score))
+        assert (verdict.decision, verdict.labels["abuse"].flagged) == (decision, decision != "allow")
+
+
+@pytest.mark.parametrize("objective", ["precision>=0.999", "recall>=0.999"])
+def test_what_reaches_the_removal_threshold_is_removed_whatever_the_objective_comes_to(
+    tmp_path: Path, objective: str
+) -> None:
+    rule = a_rule(objective=objective, action="review", remove_objective="precision>=0.1")
+    curve = OperatingCurve((0.8,), (0.5,), (0.01,), positives=0, negatives=600)  # no recall is known
+    verdict = decide(a_policy(tmp_path, {"abuse": rule}), abuse=Scored(0.8, curve))
+    abuse = verdict.labels["abuse"]
+    assert (abuse.threshold, abuse.remove_threshold, abuse.flagged) == (None, 0.8, True)
+    assert verdict.decision == "remove"
+
+
+def test_a_removal_recall_that_no_threshold_meets_removes_nothing(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule(action="review", remove_objective="recall>=0.999")})
+    verdict = decide(policy, abuse=scored(1.0))
+    assert (verdict.decision, verdict.labels["abuse"].remove_threshold) == ("review", None)
 
 
 @pytest.mark.parametrize(("name", "hours", "mode"), [("abuse", 24, "reactive"), ("violence", 1, "proactive")])
@@ -251,6 +278,8 @@ def test_the_objective_of_a_label_is_the_region_s(tmp_path: Path) -> None:
         ({"sarcasm": a_rule()}, {}, "labels.sarcasm"),
         ({"abuse": a_rule()}, {"version": ""}, "version"),
         ({"abuse": a_rule()}, {"version": "v" * 65}, "version"),
+        ({"abuse": a_rule()}, {"regions": {"de": {"abuse": {"action": "review"}}}}, "regions.de"),
+        ({"abuse": a_rule()}, {"regions": {"*": {"abuse": {"action": "review"}}}}, "regions.*"),
         ({"abuse": a_rule()}, {"regions": {"DE": {"hate": {"action": "review"}}}}, "regions.DE.hate"),
         ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"prevalence": 2}}}}, "regions.DE.abuse.prevalence"),
         ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"objective": "?"}}}}, "regions.DE.abuse.objective"),
@@ -321,6 +350,17 @@ def test_the_policy_that_ships_has_a_rule_for_what_is_scored() -> None:
     assert policy.objective("abuse", "DE") == Objective("precision", 0.2)
     assert policy.rules("DE")["abuse"].remove_objective == "precision>=0.8"
     assert policy.objective("hate", "DE") == policy.objective("hate")
+
+
+@pytest.mark.parametrize("policy", ["default.yaml", "precision-first.yaml"])
+@pytest.mark.parametrize("model", ["text-multi", "text-ngram"])
+@pytest.mark.parametrize("language", ["de", "en", "pt", "ru", "zh", "tr"])
+def test_under_what_ships_the_surest_abuse_is_allowed_in_no_language(policy: str, model: str, language: str) -> None:
+    card = Card.from_json((DEPLOYMENTS / "models" / model / "model.json").read_text(encoding="utf-8"))
+    shipped = Policy.load(DEPLOYMENTS / "policies" / policy)
+    for region in ("US", "DE"):
+        verdict = decide(shipped, region, abuse=Scored(0.999999, card.curve("abuse", language)))
+        assert verdict.decision != "allow"
 
 
 def test_beyond_the_stricter_threshold_a_flagged_post_is_removed(tmp_path: Path) -> None:

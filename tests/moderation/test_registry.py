@@ -203,6 +203,17 @@ def test_many_who_fetch_at_once_get_one_whole_model(
     assert [path.name for path in folders[0].parent.iterdir()] == ["1"]
 
 
+def test_a_number_that_is_given_out_again_has_the_new_model_s_weights(
+    registry: Registry, settings: Settings, folder: Path, variant: str
+) -> None:
+    copy = settings.models / variant / "1"  # as a registry that was lost has left it
+    shutil.copytree(folder, copy)
+    (copy / "model.safetensors").write_bytes(b"an older model's")
+    assert registry.register(variant, folder, evidence={}).version == 1
+    weights = (registry.fetch(variant, 1) / "model.safetensors").read_bytes()
+    assert weights == (folder / "model.safetensors").read_bytes()
+
+
 def test_what_was_registered_stays_when_its_folder_goes(
     registry: Registry, folder: Path, variant: str, tmp_path: Path
 ) -> None:

@@ -116,6 +116,11 @@ def test_a_variant_that_is_unknown_is_told_beside_the_known_ones(tmp_path: Path)
         ({"routes": [a_route(), a_route(variant="other")]}, "routes.1.variant"),
         ({"routes": [a_route(service="image")]}, "routes.0.variant"),
         ({"routes": [a_route(regions=[False])]}, "routes.0.regions.0"),  # what YAML makes of an unquoted NO
+        ({"routes": [a_route(regions=["DE", "de"])]}, "routes.0.regions.1"),
+        ({"routes": [a_route(regions=["DEU"])]}, "routes.0.regions.0"),
+        ({"routes": [a_route(languages=["EN"])]}, "routes.0.languages.0"),
+        ({"routes": [a_route(), a_route(languages=["*", "en-US"])]}, "routes.1.languages.1"),
+        ({"routes": [a_route(languages=["**"])]}, "routes.0.languages.0"),
         ({"gateway": {"group_size": 1025}}, "gateway.group_size"),
         ({"gateway": {"deadline_ms": 0}}, "gateway.deadline_ms"),
         ({"gateway": {"client_share": 0}}, "gateway.client_share"),
@@ -133,6 +138,22 @@ def test_a_wrong_field_is_named_by_its_path(tmp_path: Path, changes: dict[str, A
     with pytest.raises(ConfigError) as caught:
         Topology.load(written(tmp_path, **changes))
     assert caught.value.path == f"topology.yaml: {where}"
+
+
+def test_a_label_without_a_rule_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, variants={"main": a_variant(labels=["abuse", "hate"])})
+    with pytest.raises(ConfigError, match=r"label 'hate' has no rule in policy\.yaml") as caught:
+        Topology.load(path)
+    assert caught.value.path == "topology.yaml: variants.main.labels"
+
+
+@pytest.mark.parametrize("policy", ["default.yaml", "precision-first.yaml"])
+@pytest.mark.parametrize("name", ["local.yaml", "light.yaml"])
+def test_every_topology_that_ships_takes_every_policy_that_ships(tmp_path: Path, name: str, policy: str) -> None:
+    raw = yaml.safe_load((DEPLOYMENTS / name).read_text(encoding="utf-8"))
+    raw |= {"policy": str(DEPLOYMENTS / "policies" / policy), "blocklist": str(DEPLOYMENTS / raw["blocklist"])}
+    (tmp_path / name).write_text(yaml.safe_dump(raw), encoding="utf-8")
+    assert Topology.load(tmp_path / name).policy.objective("abuse").metric == "precision"
 
 
 def test_a_blocklist_that_is_no_text_is_a_config_error(tmp_path: Path) -> None:

@@ -102,6 +102,21 @@ def test_of_what_ships_german_and_portuguese_abuse_is_removed_by_people_alone(wa
             "violence: no threshold of video-multi meets review_objective precision>=0.99",
             "nothing is queued for it",
         ),
+        (
+            {"labels": {"violence": {"objective": "recall>=0.999"}}},
+            "violence: no threshold of video-multi meets objective recall>=0.999",
+            "(curve violence): flagged from the lowest threshold on, though that recall is not shown",
+        ),
+        (
+            {"labels": {"violence": {"review_objective": "recall>=0.999"}}},
+            "violence: no threshold of video-multi meets review_objective recall>=0.999",
+            "(curve violence): queued from the lowest threshold on, though that recall is not shown",
+        ),
+        (
+            {"labels": {"violence": {"remove_objective": "recall>=0.999"}}},
+            "violence: no threshold of video-multi meets remove_objective recall>=0.999",
+            "nothing is removed beyond it",
+        ),
     ],
 )
 def test_what_no_threshold_meets_is_named_with_label_and_region(

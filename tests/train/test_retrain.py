@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError
+from moderation.learning import judged_label
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
@@ -31,15 +33,19 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
     ledger.close()
 
 
-def start(settings: Settings, ledger: Ledger, variant: str = VARIANT) -> None:
-    topology = Topology.load(DEPLOYMENTS / "light.yaml")
+LIGHT = Topology.load(DEPLOYMENTS / "light.yaml")
+
+
+def start(
+    settings: Settings, ledger: Ledger, variant: str = VARIANT, *, label: str = "abuse", topology: Topology = LIGHT
+) -> None:
     retrain(
         settings,
         topology,
         Registry(settings),
         ledger,
         variant,
-        label="abuse",
+        label=label,
         until=None,
         config=RetrainConfig(),
         progress=lambda _: None,
@@ -68,6 +74,36 @@ def test_an_unknown_variant_is_told_with_those_that_there_are(settings: Settings
     with pytest.raises(ConfigError, match="no variant 'image-eu'; there are text-multi"):
         start(settings, ledger, "image-eu")
     assert requests(ledger) == []
+
+
+def test_a_label_that_the_variant_does_not_score_is_told_before_anything_begins(
+    settings: Settings, ledger: Ledger
+) -> None:
+    with pytest.raises(ConfigError, match=r"'text-multi' does not score 'nudity'.*; it scores abuse, hate") as caught:
+        start(settings, ledger, label="nudity")
+    assert caught.value.path == "light.yaml: variants.text-multi.labels"
+    assert requests(ledger) == []
+
+
+def test_a_label_that_the_champion_does_not_score_is_told_before_labels_are_read(
+    settings: Settings, ledger: Ledger
+) -> None:
+    registry = Registry(settings)
+    registry.register(VARIANT, SHIPPED, evidence={})
+    registry.move_alias(VARIANT, "champion", 1, expected=None)
+    more = LIGHT.variant(VARIANT).model_copy(update={"labels": ("abuse", "misinformation")})
+    with pytest.raises(ConfigError, match="has 'misinformation'; the champion, text-multi@1, scores abuse, hate"):
+        start(settings, ledger, label="misinformation", topology=replace(LIGHT, variants={VARIANT: more}))
+
+
+@pytest.mark.parametrize(
+    ("variant", "asked", "label"),
+    [("text-multi", None, "abuse"), ("text-multi", "hate", "hate"), ("misinformation", None, "misinformation")],
+)
+def test_the_label_that_is_judged_is_the_one_named_or_what_the_variant_is_for(
+    variant: str, asked: str | None, label: str
+) -> None:
+    assert judged_label(Topology.load(DEPLOYMENTS / "local.yaml"), variant, asked) == label
 
 
 def test_a_second_retraining_at_a_time_is_refused(settings: Settings, ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,13 @@ def test_a_label_becomes_a_row_with_the_raw_text_its_author_and_its_time() -> No
         "known": '{"language": "en", "words": 3.0}',
     }
     assert pd.Timestamp(row["created"], unit="us", tz="UTC") == CREATED
+
+
+@pytest.mark.parametrize("year", [1, 1500, 3000, 9999])
+def test_a_post_may_be_dated_in_any_year(year: int) -> None:
+    written = datetime(year, 1, 2, tzinfo=UTC)
+    [row] = merged(said({"abuse": True}, created_at=pd.Timestamp(written).as_unit("us")))
+    assert row["created"] == (written - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 @pytest.mark.parametrize(

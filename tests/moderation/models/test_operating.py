@@ -173,17 +173,36 @@ def test_no_threshold_that_meets_a_recall_is_more_precise_than_the_chosen_one(
     threshold = curve.threshold_for(objective, prevalence=0.3)
     stated = [promised(curve, each, 0.3) for each in curve.thresholds]
     reachable = [precision for precision, recall in stated if recall >= objective.bound]
-    assert (threshold is None) == (not reachable)
-    if threshold is not None:
+    assert threshold is not None
+    assert curve.meets(objective, prevalence=0.3) == bool(reachable)
+    if reachable:
         assert promised(curve, threshold, 0.3)[0] == pytest.approx(max(reachable))
+    else:
+        assert threshold == curve.thresholds[0]
 
 
-def test_an_objective_out_of_reach_has_no_threshold() -> None:
+def test_a_precision_out_of_reach_has_no_threshold_and_such_a_recall_the_lowest() -> None:
     truth = np.array([True, False] * 10)
     curve = OperatingCurve.measure(truth, np.tile([0.9, 0.1], 10))
     assert curve.threshold_for(Objective("precision", 0.99), prevalence=0.01) is None  # few rows cannot promise much
-    assert curve.threshold_for(Objective("recall", 0.99), prevalence=0.5) is None
+    assert curve.threshold_for(Objective("recall", 0.99), prevalence=0.5) == 0.1
+    assert not curve.meets(Objective("recall", 0.99), prevalence=0.5)
+    assert curve.meets(Objective("precision", 0.9), prevalence=0.5)
     assert curve.threshold_for(Objective("precision", 0.9), prevalence=0.5) == 0.9
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_scores_that_know_nothing_meet_no_precision_above_the_prevalence(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth = np.arange(2000) < 40
+    curve = OperatingCurve.measure(truth, np.where(truth, 0.9, 1.0) * generator.random(2000))
+    assert promised(curve, curve.thresholds[-1], 0.3)[0] > 0.8  # of no row at all
+    assert curve.threshold_for(Objective("precision", 0.8), prevalence=0.3) is None
+
+
+def test_one_harmful_row_that_is_caught_may_be_enough() -> None:
+    curve = OperatingCurve.measure(np.array([True] + [False] * 99), np.array([0.9, *np.linspace(0, 0.5, 99)]))
+    assert curve.threshold_for(Objective("precision", 0.99), prevalence=0.5) == 0.9
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -114,7 +114,7 @@ def test_another_policy_flags_otherwise(make_compat: Callable[[Path], Compat], t
     assert flagged("precision>=0.3") == [True, True, False]
 
 
-def test_a_label_without_a_rule_has_a_score_and_no_verdict(
+def test_a_label_that_a_topology_does_without_has_no_score_and_no_verdict(
     make_compat: Callable[[Path], Compat], tmp_path: Path
 ) -> None:
     policy = yaml.safe_load((DEPLOYMENTS / "policies/default.yaml").read_text(encoding="utf-8"))
@@ -122,10 +122,12 @@ def test_a_label_without_a_rule_has_a_score_and_no_verdict(
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
     topology = yaml.safe_load((DEPLOYMENTS / "local.yaml").read_text(encoding="utf-8"))
     topology |= {"policy": "policy.yaml", "blocklist": str(DEPLOYMENTS / "blocklist.txt")}
+    topology["variants"]["text-multi"]["labels"] = ["abuse"]
     (tmp_path / "topology.yaml").write_text(yaml.safe_dump(topology), encoding="utf-8")
     [result] = moderate(make_compat(tmp_path / "topology.yaml"), KIND)["results"]
     assert result["categories"]["hate"] is None
-    assert result["category_scores"]["hate"] is not None
+    assert result["category_scores"]["hate"] is None
+    assert result["category_scores"]["harassment"] is not None
     assert result["flagged"] is False
 
 
