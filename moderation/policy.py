@@ -35,7 +35,8 @@ class Rule(_Strict):
     """What is done about one label."""
 
     objective: ObjectiveText
-    """The threshold is chosen to meet it; of a recall that no threshold meets, it is the lowest."""
+    """The threshold is chosen to meet it; of a recall that no threshold meets, it is the lowest, and nothing is removed
+    by it."""
     prevalence: float = Field(gt=0, lt=1)
     """Share of posts with this harm in the traffic."""
     action: Literal["remove", "review"]
@@ -341,12 +342,11 @@ def is_met(curve: OperatingCurve | None, objective: str, prevalence: float) -> b
 
 
 def removal_threshold(curve: OperatingCurve | None, rule: Rule) -> float | None:
-    """From which on a rule removes a post; None: never, as where no threshold meets its `remove_objective`."""
-    if rule.action == "remove":
-        return threshold_of(curve, rule.objective, rule.prevalence)
-    if rule.remove_objective is None or not is_met(curve, rule.remove_objective, rule.prevalence):
+    """From which on a rule removes a post; None: never, as where no threshold meets what it removes by."""
+    objective = rule.objective if rule.action == "remove" else rule.remove_objective
+    if objective is None or not is_met(curve, objective, rule.prevalence):
         return None
-    return threshold_of(curve, rule.remove_objective, rule.prevalence)
+    return threshold_of(curve, objective, rule.prevalence)
 
 
 def read_yaml(path: Path) -> tuple[Any, str]:

@@ -115,8 +115,12 @@ def test_what_reaches_the_removal_threshold_is_removed_whatever_the_objective_co
     assert verdict.decision == "remove"
 
 
-def test_a_removal_recall_that_no_threshold_meets_removes_nothing(tmp_path: Path) -> None:
-    policy = a_policy(tmp_path, {"abuse": a_rule(action="review", remove_objective="recall>=0.999")})
+@pytest.mark.parametrize(
+    "changes",
+    [{"action": "review", "remove_objective": "recall>=0.999"}, {"action": "remove", "objective": "recall>=0.999"}],
+)
+def test_a_removal_recall_that_no_threshold_meets_removes_nothing(tmp_path: Path, changes: dict[str, str]) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule(**changes)})
     verdict = decide(policy, abuse=scored(1.0))
     assert (verdict.decision, verdict.labels["abuse"].remove_threshold) == ("review", None)
 
