@@ -81,7 +81,7 @@ RECIPES = {
         model=EncoderConfig(),
         # Where the gain was measured to be worth what n-grams lose on other kinds of text (docs/measured.md).
         spelling=SpellingConfig(languages=("de", "pt", "ru")),
-        fit=FitConfig(epochs=2, batch_size=32, learning_rate=4e-4, balance=True, interpolation=0.75, language_rows=100),
+        fit=FitConfig(epochs=2, batch_size=32, learning_rate=4e-4, balance=True, interpolation=0.7, language_rows=100),
         own=4,
         times={"de": 2, "ru": 2},
         most=13_500,
