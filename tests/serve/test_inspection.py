@@ -27,7 +27,7 @@ def card_of(variant: str) -> Card:
 @pytest.mark.parametrize(
     ("variant", "shown"),
     [
-        ("text-multi", ["abuse/de", "ROC-AUC", "precision at 0.5", "recall at 0.5", "556", "0.606 (0.540 to 0.673)"]),
+        ("text-multi", ["abuse/de", "ROC-AUC", "precision at 0.5", "recall at 0.5", "556", "0.610 (0.543 to 0.672)"]),
         ("image-multi", ["nudity", "harmless", "600", "scores, highest", "0.6136"]),
         ("video-multi", ["violence", "nudity", "sources", "30", "0.820 (0.757 to 0.874)", "0.9471"]),
     ],
@@ -61,17 +61,9 @@ def warnings(tmp_path: Path) -> Warnings:
     return of
 
 
-@pytest.mark.parametrize("variant", ["image-multi", "video-multi", "misinformation"])
+@pytest.mark.parametrize("variant", ["text-multi", "image-multi", "video-multi", "misinformation"])
 def test_what_ships_is_within_reach(warnings: Warnings, variant: str) -> None:
     assert warnings(variant, {}) == []
-
-
-def test_of_what_ships_german_and_portuguese_abuse_is_removed_by_people_alone(warnings: Warnings) -> None:
-    [warning] = warnings("text-multi", {})
-    assert warning == (
-        "abuse: no threshold of text-multi meets remove_objective precision>=0.8 at prevalence 0.05"
-        " (curve abuse/de, abuse/pt): nothing is removed beyond it"
-    )
 
 
 @pytest.mark.parametrize(
