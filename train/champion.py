@@ -1,6 +1,6 @@
 """Train the models that ship, from public corpora: `python -m train.champion NAME --data DIR` (`make champion`).
 
-    text-multi       the encoder, five languages, abuse and hate: some three quarters of an hour on two cores
+    text-multi       the encoder, five languages, abuse and hate: an hour or more on two cores
     text-ngram       the same labels by n-grams, for machines that cannot afford the encoder: a minute
     misinformation   English rumours by n-grams: seconds
     image-multi      nudity in images, on networks from packages: minutes (train/picture_models.py)
