@@ -18,8 +18,6 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from moderation.running import find
 from moderation.settings import Settings
@@ -33,27 +31,9 @@ settings.register_profile(
 settings.load_profile("seawall")
 
 
-_OF_THEIR_OWN = ("test_day.py", "test_light.py", "test_loop.py")
-"""Tests that start a Seawall of their own; the others in `end_to_end` share one."""
-
-
-class _Scopes(LoadScopeScheduling):
-    """A file's tests stay in one process, and so do all that share the running Seawall, of which there is one then."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.partition("::")[0])
-        shared = file.parent.name == "end_to_end" and file.name not in _OF_THEIR_OWN
-        return str(file.parent if shared else file)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """See `_Scopes`."""
-    return _Scopes(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long first: what began last would run alone, with the other process idle."""
-    items.sort(key=lambda item: (item.path.parent.name != "train", item.path.parent.name != "end_to_end"))
+    """Retrainings first: one that began last would run alone, with the other process idle."""
+    items.sort(key=lambda item: item.path.parent.name != "train")
 
 
 @pytest.fixture(scope="session")
