@@ -23,6 +23,7 @@ class Arrival:
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float = field(default_factory=time.time)
 
     @property
     def said(self) -> dict[str, Any]:
@@ -32,8 +33,8 @@ class Arrival:
 
     @property
     def signed(self) -> bool:
-        """Whether the receiver should believe it."""
-        return verify(SECRET, self.headers, self.body)
+        """Whether the receiver should have believed it when it came."""
+        return verify(SECRET, self.headers, self.body, now=self.at)
 
 
 Answer = int | Callable[[BaseHTTPRequestHandler], None]
