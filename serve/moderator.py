@@ -169,7 +169,7 @@ class Moderator:
                 answers[index] = answer
         if fresh:
             cases = await self.judge.judge([group[index].post for index in fresh])
-            links = await self.judge.aside(lambda: [self._check_links(_all_text(case)) for case in cases])
+            links = await self.judge.aside(lambda: [self._links_of(case) for case in cases])
             entries: dict[int, Entry] = {}
             for index, case, checked in zip(fresh, cases, links, strict=True):
                 refused = parts.refused_medium(case)
@@ -177,6 +177,8 @@ class Moderator:
                     answers[index] = refused
                     continue
                 try:
+                    if isinstance(checked, Exception):
+                        raise checked
                     exempted = group[index].content_hash in exempt
                     entries[index] = self._entry(group[index], case, *checked, exempt=exempted)
                 except Exception as error:  # one broken post must not take its group with it
@@ -284,6 +286,12 @@ class Moderator:
             actor="fuse" if verdict.diverted else "model",
             removed_for=() if exempt else verdict.removed_for,
         )
+
+    def _links_of(self, case: Case) -> tuple[list[LinkDecision], int] | Exception:
+        try:
+            return self._check_links(_all_text(case))
+        except Exception as error:  # that post's own
+            return error
 
     def _check_links(self, text: str) -> tuple[list[LinkDecision], int]:
         """A text's links, checked, and how many there are beyond the bound."""

@@ -24,7 +24,7 @@ from moderation.models.operating import OperatingCurve
 from moderation.policy import threshold_of
 from moderation.posts import PostIn, TextFeature
 from moderation.preprocess.features import Features
-from moderation.preprocess.links import Blocklist
+from moderation.preprocess.links import Blocklist, FoundLink, find_links
 from moderation.settings import DEPLOYMENTS
 from moderation.storage import fuses
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, FeatureStore, open_features
@@ -387,6 +387,21 @@ def test_one_broken_post_is_answered_alone_and_its_group_goes_on(ledger: Ledger,
     assert [body["post_id"] for body in bodies([answers[0], answers[2]])] == ["p-0", "p-2"]
     assert set(ledger.newest(["p-0", "p-1", "p-2"])) == {"p-0", "p-2"}
     assert run(moderator(ledger, scoring()).moderate("p-1", a_post("breaks"))).replayed is False
+
+
+def test_a_post_whose_links_cannot_be_checked_is_answered_alone_and_its_group_goes_on(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(text: str, listed: Blocklist) -> list[FoundLink]:
+        if text == "broken":
+            raise ZeroDivisionError
+        return find_links(text, listed)
+
+    monkeypatch.setattr("serve.moderator.find_links", broken)
+    asked = moderator(ledger, scoring())
+    answers = run(all_of(asked, [("p-1", a_post("broken")), ("p-2", a_post("fine"))]))
+    assert isinstance(answers[0], ZeroDivisionError)
+    assert [body["post_id"] for body in bodies(answers[1:])] == ["p-2"]
 
 
 def test_a_group_is_one_call_and_never_larger_than_its_bound(ledger: Ledger) -> None:
