@@ -52,6 +52,15 @@ class _Task:
     acts: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """What was last sent of a post, and is not answered yet."""
+
+    content_hash: str
+    created_at: datetime
+    answer: asyncio.Future[Answer]
+
+
 class Moderator:
     """Decides on posts and records the decisions.
 
@@ -87,7 +96,7 @@ class Moderator:
         self._draw = random.SystemRandom().random
         self._fuses = FuseBox(ledger, topology)
         self._beside: set[asyncio.Task[None]] = set()
-        self._in_flight: dict[tuple[str, str], asyncio.Future[Answer]] = {}
+        self._in_flight: dict[str, _InFlight] = {}  # of each post what came last
         gateway, media = topology.gateway, topology.media
         self._grouper: Grouper[_Task, Answer] = Grouper(
             self._moderate_group,
@@ -109,6 +118,8 @@ class Moderator:
     ) -> Answer:
         """Decide on a post, and record it; content that was decided before is not judged again.
 
+        What is sent of one post while other content of it is on its way follows that.
+
         Args:
             post_id: chosen by the platform.
             post: its content.
@@ -123,19 +134,28 @@ class Moderator:
             RefusedMediumError: one of its media is refused; nothing is recorded.
         """
         task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
-        key = (post_id, task.content_hash)
-        running = self._in_flight.get(key)
-        if running is not None:
-            answer = await asyncio.shield(running)
-            return Answer(answer.body, replayed=True)
-        if post.media:
-            future = asyncio.ensure_future(self._media_grouper.submit(task, client=client))
-        else:
-            future = asyncio.ensure_future(self._grouper.submit(task, taken=taken, client=client))
-        self._in_flight[key] = future
-        future.add_done_callback(lambda _: self._in_flight.pop(key, None))
+        before = self._in_flight.get(post_id)
         # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
+        if before is not None and before.content_hash == task.content_hash and before.created_at >= post.created_at:
+            answer = await asyncio.shield(before.answer)
+            return Answer(answer.body, replayed=True)
+        future = asyncio.ensure_future(self._follow(before, task, taken=taken, client=client))
+        mine = self._in_flight[post_id] = _InFlight(task.content_hash, post.created_at, future)
+
+        def forget(_: asyncio.Future[Answer]) -> None:
+            if self._in_flight.get(post_id) is mine:
+                del self._in_flight[post_id]
+
+        future.add_done_callback(forget)
         return await asyncio.shield(future)
+
+    async def _follow(self, before: _InFlight | None, task: _Task, *, taken: bool, client: str | None) -> Answer:
+        """Put a task into its queue, after what was sent before it of the same post."""
+        if before is not None:
+            await asyncio.wait([before.answer])
+        if task.post.media:
+            return await self._media_grouper.submit(task, client=client)
+        return await self._grouper.submit(task, taken=taken, client=client)
 
     def admit(self, client: str | None, *, media: bool = False) -> None:
         """Let another post, or a batch, in; raises as `moderate` does where there is no room.
@@ -195,6 +215,15 @@ class Moderator:
     def _known_of(self, group: Sequence[_Task]) -> tuple[dict[str, Recorded], set[str]]:
         """What is recorded of a group's posts, and which of their contents were restored on appeal."""
         recorded = self._ledger.newest([task.post_id for task in group])
+        again = {
+            task.post_id: (task.content_hash, task.post.created_at)
+            for task in group
+            if (newest := recorded.get(task.post_id)) is not None
+            and newest.content_hash == task.content_hash
+            and newest.created_at < task.post.created_at
+        }
+        if again:
+            recorded |= self._ledger.note_again(again)
         return recorded, self._ledger.exempt([task.content_hash for task in group])
 
     def _count(self, posts: list[PostObserved]) -> None:

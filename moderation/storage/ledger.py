@@ -88,7 +88,7 @@ class Recorded:
     Attributes:
         body: the reply, as JSON.
         content_hash: of the content that it judged.
-        created_at: of that content.
+        created_at: of that content, as it was last sent.
         content_version: 1 for the first content of a post.
         fresh: True: this very call recorded it.
     """
@@ -136,6 +136,24 @@ class Ledger:
         with self.read() as connection:
             return as_they_hold(connection, _newest(connection, post_ids))
 
+    def note_again(self, contents: Mapping[str, tuple[str, datetime]]) -> dict[str, Recorded]:
+        """Note that contents came again, created later: nothing older may follow them.
+
+        Args:
+            contents: of each post the content's hash and when it was created; left alone where another one is newest.
+
+        Returns:
+            The newest recorded decision of each of these posts.
+        """
+        with self.write() as connection:
+            claim(connection, "post", list(contents))
+            known = _newest(connection, list(contents))
+            for post_id, found in known.items():
+                content_hash, created_at = contents[post_id]
+                if found.content_hash == content_hash:
+                    known[post_id] = _came_again(connection, post_id, found, created_at)
+            return as_they_hold(connection, known)
+
     def exempt(self, content_hashes: Sequence[str]) -> set[str]:
         """Which of these contents were restored on appeal."""
         with self.read() as connection:
@@ -172,8 +190,12 @@ class Ledger:
                 post_id = entry.decision.post_id
                 newest = known.get(post_id)
                 conflict = None if newest is None else conflict_with(newest, post_id, entry.post, entry.content_hash)
-                if newest is not None and (newest.content_hash == entry.content_hash or conflict):
-                    results.append(conflict or replace(newest, fresh=False))
+                if conflict is not None:
+                    results.append(conflict)
+                    continue
+                if newest is not None and newest.content_hash == entry.content_hash:
+                    known[post_id] = _came_again(connection, post_id, newest, entry.post.created_at)
+                    results.append(replace(known[post_id], fresh=False))
                     continue
                 version = 1 if newest is None else newest.content_version + 1
                 decision = entry.decision.model_copy(update={"content_version": version})
@@ -329,6 +351,15 @@ def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[
     return result
 
 
+def _came_again(connection: Connection, post_id: str, newest: Recorded, created_at: datetime) -> Recorded:
+    """A post's newest content, after the same came again: nothing older than this may follow it."""
+    if created_at <= newest.created_at:
+        return newest
+    which = (posts.c.post_id == post_id) & (posts.c.content_version == newest.content_version)
+    connection.execute(update(posts).where(which).values(came_again_at=created_at))
+    return replace(newest, created_at=created_at)
+
+
 def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]], writer: str) -> None:
     """What fresh decisions do with their posts, and what people are asked about them."""
     edited = [decision.post_id for _, decision in new if decision.content_version > 1]
@@ -382,9 +413,10 @@ _LAST_FIRST = posts.c.content_version.desc()
 
 
 def _recorded() -> Any:
-    return select(
-        posts.c.post_id, decisions.c.body, posts.c.content_hash, posts.c.created_at, posts.c.content_version
-    ).join(decisions, _SAME_CONTENT)
+    created_at = func.coalesce(posts.c.came_again_at, posts.c.created_at)
+    return select(posts.c.post_id, decisions.c.body, posts.c.content_hash, created_at, posts.c.content_version).join(
+        decisions, _SAME_CONTENT
+    )
 
 
 def _content() -> Any:

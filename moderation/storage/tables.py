@@ -1,4 +1,8 @@
-"""The ledger's tables. Rows are only ever added, but for the state of experiments, requests, promotions and locks."""
+"""The ledger's tables.
+
+Rows are only ever added, but for the state of experiments, requests, promotions and locks, and for when a content came
+again.
+"""
 
 from __future__ import annotations
 
@@ -104,8 +108,9 @@ posts = Table(
     Column("text", AnyText(), nullable=False),
     Column("author", JSON, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
+    Column("came_again_at", UtcDateTime),
 )
-"""What came: a row a content version."""
+"""What came: a row a content version. `came_again_at`: the latest `created_at` of the same content sent again."""
 
 decisions = Table(
     "decisions",

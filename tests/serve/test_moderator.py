@@ -290,6 +290,39 @@ def test_two_contents_of_a_post_in_one_group_are_settled_by_their_time(ledger: L
     assert len(ledger.history("p-2")) == 1
 
 
+def test_content_that_came_again_keeps_out_what_is_older_than_that(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    asked = moderator(ledger, scoring(calls))
+    first = decide(asked, a_post("a", minute=1))
+    assert decide(asked, a_post("a", minute=3)) == first
+    with pytest.raises(ConflictError, match="00:03:00"):
+        run(asked.moderate("p-1", a_post("b", minute=2)))
+    assert [texts for _, _, texts in calls] == [["a"]]
+
+
+def test_what_goes_back_to_what_it_was_while_both_are_on_their_way_is_recorded_so(ledger: Ledger) -> None:
+    sent = [("p-1", a_post("a", minute=1)), ("p-1", a_post("b", minute=2)), ("p-1", a_post("a", minute=3))]
+    assert [body["content_version"] for body in bodies(run(all_of(moderator(ledger, scoring()), sent)))] == [1, 2, 3]
+
+
+def test_contents_of_one_post_are_settled_in_their_order_though_the_first_takes_longer(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    # Groups of one, two of which are on their way at a time.
+    topology = topology_in(tmp_path, gateway={"group_size": 1})
+    scored = scoring()
+
+    async def slow_at_first(variant: str, arm: Arm, texts: list[str], known: Known, deadline: float) -> GroupScores:
+        if texts == ["a"]:
+            await asyncio.sleep(0.2)
+        return await scored(variant, arm, texts, known, deadline)
+
+    sent = [("p-1", a_post("a", minute=1)), ("p-2", a_post("x")), ("p-1", a_post("b", minute=1))]
+    answers = run(all_of(moderator(ledger, slow_at_first, topology=topology), sent))
+    assert [body["content_version"] for body in bodies(answers)] == [1, 1, 2]
+    assert json.loads(ledger.newest(["p-1"])["p-1"].body)["content_version"] == 2
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("out of memory"), TimeoutError(), DeadlineError("late"), ConnectionError("gone")]
 )

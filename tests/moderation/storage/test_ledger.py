@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,31 @@ def test_what_was_never_recorded_is_not_there(ledger: Ledger) -> None:
 
 def test_the_same_content_is_replayed_and_not_recorded_again(ledger: Ledger) -> None:
     first = record(ledger, an_entry())
-    for minutes in (-5, 0, 5):
+    for minutes, noted in ((-5, 0), (0, 0), (5, 5)):
         replayed = record(ledger, an_entry(minutes=minutes))
-        assert replayed == Recorded(first.body, first.content_hash, BEGIN, 1, fresh=False)
+        assert replayed == Recorded(first.body, first.content_hash, at(noted), 1, fresh=False)
     assert counts(ledger) == (1, 1, 0)
+
+
+def test_nothing_older_follows_content_that_came_again(ledger: Ledger, neighbour: Ledger) -> None:
+    first = an_entry(text="a")
+    record(ledger, first)
+    for minutes in (5, 3):  # the later one stays
+        noted = ledger.note_again({"p-1": (first.content_hash, at(minutes))})
+        assert (noted["p-1"].content_version, noted["p-1"].created_at, noted["p-1"].fresh) == (1, at(5), False)
+    (conflict,) = neighbour.record([an_entry(text="b", minutes=4)])
+    assert isinstance(conflict, ConflictError)
+    assert "created at 2020-01-01T00:05:00+00:00, later than" in str(conflict)
+    assert record(neighbour, an_entry(text="b", minutes=6)).content_version == 2
+
+
+def test_content_that_is_no_longer_the_newest_does_not_come_again(ledger: Ledger) -> None:
+    old = an_entry(text="a")
+    record(ledger, old)
+    newest = record(ledger, an_entry(text="b", minutes=1))
+    assert ledger.note_again({"p-1": (old.content_hash, at(9))}) == {"p-1": replace(newest, fresh=False)}
+    assert ledger.note_again({"p-2": (old.content_hash, at(9))}) == {}
+    assert [recorded.created_at for recorded in ledger.history("p-1")] == [at(0), at(1)]
 
 
 def test_other_content_becomes_the_next_version_and_the_history_stays(ledger: Ledger) -> None:
@@ -132,7 +154,13 @@ def test_a_batch_is_recorded_whole_or_not_at_all(ledger: Ledger) -> None:
     def record_and_fail() -> None:
         with ledger.write() as connection:
             row: dict[str, Any] = {column.name: "x" for column in posts.columns}
-            row |= {"content_version": 1, "created_at": BEGIN, "received_at": BEGIN, "author": {}}
+            row |= {
+                "content_version": 1,
+                "created_at": BEGIN,
+                "received_at": BEGIN,
+                "author": {},
+                "came_again_at": None,
+            }
             connection.execute(insert(posts), [row])
             raise RuntimeError("the machine stops here")
 

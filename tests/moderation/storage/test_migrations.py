@@ -140,10 +140,11 @@ def test_media_come_to_a_ledger_with_rows(empty: str, engine: Engine) -> None:
     before = {name: shape(engine)[name] for name in ("posts", "decisions", "labels", "reviews", "actions")}
     with engine.connect() as connection:
         rows = [connection.execute(text(f"SELECT * FROM {name}")).all() for name in before]
-    ledger = Ledger(empty)
+    upgrade(engine, "0005")
     with engine.connect() as connection:
         assert [connection.execute(text(f"SELECT * FROM {name}")).all() for name in before] == rows
     assert {name: shape(engine)[name] for name in before} == before
+    ledger = Ledger(empty)
     record(ledger, with_media(text="other", minutes=1))
     assert posts_with(ledger, SHA) == [("p-1", 2)]
     ledger.close()
