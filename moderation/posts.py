@@ -7,14 +7,35 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from moderation.labels import BY_NAME, Mode, Service
 from moderation.media import Box, Code, MediaKind
 
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._~-]*$"
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=IDENTIFIER)]
-LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+
+
+def shortest_code(code: str) -> str:
+    """The ISO 639 code of two letters of a language that has one, as models and routes name it: `eng` -> `en`."""
+    if len(code) == 2:
+        return code
+    import langcodes  # late: nearly all codes have two letters
+
+    found = [langcodes.standardize_tag(code, macro=macro) for macro in (False, True)]
+    return next((short for short in found if len(short) == 2), code)
+
+
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$"), AfterValidator(shortest_code)]
 
 
 class Wire(BaseModel):
@@ -62,7 +83,9 @@ class PostIn(Wire):
     author_id: Identifier
     community: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     region: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = Field(description="ISO 3166-1 alpha-2")
-    language: LanguageCode | None = Field(default=None, description="ISO 639; detected where absent")
+    language: LanguageCode | None = Field(
+        default=None, description="ISO 639, kept with two letters where it has such; detected where absent"
+    )
     created_at: AwareDatetime = Field(description="When the post was written or last edited, with its offset from UTC")
     text: str
     media: list[MediaIn] = Field(

@@ -117,6 +117,8 @@ class Gateway(_Scaled):
     """Of one request; beyond, 413."""
     max_text_characters: int = Field(default=40_000, ge=1)
     """Of one text; beyond, 422."""
+    max_ahead_s: float = Field(default=86_400.0, ge=0)
+    """How far a post's `created_at` may be ahead of the gateway's clock; beyond, 422: no later edit could follow it."""
     max_features: int = Field(default=1000, ge=1)
     """Of one request to a stateless service."""
     max_batch_posts: int = Field(default=1000, ge=1)

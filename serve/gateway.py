@@ -5,6 +5,7 @@
 import asyncio
 import json
 import logging
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from moderation.registry import Registry
 from moderation.settings import Settings
 from moderation.storage import labelling
 from moderation.storage.features import labels_observed, open_features
-from moderation.storage.ledger import Ledger, found
+from moderation.storage.ledger import Ledger, found, now
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve import exports
@@ -260,6 +261,7 @@ class Gateway:
 
     async def _moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None) -> Answer:
         self._check_text(post.text, "/text")
+        self._check_time(post.created_at)
         try:
             return await self._moderator.moderate(post_id, post, taken=taken, client=client)
         except ConflictError as error:
@@ -420,7 +422,14 @@ class Gateway:
     def _check_text(self, text: str, where: str) -> None:
         bound = self._bounds.max_text_characters
         if len(text) > bound:
-            detail = f"{len(text)} characters, the bound is {bound}"
-            raise Problem(
-                422, f"{where}: {detail}", errors=[{"pointer": where, "detail": detail}], members={"bound": bound}
-            )
+            raise _beyond(where, f"{len(text)} characters, the bound is {bound}", bound)
+
+    def _check_time(self, created_at: datetime) -> None:
+        bound = self._bounds.max_ahead_s
+        ahead = (created_at - now()).total_seconds()
+        if ahead > bound:
+            raise _beyond("/created_at", f"{ahead:.0f} s ahead of the clock here, the bound is {bound:.0f} s", bound)
+
+
+def _beyond(where: str, detail: str, bound: float) -> Problem:
+    return Problem(422, f"{where}: {detail}", errors=[{"pointer": where, "detail": detail}], members={"bound": bound})

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -30,6 +31,16 @@ class ClientShareError(QueueFullError):
     def __init__(self, held: int, bound: int) -> None:
         super().__init__(bound)
         self.args = (f"{held} posts of this client are waiting already, the bound is {bound}; try again shortly",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Item, Result]):
+    """An item that waits for a group; `client` and `key` as `Grouper.submit` has them."""
+
+    item: Item
+    future: asyncio.Future[Result]
+    client: str | None
+    key: str | None
 
 
 class Grouper(Generic[Item, Result]):
@@ -58,7 +69,8 @@ class Grouper(Generic[Item, Result]):
         self._max_waiting = max_waiting
         self._max_in_flight = max_in_flight
         self._max_a_client = max_a_client
-        self._waiting: deque[tuple[Item, asyncio.Future[Result], str | None]] = deque()
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._busy: Counter[str] = Counter()  # keys of the groups in flight
         self._held: Counter[str] = Counter()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +97,9 @@ class Grouper(Generic[Item, Result]):
         if self.full:
             raise QueueFullError(self._max_waiting)
 
-    async def submit(self, item: Item, *, taken: bool = False, client: str | None = None) -> Result:
+    async def submit(
+        self, item: Item, *, taken: bool = False, client: str | None = None, key: str | None = None
+    ) -> Result:
         """Wait for the item's result.
 
         A caller that is cancelled leaves; its item is dropped if it still waits, and never harms its group.
@@ -94,6 +108,8 @@ class Grouper(Generic[Item, Result]):
             item: to be handled.
             taken: True: it belongs to a batch that was taken when there was room, and is not refused now.
             client: see `admit`.
+            key: items of one key are handled in the order in which they came: within a group, or one group after
+                another; None: it follows nothing.
 
         Raises:
             QueueFullError: see `admit`.
@@ -101,7 +117,7 @@ class Grouper(Generic[Item, Result]):
         if not taken:
             self.admit(client)
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future, client))
+        self._waiting.append(_Waiting(item, future, client, key))
         if client is not None:
             self._held[client] += 1
         self._start()
@@ -119,14 +135,19 @@ class Grouper(Generic[Item, Result]):
             # One turn of the loop lets callers that arrived together join the same group.
             await asyncio.sleep(0)
             while group := self._take():
-                await self._answer(group)
+                keys = [waiting.key for waiting in group if waiting.key is not None]
+                self._busy.update(keys)
+                try:
+                    await self._answer(group)
+                finally:
+                    self._busy -= Counter(keys)
         finally:
             # No turn of the loop lies between finding nothing and this, so no caller can come unnoticed.
             self._in_flight -= 1
 
-    async def _answer(self, group: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _answer(self, group: list[_Waiting[Item, Result]]) -> None:
         try:
-            results = await self._handle([item for item, _ in group])
+            results = await self._handle([waiting.item for waiting in group])
             if len(results) != len(group):
                 raise RuntimeError(f"{len(results)} results for {len(group)} items")
         except asyncio.CancelledError:
@@ -140,21 +161,27 @@ class Grouper(Generic[Item, Result]):
         else:
             _settle(group, results)
 
-    def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        group: list[tuple[Item, asyncio.Future[Result]]] = []
+    def _take(self) -> list[_Waiting[Item, Result]]:
+        group: list[_Waiting[Item, Result]] = []
+        behind: list[_Waiting[Item, Result]] = []
         while self._waiting and len(group) < self._group_size:
-            item, future, client = self._waiting.popleft()
-            if client is not None:
-                self._held[client] -= 1
-                if not self._held[client]:
-                    del self._held[client]  # or every client that ever came would be kept
-            if not future.done():
-                group.append((item, future))
+            waiting = self._waiting.popleft()
+            if waiting.key is not None and self._busy[waiting.key]:
+                behind.append(waiting)  # the group in flight takes it up when it is done
+                continue
+            if waiting.client is not None:
+                self._held[waiting.client] -= 1
+                if not self._held[waiting.client]:
+                    del self._held[waiting.client]  # or every client that ever came would be kept
+            if not waiting.future.done():
+                group.append(waiting)
+        self._waiting.extendleft(reversed(behind))
         return group
 
 
-def _settle(group: Sequence[tuple[Item, asyncio.Future[Result]]], results: Sequence[Result | Exception]) -> None:
-    for (_, future), result in zip(group, results, strict=True):
+def _settle(group: Sequence[_Waiting[Item, Result]], results: Sequence[Result | Exception]) -> None:
+    for waiting, result in zip(group, results, strict=True):
+        future = waiting.future
         if future.done():
             continue
         if isinstance(result, Exception):

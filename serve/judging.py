@@ -164,7 +164,12 @@ class Judge:
         self._known = known
         self.splits: Mapping[str, Split] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="posts")
-        self._groupers: dict[str, Grouper[tuple[str, Features], tuple[int, Mapping[str, float]]]] = {}
+        # Made here, in nobody's context: one made in a request's would be cancelled with that.
+        self._alone = {
+            name: self._texts_alone(name)
+            for name, variant in topology.variants.items()
+            if variant.service in TEXT_SERVICES
+        }
 
     async def aside(
         self, call: Callable[Parameters, Result], /, *args: Parameters.args, **named: Parameters.kwargs
@@ -177,7 +182,7 @@ class Judge:
 
     async def judge(self, posts: Sequence[PostIn]) -> list[Case]:
         """Put posts to every model that a route names for one of their parts."""
-        cases = [self._case(post) for post in posts]
+        cases = await self.aside(lambda: [self._case(post) for post in posts])
         await self._add_known(cases)
         await asyncio.gather(self._ask_of_texts(cases), self._ask_of_media(cases))
         await self._ask_of_words(
@@ -191,10 +196,10 @@ class Judge:
         Raises:
             QueueFullError: too many texts wait.
         """
-        languages = [Language(item.language, 1.0) if item.language else detect_language(item.text) for item in features]
+        languages = await self.aside(lambda: [_language(item.text, item.language) for item in features])
         variants = [self._topology.variant_for(service, region="*", language=found.code) for found in languages]
         for variant in filter(None, set(variants)):
-            self._alone(variant).admit()
+            self._alone[variant].admit()
         answers = (
             self._result(item, language.code, variant)
             for item, language, variant in zip(features, languages, variants, strict=True)
@@ -204,7 +209,7 @@ class Judge:
     async def _result(self, item: TextFeature, language: str, variant: str | None) -> ModerateResult:
         if variant is None:
             return ModerateResult(id=item.id, labels=[], language=language, model="none")
-        version, scores = await self._alone(variant).submit((item.text, {"language": language}), taken=True)
+        version, scores = await self._alone[variant].submit((item.text, {"language": language}), taken=True)
         return ModerateResult(
             id=item.id,
             labels=[LabelConfidence(label=name, confidence=value) for name, value in scores.items()],
@@ -212,7 +217,7 @@ class Judge:
             model=f"{variant}@{version}",
         )
 
-    def _alone(self, variant: str) -> Grouper[tuple[str, Features], tuple[int, Mapping[str, float]]]:
+    def _texts_alone(self, variant: str) -> Grouper[tuple[str, Features], tuple[int, Mapping[str, float]]]:
         """A queue of texts of no post: a group at a time, so that a long list leaves room for posts."""
 
         async def score(group: Sequence[tuple[str, Features]]) -> list[tuple[int, Mapping[str, float]]]:
@@ -220,12 +225,8 @@ class Judge:
             scored = await self._score(variant, "champion", texts, known, self._deadline())
             return [(scored.version, row) for row in scored.scores]
 
-        if variant not in self._groupers:
-            bounds = self._topology.gateway
-            self._groupers[variant] = Grouper(
-                score, group_size=bounds.group_size, max_waiting=bounds.max_waiting_posts, max_in_flight=1
-            )
-        return self._groupers[variant]
+        bounds = self._topology.gateway
+        return Grouper(score, group_size=bounds.group_size, max_waiting=bounds.max_waiting_posts, max_in_flight=1)
 
     async def look(self, ref: MediaRef) -> Medium:
         """Look at an image or a video with the champions, and judge what is written in it; nothing is recorded."""
@@ -256,7 +257,7 @@ class Judge:
         return tuple(asks)
 
     def _case(self, post: PostIn) -> Case:
-        language = Language(post.language, 1.0) if post.language else detect_language(post.text)
+        language = _language(post.text, post.language)
         case = Case(post, language, observe(post.text, language))
         if post.text.strip() or not post.media:  # of a picture without a word, no text is judged
             case.asks = self.asks(post, language.code)
@@ -366,6 +367,10 @@ class Judge:
 
     def _deadline(self) -> float:
         return time.time() + self._topology.gateway.deadline_ms / 1000
+
+
+def _language(text: str, told: str | None) -> Language:
+    return Language(told, 1.0) if told else detect_language(text)
 
 
 def _moves(medium: Medium) -> bool:

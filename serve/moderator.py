@@ -118,7 +118,8 @@ class Moderator:
     ) -> Answer:
         """Decide on a post, and record it; content that was decided before is not judged again.
 
-        What is sent of one post while other content of it is on its way follows that.
+        What is sent of one post while other content of it is on its way follows that in the same queue: content with
+        media has one of its own, and there only `created_at` settles what is newer.
 
         Args:
             post_id: chosen by the platform.
@@ -134,12 +135,16 @@ class Moderator:
             RefusedMediumError: one of its media is refused; nothing is recorded.
         """
         task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
-        before = self._in_flight.get(post_id)
-        # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
-        if before is not None and before.content_hash == task.content_hash and before.created_at >= post.created_at:
-            answer = await asyncio.shield(before.answer)
-            return Answer(answer.body, replayed=True)
-        future = asyncio.ensure_future(self._follow(before, task, taken=taken, client=client))
+        while (same := self._in_flight.get(post_id)) is not None and same.content_hash == task.content_hash:
+            if post.created_at <= same.created_at:
+                # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
+                answer = await asyncio.shield(same.answer)
+                return Answer(answer.body, replayed=True)
+            await asyncio.wait([same.answer])  # then the ledger knows this content
+        if post.media:
+            future = asyncio.ensure_future(self._media_grouper.submit(task, client=client, key=post_id))
+        else:
+            future = asyncio.ensure_future(self._grouper.submit(task, taken=taken, client=client, key=post_id))
         mine = self._in_flight[post_id] = _InFlight(task.content_hash, post.created_at, future)
 
         def forget(_: asyncio.Future[Answer]) -> None:
@@ -148,14 +153,6 @@ class Moderator:
 
         future.add_done_callback(forget)
         return await asyncio.shield(future)
-
-    async def _follow(self, before: _InFlight | None, task: _Task, *, taken: bool, client: str | None) -> Answer:
-        """Put a task into its queue, after what was sent before it of the same post."""
-        if before is not None:
-            await asyncio.wait([before.answer])
-        if task.post.media:
-            return await self._media_grouper.submit(task, client=client)
-        return await self._grouper.submit(task, taken=taken, client=client)
 
     def admit(self, client: str | None, *, media: bool = False) -> None:
         """Let another post, or a batch, in; raises as `moderate` does where there is no room.

@@ -27,11 +27,13 @@ MENTION_TOKEN = "\u241fuser"  # noqa: S105  # a token of text, not a secret
 SOLID = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 )
-URL = re.compile(rf"(?:https?://|(?<![^\W_])www\d{{0,2}}\.(?=\w))[^\s<>\"'{SOLID}]+", re.IGNORECASE)
+URL = re.compile(rf"(?:https?://|(?<![^\W_{SOLID}])www\d{{0,2}}\.(?=\w))[^\s<>\"'{SOLID}]+", re.IGNORECASE)
 MENTION = re.compile(rf"(?<![\w@])(?:@[^\W{SOLID}]{{1,64}}|\[id\d+\|[^\]]{{1,64}}\]|/?u/[A-Za-z0-9_-]{{3,32}}\b)")
 
-# As the standard library reads them, but of so many digits only as a character has: it fails on some thousand.
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
+# As the standard library reads them, but of so many digits only as a character has: it fails on some thousand, also of
+# zeros before them.
+_ENTITY = re.compile(r"&(?:#0*\d{1,7}|#[xX]0*[0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
+_ZEROS = re.compile("(?<=#)([xX]?)0+(?=[0-9a-fA-F])")
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\U000e0000-\U000e01ef]"
@@ -54,7 +56,7 @@ def clean(text: str) -> str:
         'You idiot, you are so stupid, ␟user! ␟url'
     """
     # Invisible characters first: one between a letter and its mark would keep NFKC from joining the two.
-    text = _ENTITY.sub(lambda found: html.unescape(found.group()), text)
+    text = _ENTITY.sub(lambda found: html.unescape(_ZEROS.sub(r"\1", found.group())), text)
     text = unicodedata.normalize("NFKC", _LONG_LIGATURE.sub(" ", _INVISIBLE.sub("", text)))
     text = _MARK_FLOOD.sub("", text)
     text = MENTION.sub(MENTION_TOKEN, URL.sub(URL_TOKEN, text))

@@ -183,7 +183,7 @@ class Ledger:
             known = as_they_hold(connection, _newest(connection, post_ids))
             results: list[Recorded | ConflictError] = []
             new: list[tuple[Entry, Decision]] = []
-            new_posts: list[dict[str, Any]] = []
+            new_posts: dict[tuple[str, int], dict[str, Any]] = {}
             new_decisions: list[dict[str, Any]] = []
             new_scorings: list[dict[str, Any]] = []
             for entry in entries:
@@ -194,7 +194,12 @@ class Ledger:
                     results.append(conflict)
                     continue
                 if newest is not None and newest.content_hash == entry.content_hash:
-                    known[post_id] = _came_again(connection, post_id, newest, entry.post.created_at)
+                    if newest.fresh:  # of this very call, its row is not written yet
+                        later = max(newest.created_at, entry.post.created_at)
+                        new_posts[post_id, newest.content_version]["came_again_at"] = later
+                        known[post_id] = replace(newest, created_at=later)
+                    else:
+                        known[post_id] = _came_again(connection, post_id, newest, entry.post.created_at)
                     results.append(replace(known[post_id], fresh=False))
                     continue
                 version = 1 if newest is None else newest.content_version + 1
@@ -205,12 +210,12 @@ class Ledger:
                 new.append((entry, decision))
                 known[post_id] = recorded
                 results.append(recorded)
-                new_posts.append(_post_row(entry, version))
+                new_posts[post_id, version] = _post_row(entry, version)
                 new_decisions.append(_decision_row(entry, decision, recorded.body))
                 new_scorings += [_scoring_row(scoring, post_id, version) for scoring in entry.scorings]
             if new_posts:
                 announce(connection, decisions.c.decision_id)
-                connection.execute(insert(posts), new_posts)
+                connection.execute(insert(posts), list(new_posts.values()))
                 connection.execute(insert(decisions), new_decisions)
                 media_uses.add(connection, (Use(entry.post, decision) for entry, decision in new))
             if new_scorings:
@@ -457,6 +462,7 @@ def _post_row(entry: Entry, version: int) -> dict[str, Any]:
         "text": entry.post.text,
         "author": entry.post.author,
         "received_at": entry.received_at,
+        "came_again_at": None,
     }
 
 

@@ -170,6 +170,7 @@ def test_a_language_outside_the_training_is_scored_and_marked(client: httpx.Clie
         (json.dumps(a_post(language="English")), 422, "/language"),
         (json.dumps(a_post(created_at="yesterday")), 422, "/created_at"),
         (json.dumps(a_post(created_at="2020-01-01T00:00:00")), 422, "/created_at"),
+        (json.dumps(a_post(created_at="2999-01-01T00:00:00Z")), 422, "/created_at"),
         (json.dumps(a_post(media=[{"kind": "image"}])), 422, "/media/0"),
         (json.dumps(a_post("x" * 1_000_000)), 413, None),  # so much is for media alone
         (json.dumps(a_post(extra=1)), 422, "/extra"),

@@ -84,6 +84,18 @@ def test_a_post_out_of_bounds_is_refused_at_its_field(changes: dict[str, Any], w
 
 
 @pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        *(("en", "en"), ("eng", "en"), ("deu", "de"), ("ger", "de"), ("zho", "zh"), ("cmn", "zh"), ("por", "pt")),
+        *(("rus", "ru"), ("hrv", "hr"), ("tl", "tl"), ("ceb", "ceb"), ("und", "und"), ("xyz", "xyz")),
+    ],
+)
+def test_a_language_is_kept_with_two_letters_where_it_has_such(told: str, kept: str) -> None:
+    assert PostIn.model_validate(a_post(language=told)).language == kept
+    assert TextFeature(id="1", text="", language=told).language == kept
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"author_id": "A" * 128},

@@ -384,6 +384,69 @@ def test_a_group_does_not_run_in_the_context_of_one_of_its_callers() -> None:
     assert seen == ["nobody"]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_items_of_one_key_are_handled_in_their_order_and_hold_up_no_others(size: int) -> None:
+    begun: list[str] = []
+    under_way: list[str] = []
+
+    async def handle(items: Sequence[str]) -> list[str | Exception]:
+        keys = {item[0] for item in items}
+        assert not keys & {item[0] for item in under_way}
+        begun.extend(items)
+        under_way.extend(items)
+        await asyncio.sleep(0.01 if "a" in keys else 0)
+        for item in items:
+            under_way.remove(item)
+        return list(items)
+
+    async def work() -> None:
+        grouper: Grouper[str, str] = Grouper(handle, group_size=size, max_waiting=12)
+        items = ["a1", "b1", "a2", "c1", "a3", "b2", "c2", "a4", "a5"]
+        assert await asyncio.gather(*(grouper.submit(item, key=item[0]) for item in items)) == items
+        assert [item for item in begun if item[0] == "a"] == ["a1", "a2", "a3", "a4", "a5"]
+        assert [item for item in begun if item[0] == "b"] == ["b1", "b2"]
+        if size == 1:
+            assert begun.index("c2") < begun.index("a3")
+
+    run(work())
+
+
+def test_items_that_wait_for_others_of_their_key_count_as_waiting() -> None:
+    async def handle(items: Sequence[int]) -> list[int | Exception]:
+        await asyncio.sleep(0.001)
+        return list(items)
+
+    async def work() -> None:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=2, max_waiting=4, max_a_client=3)
+        calls = (grouper.submit(n, key="same", client="one") for n in range(4))
+        *answers, refused = await asyncio.gather(*calls, return_exceptions=True)
+        assert answers == [0, 1, 2]
+        assert isinstance(refused, ClientShareError)
+        calls = (grouper.submit(n, key="same") for n in range(5))
+        *answers, refused = await asyncio.gather(*calls, return_exceptions=True)
+        assert answers == [0, 1, 2, 3]
+        assert type(refused) is QueueFullError
+        assert await grouper.submit(9, key="same") == 9
+
+    run(work())
+
+
+def test_a_group_that_fails_does_not_hold_up_the_next_of_its_key() -> None:
+    async def handle(items: Sequence[int]) -> list[int | Exception]:
+        if items == [1]:
+            raise RuntimeError("broken")
+        return list(items)
+
+    async def work() -> None:
+        grouper: Grouper[int, int] = Grouper(handle, group_size=1, max_waiting=4)
+        calls = (grouper.submit(n, key="same") for n in (1, 2))
+        broken, answer = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(broken, RuntimeError)
+        assert answer == 2
+
+    run(work())
+
+
 def test_under_load_every_caller_gets_its_own_answer() -> None:
     groups: list[int] = []
 

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -303,6 +304,27 @@ def test_content_that_came_again_keeps_out_what_is_older_than_that(ledger: Ledge
 def test_what_goes_back_to_what_it_was_while_both_are_on_their_way_is_recorded_so(ledger: Ledger) -> None:
     sent = [("p-1", a_post("a", minute=1)), ("p-1", a_post("b", minute=2)), ("p-1", a_post("a", minute=3))]
     assert [body["content_version"] for body in bodies(run(all_of(moderator(ledger, scoring()), sent)))] == [1, 2, 3]
+
+
+def test_the_same_content_of_a_later_moment_waits_for_the_first_and_is_not_scored_again(ledger: Ledger) -> None:
+    calls: list[Call] = []
+    sent = [("p-1", a_post("a", minute=1)), ("p-1", a_post("a", minute=3)), ("p-1", a_post("a", minute=2))]
+    answers = run(all_of(moderator(ledger, scoring(calls)), sent))
+    assert [body["content_version"] for body in bodies(answers)] == [1, 1, 1]
+    assert [answer.replayed for answer in answers if isinstance(answer, Answer)] == [False, True, True]
+    assert [texts for _, _, texts in calls] == [["a"]]
+    assert ledger.newest(["p-1"])["p-1"].created_at == a_post(minute=3).created_at
+
+
+def test_contents_of_one_post_are_bounded_as_those_of_many_are(ledger: Ledger, tmp_path: Path) -> None:
+    calls: list[Call] = []
+    topology = topology_in(tmp_path, gateway={"group_size": 2, "max_waiting_posts": 4})
+    answers = run(
+        all_of(moderator(ledger, scoring(calls), topology=topology), [("p-1", a_post(str(n))) for n in "abcdef"])
+    )
+    assert [body["content_version"] for body in bodies(answers[:4])] == [1, 2, 3, 4]
+    assert [type(answer) for answer in answers[4:]] == [QueueFullError] * 2
+    assert [texts for _, _, texts in calls] == [["a", "b"], ["c", "d"]]
 
 
 def test_contents_of_one_post_are_settled_in_their_order_though_the_first_takes_longer(
@@ -915,6 +937,27 @@ def test_a_long_list_of_texts_is_scored_a_group_at_a_time(ledger: Ledger, tmp_pa
     assert [result.labels[0].confidence for result in run(two_lists())] == [n / 1000 for n in range(200)]
     assert calls == [64, 64, 64, 8]
     assert len(run(asked.judge.score_texts("text", features[:3]))) == 3
+
+
+def test_texts_alone_are_scored_in_the_context_of_nobody_s_request(ledger: Ledger) -> None:
+    # Ray Serve cancels the calls that are made in the context of a request with that request.
+    request: ContextVar[str] = ContextVar("request", default="nobody's")
+    seen: list[str] = []
+    scored = scoring()
+
+    async def noting_whose(variant: str, arm: Arm, texts: list[str], known: Known, deadline: float) -> GroupScores:
+        seen.append(request.get())
+        return await scored(variant, arm, texts, known, deadline)
+
+    asked = moderator(ledger, noting_whose)
+
+    async def ask(whose: str) -> None:
+        request.set(whose)
+        await asked.judge.score_texts("text", [TextFeature(id="a", text="x", language="en")])
+
+    run(ask("first"))
+    run(ask("second"))
+    assert seen == ["nobody's", "nobody's"]
 
 
 def test_texts_get_no_answer_from_a_model_that_fails(ledger: Ledger) -> None:

@@ -38,6 +38,27 @@ def test_links_and_mentions_do_not_count() -> None:
     assert detect_language(f"{links} {sentence}\n{links}") == detect_language(sentence)
 
 
+GERMAN = "Heute ist ein wirklich schöner Tag im Garten"
+CHINESE = "随便哪里都行，关键是亚裔演员"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("\u200b".join(GERMAN), "de"),
+        (GERMAN.translate({code: code + 0xFEE0 for code in range(ord("A"), ord("z"))}), "de"),
+        ("H e u t e ist ein w i r k l i c h schöner Tag im G a r t e n", "de"),
+        ("Wh\u0430t a l\u043ev\u0435ly d\u0430y it is in the g\u0430rd\u0435n t\u043ed\u0430y", "en"),
+        ("&#72;eute ist ein wirklich sch&#0000246;ner Tag im Garten", "de"),
+        (CHINESE, "zh"),
+        (CHINESE.replace("\uff0c", ","), "zh"),
+        ("\u200d".join(CHINESE), "zh"),
+    ],
+)
+def test_what_hides_the_words_does_not_hide_their_language(text: str, code: str) -> None:
+    assert detect_language(text).code == code
+
+
 def test_what_is_not_sure_enough_is_undetermined_with_its_confidence() -> None:
     sure = detect_language("What a lovely day it is in the garden today", minimum_confidence=0.0)
     unsure = detect_language("What a lovely day it is in the garden today", minimum_confidence=1.01)

@@ -136,6 +136,7 @@ def test_one_batch_may_hold_a_post_more_than_once(ledger: Ledger) -> None:
     assert shown == [(1, True), (1, True), (1, False), (2, True), (2, False)]
     assert counts(ledger) == (3, 3, 0)
     assert versions_of(ledger, "p-1") == [1, 2]
+    assert [recorded.created_at for recorded in ledger.history("p-1")] == [at(1), at(2)]
 
 
 def test_a_conflict_does_not_hold_up_its_mates(ledger: Ledger) -> None:
