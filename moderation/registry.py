@@ -136,7 +136,9 @@ class Registry:
         """
         version = self.alias(variant, "champion")
         if version is None:
-            raise RegistryError(f"variant {variant!r} has no champion; `seawall up` registers the one that ships")
+            raise RegistryError(
+                f"variant {variant!r} has no champion; `seawall models ship` registers the one that ships"
+            )
         return version
 
     def move_alias(self, variant: str, alias: Alias, version: int | None, *, expected: int | None) -> None:

@@ -106,12 +106,9 @@ def up(
 
 
 def _deploy(house: House, say: Progress) -> None:
-    """Register what ships where the registry is empty, deploy, and wait until every model is loaded."""
+    """Register what ships where no champion fits, deploy, and wait until every model is loaded."""
     say("opening the model registry")
-    for variant in house.topology.variants:
-        version = promotion.ship(house, variant)
-        if version is not None:
-            say(f"registered {variant}@{version} as champion")
+    register_shipped(house, say)
     store = open_features(Settings.from_environment().features_url)
     if not store.is_built:
         say("filling the online features from the ledger")
@@ -120,6 +117,17 @@ def _deploy(house: House, say: Progress) -> None:
     control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
     if house.cluster is not None:
         _wait_until_ready(house.cluster)
+
+
+def register_shipped(house: House, say: Progress) -> list[str]:
+    """Make what ships champion where none fits this release; `variant@version` of each that became it."""
+    shipped = []
+    for variant in house.topology.variants:
+        version = promotion.ship(house, variant)
+        if version is not None:
+            shipped.append(f"{variant}@{version}")
+            say(f"registered {shipped[-1]} as champion")
+    return shipped
 
 
 def down() -> None:

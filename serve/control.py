@@ -32,13 +32,21 @@ _RENEW_S = 30.0
 """How often the lock is prolonged while a change is waited for."""
 
 
-def render(topology: Topology, registry: Registry, ledger: Ledger, *, port: int) -> Config:
-    """The Serve config of all that should run now."""
+def render(
+    topology: Topology,
+    registry: Registry,
+    ledger: Ledger,
+    *,
+    port: int,
+    champion: Callable[[str], int] | None = None,
+) -> Config:
+    """The Serve config of all that should run now; `champion` tells each variant's, where it is not the registry's."""
+    champion = champion or registry.champion
     running = {name: experiments.running(ledger, name) for name in topology.variants}
     user_config = GatewayConfig(splits={name: split_of(found) for name, found in running.items() if found})
     applications = [_gateway(topology, user_config)]
     for name, experiment in running.items():
-        applications.append(_classifier(topology, name, "champion", registry.champion(name)))
+        applications.append(_classifier(topology, name, "champion", champion(name)))
         if experiment is not None:
             applications.append(_classifier(topology, name, "challenger", experiment.challenger_version))
     if topology.webhooks:

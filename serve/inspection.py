@@ -1,8 +1,8 @@
-"""`seawall models list|show` and `seawall config check|render`: looking, changing nothing."""
+"""`seawall models list|show|ship` and `seawall config check|render`; but for `ship`, looking, changing nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -11,13 +11,13 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, show
+from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, progress, show
 from moderation.metrics import Interval
 from moderation.models.card import Card
 from moderation.policy import is_met, read_yaml, removal_threshold, threshold_of
 from moderation.topology import Topology
-from serve.cli import load_house
-from serve.control import render
+from serve import control
+from serve.cli import load_house, register_shipped
 from serve.promotion import House
 
 models = typer.Typer(no_args_is_help=True, help="Look at the registered models.")
@@ -42,7 +42,19 @@ def list_models(as_json: JsonOption = False, topology: TopologyOption = None) ->
         table.add_row(
             model["variant"], str(model["version"]), aliases, model["architecture"], labels, languages, model["gate"]
         )
-    out.print(table if found else "no model is registered; `seawall up` registers those that ship")
+    out.print(
+        table if found else "no model is registered; `seawall up` and `seawall models ship` register those that ship"
+    )
+
+
+@models.command("ship")
+def ship_models(topology: TopologyOption = None) -> None:
+    """Make the models that ship champions where none fits this release, as `up` does before it deploys."""
+    house = load_house(topology)
+    with progress("registering what ships") as say:
+        shipped = register_shipped(house, say)
+        control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
+    out.print(f"registered as champions: {', '.join(shipped)}" if shipped else "every variant has a champion that fits")
 
 
 @models.command("show")
@@ -156,11 +168,25 @@ def render_config(
 ) -> None:
     """Print the Ray Serve config of what should run now, as `serve deploy` takes it."""
     house = load_house(topology)
-    rendered = render(house.topology, house.registry, house.ledger, port=house.cluster.port if house.cluster else port)
+    port = house.cluster.port if house.cluster else port
+    rendered = control.render(house.topology, house.registry, house.ledger, port=port, champion=_champion_of(house))
     if as_json:
         print_json(rendered)
     else:
         typer.echo(yaml.safe_dump(rendered, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _champion_of(house: House) -> Callable[[str], int]:
+    """Each variant's champion; of one that was never registered, what will be it."""
+
+    def champion(variant: str) -> int:
+        if house.registry.versions(variant):
+            return house.registry.champion(variant)
+        note = f"note: no version of {variant!r} is registered; `seawall models ship` or `seawall up` makes version 1"
+        err.print(Text(note), soft_wrap=True)
+        return 1
+
+    return champion
 
 
 def _tests(cells: Mapping[str, Any]) -> Table:

@@ -69,6 +69,7 @@ SUB_COMMANDS = [
     ("models",),
     ("models", "list"),
     ("models", "show"),
+    ("models", "ship"),
     ("config",),
     ("config", "check"),
     ("config", "render"),
@@ -589,6 +590,21 @@ def test_registered_models_are_listed_and_shown(command: Command, house: House) 
     assert f"{VARIANT}@2: ngram" in command("models", "show", VARIANT, "--version", "2").out
     refused(command("models", "show", VARIANT, "--version", "9"), RegistryError, "no version 9")
     refused(command("models", "show", "text-none"), ConfigError, "no variant 'text-none'")
+
+
+def test_what_ships_is_registered_and_rendered_before_and_after(command: Command) -> None:
+    before = command("config", "render", "--json")
+    assert before.err == (
+        f"note: no version of {VARIANT!r} is registered; `seawall models ship` or `seawall up` makes version 1\n"
+    )
+    assert "`seawall models ship`" in command("models", "list").out
+    assert f"registered as champions: {VARIANT}@1\n" in command("models", "ship").out
+    assert [(model["version"], model["aliases"]) for model in json.loads(command("models", "list", "--json").out)] == [
+        (1, ["champion"])
+    ]
+    after = command("config", "render", "--json")
+    assert (after.out, after.err) == (before.out, "")
+    assert "every variant has a champion that fits\n" in command("models", "ship").out
 
 
 def test_the_configuration_is_checked_and_rendered(command: Command, house: House, tmp_path: Path) -> None:
