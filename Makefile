@@ -6,8 +6,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 SCENARIO ?= slang
 NAME ?= text-multi
-# Each file's tests in one of two processes, in the order of tests/conftest.py. Those of a running Seawall have the machine
-# to themselves; what they test runs in other processes, where no coverage is measured.
+# Each file's tests in one of two processes, as tests/conftest.py spreads them.
 SPREAD := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
@@ -46,8 +45,7 @@ unit: setup ## fast tests only
 	@$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 test: setup lint ## style, types, all tests
-	@$(BIN)/python -m pytest $(SPREAD) --ignore tests/end_to_end --cov --cov-report=term
-	@$(BIN)/python -m pytest tests/end_to_end
+	@$(BIN)/python -m pytest $(SPREAD) --cov --cov-report=term
 
 bench: setup ## serving, media, start-up, prevalence, and, with the corpora in DATA, quality and left_out; each ends in a line of JSON
 	@$(BIN)/python -m tests.benchmarks.serving

@@ -33,7 +33,7 @@ from moderation.models.pictures import (
     VideoConfig,
     width_of,
 )
-from moderation.policy import Policy, threshold_of
+from moderation.policy import Policy, is_met, threshold_of
 from moderation.settings import DEPLOYMENTS, Settings
 from train.pictures import (
     FLOORS,
@@ -217,7 +217,8 @@ def at_policies(label: str, curve: OperatingCurve, truth: Bools, scores: Floats)
         rule = Policy.load(path).rules("*").get(label)
         if rule is None:
             continue
-        threshold = threshold_of(curve, rule.objective, rule.prevalence)
+        asked = curve, rule.objective, rule.prevalence
+        threshold = threshold_of(*asked) if is_met(*asked) else None
         flagged = np.zeros(len(scores), dtype=bool) if threshold is None else scores >= threshold
         found[path.stem] = {
             "objective": rule.objective,
