@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from moderation.errors import ConfigError
 from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service
 from moderation.models.operating import Objective, OperatingCurve
 from moderation.posts import LabelDecision, LinkDecision, PartDecision, ReviewDecision
-
-Model = TypeVar("Model", bound=BaseModel)
+from moderation.yaml_files import read_yaml, validated
 
 LINK_DEADLINE = timedelta(hours=24)
 """Until when a person looks at a post that is queued for a link alone."""
@@ -347,31 +345,3 @@ def removal_threshold(curve: OperatingCurve | None, rule: Rule) -> float | None:
     if objective is None or not is_met(curve, objective, rule.prevalence):
         return None
     return threshold_of(curve, objective, rule.prevalence)
-
-
-def read_yaml(path: Path) -> tuple[Any, str]:
-    """A YAML file's content and text.
-
-    Raises:
-        ConfigError: it cannot be read or parsed.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        return yaml.safe_load(text), text
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-13-24
-        raise ConfigError(path.name, f"cannot be read: {error}") from error
-
-
-def validated(model: type[Model], raw: Any, path: Path, under: str = "") -> Model:
-    """Check parsed YAML against a model; `under` is where in the file it stands.
-
-    Raises:
-        ConfigError: names the first wrong field's path.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        steps = [str(step) for step in first["loc"] if step != "[key]"]  # pydantic's, after a key that is wrong itself
-        where = ".".join(filter(None, [under, *steps])) or "(whole file)"
-        raise ConfigError(f"{path.name}: {where}", f"{first['msg']} (found {first['input']!r})") from error

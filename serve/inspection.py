@@ -14,8 +14,9 @@ from rich.text import Text
 from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, show
 from moderation.metrics import Interval
 from moderation.models.card import Card
-from moderation.policy import is_met, read_yaml, removal_threshold, threshold_of
+from moderation.policy import is_met, removal_threshold, threshold_of
 from moderation.topology import Topology
+from moderation.yaml_files import read_yaml
 from serve.cli import load_house
 from serve.control import render
 from serve.promotion import House
