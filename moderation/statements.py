@@ -123,12 +123,12 @@ def statement(removal: Removal, platform: Statements, rules: Mapping[str, Rule])
     found = [_CATEGORIES[name] for name in known] or [_NO_LABEL]
     categories = list(dict.fromkeys(item.category for item in found))
     keywords = [item.keyword for item in found if item.keyword is not None]
-    rules = " and on ".join(item.rule for item in found)
+    broken = " and on ".join(item.rule for item in found)
     said: Statement = {
         "decision_visibility": [platform.visibility],
         "decision_ground": "DECISION_GROUND_INCOMPATIBLE_CONTENT",
         "incompatible_content_ground": platform.ground,
-        "incompatible_content_explanation": f"The post was found to break the platform's rules on {rules}.",
+        "incompatible_content_explanation": f"The post was found to break the platform's rules on {broken}.",
         "content_type": [f"CONTENT_TYPE_{modality.upper()}" for modality in removal.modalities],
         "category": categories[0],
         "content_date": min(max(_day(removal.created_at), EARLIEST), _day(removal.acted_at)).isoformat(),
