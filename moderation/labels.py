@@ -1,4 +1,4 @@
-"""The taxonomy: what Seawall looks for, how bad it is, and how soon it must be acted on.
+"""The taxonomy: what Seawall looks for and, where no policy says otherwise, how bad it is and how soon it is acted on.
 
 To add a kind of harm, add a row here and a rule for it in each policy; a label that no model scores yet is reported as
 `not_scored`, never as 0.

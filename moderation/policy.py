@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from moderation.errors import ConfigError
-from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service
+from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service, Severity
 from moderation.models.operating import Objective, OperatingCurve
 from moderation.posts import LabelDecision, LinkDecision, PartDecision, ReviewDecision
-
-Model = TypeVar("Model", bound=BaseModel)
+from moderation.yaml_files import read_yaml, validated
 
 LINK_DEADLINE = timedelta(hours=24)
 """Until when a person looks at a post that is queued for a link alone."""
+MAX_DEADLINE_H = 720.0
+"""Thirty days."""
 
 ObjectiveText = Annotated[str, AfterValidator(lambda text: str(Objective.parse(text)))]
+DeadlineHours = Annotated[float, Field(gt=0, le=MAX_DEADLINE_H)]
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
 
@@ -32,8 +33,14 @@ class _Strict(BaseModel):
 
 
 class Rule(_Strict):
-    """What is done about one label."""
+    """What is done about one label. Severity, mode and deadline are the taxonomy's where a policy says nothing."""
 
+    severity: Severity
+    """How much harm one impression does: orders the review queue."""
+    mode: Mode
+    """`proactive`: a flagged post is not shown until a person decides. `reactive`: it is shown meanwhile."""
+    deadline_h: DeadlineHours
+    """Hours from the decision to a person's verdict, where one is asked for; 0.5 is half an hour."""
     objective: ObjectiveText
     """The threshold is chosen to meet it; of a recall that no threshold meets, it is the lowest, and nothing is removed
     by it."""
@@ -48,8 +55,16 @@ class Rule(_Strict):
     on_failure: Literal["allow", "review", "hold"]
     """What a score that should be there and is not means."""
 
+    @property
+    def deadline(self) -> timedelta:
+        """`deadline_h`, as a taxonomy's `Label` has it."""
+        return timedelta(hours=self.deadline_h)
+
 
 class _RuleChange(_Strict):
+    severity: Severity | None = None
+    mode: Mode | None = None
+    deadline_h: DeadlineHours | None = None
     objective: ObjectiveText | None = None
     prevalence: float | None = Field(default=None, gt=0, lt=1)
     action: Literal["remove", "review"] | None = None
@@ -60,7 +75,7 @@ class _RuleChange(_Strict):
 
 class _PolicyFile(_Strict):
     version: str = Field(min_length=1, max_length=64)
-    labels: dict[str, Rule]
+    labels: dict[str, _RuleChange]
     regions: dict[RegionCode, dict[str, _RuleChange]] = Field(default_factory=dict)
 
 
@@ -123,22 +138,25 @@ class Policy:
         """
         raw, text = read_yaml(path)
         parsed = validated(_PolicyFile, raw, path)
-        for name in parsed.labels:
+        labels: dict[str, Rule] = {}
+        for name, given in parsed.labels.items():
             if name not in BY_NAME:
                 raise ConfigError(f"{path.name}: labels.{name}", f"unknown label; known are {', '.join(BY_NAME)}")
+            rule = _taxonomy(BY_NAME[name]) | given.model_dump(exclude_unset=True)
+            labels[name] = validated(Rule, rule, path, f"labels.{name}")
         regions: dict[str, dict[str, Rule]] = {}
         for region, changes in parsed.regions.items():
-            regions[region] = dict(parsed.labels)
+            regions[region] = dict(labels)
             for name, change in changes.items():
-                if name not in parsed.labels:
+                if name not in labels:
                     raise ConfigError(f"{path.name}: regions.{region}.{name}", "has no rule under labels to change")
-                changed = parsed.labels[name].model_dump() | change.model_dump(exclude_unset=True)
+                changed = labels[name].model_dump() | change.model_dump(exclude_unset=True)
                 regions[region][name] = validated(Rule, changed, path, f"regions.{region}.{name}")
-        _check_removals(parsed.labels, f"{path.name}: labels")
+        _check_removals(labels, f"{path.name}: labels")
         for region, rules in regions.items():
             _check_removals(rules, f"{path.name}: regions.{region}")
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return cls(parsed.labels, regions, f"{parsed.version}+{digest}")
+        return cls(labels, regions, f"{parsed.version}+{digest}")
 
     def rules(self, region: str) -> Mapping[str, Rule]:
         """The rules that hold in a region."""
@@ -194,10 +212,11 @@ class Policy:
             reasons = [f"the fuse of {label.name} in {region} has blown" for label in removed_for] + reasons
         removing = bool(removed_for) and not diverted
         proactive = diverted or any(
-            outcome.hold or (outcome.shown.flagged and label.mode == "proactive") for label, outcome in outcomes.items()
+            outcome.hold or (outcome.shown.flagged and rules[label.name].mode == "proactive")
+            for label, outcome in outcomes.items()
         )
         reviewing = bool(reasons) and not removing
-        deadline = min((label.deadline for label in (*queued, *removed_for)), default=LINK_DEADLINE)
+        deadline = min((rules[label.name].deadline for label in (*queued, *removed_for)), default=LINK_DEADLINE)
         return Verdict(
             decision="remove" if removing else "review" if reviewing else "allow",
             mode="proactive" if proactive else "reactive",
@@ -304,6 +323,16 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
     return _Outcome(shown)
 
 
+def _taxonomy(label: Label) -> dict[str, Any]:
+    """What of a rule the taxonomy says."""
+    return {"severity": label.severity, "mode": label.mode, "deadline_h": label.deadline / timedelta(hours=1)}
+
+
+def urgency_of(label: str, rules: Mapping[str, Rule]) -> Rule | Label:
+    """What says a label's severity, mode and deadline: its rule or, where it has none, the taxonomy."""
+    return rules.get(label) or BY_NAME[label]
+
+
 def _check_removals(rules: Mapping[str, Rule], where: str) -> None:
     for name, rule in rules.items():
         if rule.action == "remove" and rule.remove_objective is not None:
@@ -347,31 +376,3 @@ def removal_threshold(curve: OperatingCurve | None, rule: Rule) -> float | None:
     if objective is None or not is_met(curve, objective, rule.prevalence):
         return None
     return threshold_of(curve, objective, rule.prevalence)
-
-
-def read_yaml(path: Path) -> tuple[Any, str]:
-    """A YAML file's content and text.
-
-    Raises:
-        ConfigError: it cannot be read or parsed.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        return yaml.safe_load(text), text
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-13-24
-        raise ConfigError(path.name, f"cannot be read: {error}") from error
-
-
-def validated(model: type[Model], raw: Any, path: Path, under: str = "") -> Model:
-    """Check parsed YAML against a model; `under` is where in the file it stands.
-
-    Raises:
-        ConfigError: names the first wrong field's path.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        steps = [str(step) for step in first["loc"] if step != "[key]"]  # pydantic's, after a key that is wrong itself
-        where = ".".join(filter(None, [under, *steps])) or "(whole file)"
-        raise ConfigError(f"{path.name}: {where}", f"{first['msg']} (found {first['input']!r})") from error

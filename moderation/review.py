@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from moderation.labels import BY_NAME, SEVERITY_WEIGHT
-from moderation.policy import Rule
+from moderation.labels import SEVERITY_WEIGHT
+from moderation.policy import Rule, urgency_of
 from moderation.posts import Decision, LabelDecision
 
 Kind = Literal["flagged", "reported", "sampled", "cluster", "second", "third", "golden", "appeal"]
@@ -122,7 +122,7 @@ def item_for(
         kind="flagged" if probability is None else "sampled",
         labels=tuple(asked),
         p_harm=0.0 if first is None else ranked[first],
-        severity=severity_of(asked),
+        severity=severity_of(asked, rules),
         impressions=review.expected_in(community),
         within=within,
         sampling_probability=probability,
@@ -149,7 +149,7 @@ def rank(labels: Mapping[str, LabelDecision], rules: Mapping[str, Rule]) -> dict
         if rule is None or label.status == "not_scored":
             continue
         found[name] = rule.prevalence if label.score is None else posterior(label.score, rule.prevalence)
-    return dict(sorted(found.items(), key=lambda item: -item[1] * severity_of([item[0]])))
+    return dict(sorted(found.items(), key=lambda item: -item[1] * severity_of([item[0]], rules)))
 
 
 def posterior(confidence: float, prevalence: float) -> float:
@@ -168,9 +168,9 @@ def reliability(upheld: int, dismissed: int) -> float:
     return (upheld + 1) / (upheld + dismissed + 2)
 
 
-def severity_of(labels: Iterable[str]) -> float:
-    """Weight of the first of these labels; the lowest where there is none."""
-    return next((SEVERITY_WEIGHT[BY_NAME[name].severity] for name in labels), SEVERITY_WEIGHT["low"])
+def severity_of(labels: Iterable[str], rules: Mapping[str, Rule]) -> float:
+    """Weight, under a region's rules, of the first of these labels; the lowest where there is none."""
+    return next((SEVERITY_WEIGHT[urgency_of(name, rules).severity] for name in labels), SEVERITY_WEIGHT["low"])
 
 
 def _near(label: LabelDecision, within: float) -> bool:

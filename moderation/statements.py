@@ -12,6 +12,7 @@ always the terms, never illegality. Everything here is a function of its argumen
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -19,7 +20,8 @@ from typing import Any, Literal
 
 import jsonschema
 
-from moderation.labels import LABELS, Modality
+from moderation.labels import BY_NAME, SEVERITY_WEIGHT, Modality
+from moderation.policy import Rule, urgency_of
 from moderation.settings import DEPLOYMENTS
 from moderation.topology import Statements
 
@@ -42,6 +44,7 @@ class Removal:
         labels: the reasons, as in the taxonomy; empty where a link or a rule of its own was.
         acted_at: when.
         created_at: when the post was written or last edited.
+        region: of the post.
         language: of the post, ISO 639; None: unknown.
         detected: whether the models or the policy had queued or removed it by themselves.
         reported: whether somebody had reported it before.
@@ -53,6 +56,7 @@ class Removal:
     labels: tuple[str, ...]
     acted_at: datetime
     created_at: datetime
+    region: str
     language: str | None
     detected: bool
     reported: bool
@@ -99,8 +103,6 @@ _CATEGORIES = {
     ),
 }
 _NO_LABEL = _Category(_OTHER, None, "content")
-_SEVERITIES = ("high", "medium", "low")
-_GRAVEST_FIRST = [label.name for label in sorted(LABELS, key=lambda label: _SEVERITIES.index(label.severity))]
 
 
 def puid_of(action_id: int, platform: Statements) -> str:
@@ -108,23 +110,25 @@ def puid_of(action_id: int, platform: Statements) -> str:
     return f"{platform.puid_prefix}-{action_id}"
 
 
-def statement(removal: Removal, platform: Statements) -> Statement:
+def statement(removal: Removal, platform: Statements, rules: Mapping[str, Rule]) -> Statement:
     """The statement of reasons of a removal.
 
     Args:
         removal: of which.
         platform: what is the same in each.
+        rules: the policy's, of the removal's region: the gravest label comes first.
     """
-    known = [name for name in _GRAVEST_FIRST if name in removal.labels]
+    known = [name for name in BY_NAME if name in removal.labels]
+    known.sort(key=lambda name: -SEVERITY_WEIGHT[urgency_of(name, rules).severity])
     found = [_CATEGORIES[name] for name in known] or [_NO_LABEL]
     categories = list(dict.fromkeys(item.category for item in found))
     keywords = [item.keyword for item in found if item.keyword is not None]
-    rules = " and on ".join(item.rule for item in found)
+    broken = " and on ".join(item.rule for item in found)
     said: Statement = {
         "decision_visibility": [platform.visibility],
         "decision_ground": "DECISION_GROUND_INCOMPATIBLE_CONTENT",
         "incompatible_content_ground": platform.ground,
-        "incompatible_content_explanation": f"The post was found to break the platform's rules on {rules}.",
+        "incompatible_content_explanation": f"The post was found to break the platform's rules on {broken}.",
         "content_type": [f"CONTENT_TYPE_{modality.upper()}" for modality in removal.modalities],
         "category": categories[0],
         "content_date": min(max(_day(removal.created_at), EARLIEST), _day(removal.acted_at)).isoformat(),

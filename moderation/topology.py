@@ -14,13 +14,14 @@ from moderation.errors import ConfigError
 from moderation.fuse import FuseRules
 from moderation.labels import BY_NAME, Service
 from moderation.media import MediaRules
-from moderation.policy import Policy, read_yaml, validated
+from moderation.policy import Policy
 from moderation.preprocess.links import Blocklist, KnownDomains, LinkRules
 from moderation.preprocess.links.blocklist import read_domains
 from moderation.preprocess.links.check import EXECUTABLES, read_video_hosts
 from moderation.review import ReviewRules
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.online import Dimension
+from moderation.yaml_files import read_yaml, validated
 
 List = TypeVar("List")
 

@@ -42,7 +42,7 @@ async def streamed(lines: Iterator[str], headers: dict[str, str] | None = None) 
 )
 async def get_statements(day: Day, context: Annotated[Context, Depends(current)]) -> StreamingResponse:
     """NDJSON, as the DSA Transparency Database takes them; what was restored on the same day is left out."""
-    return await streamed(statement_lines(context.ledger, context.topology.statements, day))
+    return await streamed(statement_lines(context.ledger, context.topology, day))
 
 
 @router.get(
@@ -53,7 +53,7 @@ async def get_statements(day: Day, context: Annotated[Context, Depends(current)]
 )
 async def get_retractions(day: Day, context: Annotated[Context, Depends(current)]) -> StreamingResponse:
     """NDJSON, a line a statement, by its `puid`, whenever the post was removed."""
-    return await streamed(retraction_lines(context.ledger, context.topology.statements, day))
+    return await streamed(retraction_lines(context.ledger, context.topology, day))
 
 
 @router.get(

@@ -14,8 +14,9 @@ from rich.text import Text
 from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, progress, show
 from moderation.metrics import Interval
 from moderation.models.card import Card
-from moderation.policy import is_met, read_yaml, removal_threshold, threshold_of
+from moderation.policy import is_met, removal_threshold, threshold_of
 from moderation.topology import Topology
+from moderation.yaml_files import read_yaml
 from serve import control
 from serve.cli import load_house, register_shipped
 from serve.promotion import House

@@ -16,21 +16,22 @@ from moderation.settings import Settings
 from moderation.statements import RETRACTION, STATEMENT, checked_line, retraction, statement
 from moderation.storage import statements
 from moderation.storage.ledger import Ledger
-from moderation.topology import Statements, Topology
+from moderation.topology import Topology
 
 app = typer.Typer(no_args_is_help=True, help="Statements of reasons, as the EU's DSA Transparency Database takes them.")
 
 
-def statement_lines(ledger: Ledger, platform: Statements, day: date) -> Iterator[str]:
+def statement_lines(ledger: Ledger, topology: Topology, day: date) -> Iterator[str]:
     """A day's statements, each checked against its schema; with their newlines."""
     for removal in statements.removals(ledger, day):
-        yield checked_line(statement(removal, platform), STATEMENT)
+        said = statement(removal, topology.statements, topology.policy.rules(removal.region))
+        yield checked_line(said, STATEMENT)
 
 
-def retraction_lines(ledger: Ledger, platform: Statements, day: date) -> Iterator[str]:
+def retraction_lines(ledger: Ledger, topology: Topology, day: date) -> Iterator[str]:
     """A day's retractions, likewise."""
     for undone in statements.retractions(ledger, day):
-        yield checked_line(retraction(undone, platform), RETRACTION)
+        yield checked_line(retraction(undone, topology.statements), RETRACTION)
 
 
 @app.callback()
@@ -48,13 +49,13 @@ def export(
 ) -> None:
     """Write a day's statements of reasons, a line each. The file appears when it is complete."""
     settings = Settings.from_environment()
-    platform = Topology.load(topology_of(find(settings), topology)).statements
+    loaded = Topology.load(topology_of(find(settings), topology))
     lines = retraction_lines if retractions else statement_lines
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     count = 0
     try:
         with temporary.open("w", encoding="utf-8") as written:
-            for line in lines(Ledger(settings.ledger_url), platform, _day(day)):
+            for line in lines(Ledger(settings.ledger_url), loaded, _day(day)):
                 written.write(line)
                 count += 1
         temporary.replace(file)

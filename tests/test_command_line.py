@@ -625,6 +625,13 @@ def test_the_configuration_is_checked_and_rendered(command: Command, house: Hous
     refused(done, ValueError, f"variant '{VARIANT}' should score 'violence'; the model that ships scores")
 
 
+@pytest.mark.parametrize("name", ["local.yaml", "light.yaml", "cluster.yaml"])
+def test_every_topology_that_ships_passes_the_check(command: Command, name: str) -> None:
+    path = TOPOLOGY.parent / name
+    done = command("config", "check", "--topology", str(path))
+    assert (done.code, done.out) == (0, f"{path}: fine; policy {Topology.load(path).policy.version}\n")
+
+
 def test_a_champion_is_changed_and_brought_back(command: Command, house: House) -> None:
     refused(command("promote", VARIANT, "--expect", "2"), ConflictError, "is version 1, expected was 2")
     refused(command("promote", VARIANT), ConflictError, "version 2 was in no experiment")

@@ -73,7 +73,8 @@ def _queue(connection: Connection, post: Any, policy: Policy, rules: ReviewRules
     waiting = same & (reviews.c.status == "open") & (reviews.c.kind != "golden")
     connection.execute(update(reviews).where(waiting).values(status="dropped"))
     decision = Decision.model_validate_json(post.body, extra="ignore")
-    ranked = rank(decision.labels, policy.rules(post.region))
+    region_rules = policy.rules(post.region)
+    ranked = rank(decision.labels, region_rules)
     newest = select(actions.c.labels).where(actions.c.post_id == post.post_id).order_by(actions.c.action_id.desc())
     removed_for = [name for name in connection.execute(newest.limit(1)).scalar_one() if name in BY_NAME]
     labels = tuple(dict.fromkeys([*removed_for, *ranked]))
@@ -82,7 +83,7 @@ def _queue(connection: Connection, post: Any, policy: Policy, rules: ReviewRules
         labels=labels,
         # What is lost while the author waits is what would be seen if they are right.
         p_harm=1 - ranked.get(labels[0], 0.5) if labels else 0.5,
-        severity=severity_of(labels),
+        severity=severity_of(labels, region_rules),
         impressions=rules.expected_in(post.community),
         within=LINK_DEADLINE,
     )

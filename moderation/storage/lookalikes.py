@@ -108,12 +108,13 @@ def _of_post(table: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
 
 def _queue(ledger: Ledger, row: Any, size: int, policy: Policy, rules: ReviewRules) -> bool:
     decision = Decision.model_validate_json(row.body, extra="ignore")
-    ranked = rank(decision.labels, policy.rules(row.region))
+    region_rules = policy.rules(row.region)
+    ranked = rank(decision.labels, region_rules)
     item = ReviewItem(
         kind="cluster",
         labels=tuple(ranked),
         p_harm=max(ranked.values(), default=0.0),
-        severity=severity_of(ranked),
+        severity=severity_of(ranked, region_rules),
         impressions=size * rules.expected_in(row.community),
         within=timedelta(hours=rules.sampled_deadline_h),
     )

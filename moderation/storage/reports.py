@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from moderation.labels import BY_NAME
 from moderation.people import ReporterOut, ReportIn, ReportOut, ReportShown
-from moderation.policy import Policy
+from moderation.policy import Policy, Rule, urgency_of
 from moderation.posts import Decision
 from moderation.review import ReviewItem, ReviewRules, rank, reliability, severity_of, with_reports
 from moderation.storage import standing
@@ -83,10 +83,11 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
         .where(reviews.c.status == "open", reviews.c.kind != "golden")
     ).first()
     decision = Decision.model_validate_json(post.body, extra="ignore")
-    ranked = rank(decision.labels, policy.rules(post.region))
+    region_rules = policy.rules(post.region)
+    ranked = rank(decision.labels, region_rules)
     p_harm = with_reports(max(ranked.values(), default=0.0), weights)
     if found is not None:
-        _raise(connection, found, named, p_harm, enough=enough)
+        _raise(connection, found, named, p_harm, region_rules, enough=enough)
         return
     state = standing.of(connection, [post.post_id]).get(post.post_id)
     if not enough or (state is not None and state.state == "removed"):
@@ -96,9 +97,9 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
         kind="reported",
         labels=labels,
         p_harm=p_harm,
-        severity=severity_of(labels),
+        severity=severity_of(labels, region_rules),
         impressions=rules.expected_in(post.community),
-        within=_deadline(labels),
+        within=_deadline(labels, region_rules),
     )
     standing.queue(
         connection,
@@ -112,7 +113,9 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
     )
 
 
-def _raise(connection: Connection, found: Any, named: list[str], p_harm: float, *, enough: bool) -> None:
+def _raise(
+    connection: Connection, found: Any, named: list[str], p_harm: float, rules: Mapping[str, Rule], *, enough: bool
+) -> None:
     """Move an open item up, never down; with enough reports it is as urgent as a reported one.
 
     What was drawn at random keeps its probability, by which it is known whatever it is called. The labels in question
@@ -121,21 +124,21 @@ def _raise(connection: Connection, found: Any, named: list[str], p_harm: float, 
     if found.kind == "appeal":
         return  # there the question is whether the removal was wrong, and reports say nothing of that
     p_harm = max(p_harm, found.p_harm)
-    severity = max(found.severity, severity_of(named)) if enough else found.severity
+    severity = max(found.severity, severity_of(named, rules)) if enough else found.severity
     change = {"p_harm": p_harm, "severity": severity, "priority": p_harm * severity * found.impressions}
     held = found.leased_until is not None and found.leased_until >= now()
     if not held:
         change["labels"] = list(dict.fromkeys([*found.labels, *named]))
     if enough:
-        change["deadline"] = min(found.deadline, now() + _deadline(named or found.labels))
+        change["deadline"] = min(found.deadline, now() + _deadline(named or found.labels, rules))
         if found.kind in ("sampled", "cluster"):
             change["kind"] = "reported"
     connection.execute(update(reviews).where(reviews.c.review_id == found.review_id).values(**change))
 
 
-def _deadline(labels: Sequence[str]) -> timedelta:
+def _deadline(labels: Sequence[str], rules: Mapping[str, Rule]) -> timedelta:
     """How soon a person looks at what is reported for these labels: the most urgent one's time."""
-    return min((BY_NAME[name].deadline for name in labels if name in BY_NAME), default=timedelta(hours=24))
+    return min((urgency_of(name, rules).deadline for name in labels if name in BY_NAME), default=timedelta(hours=24))
 
 
 def _unanswered(connection: Connection, post_id: str) -> Sequence[Any]:

@@ -112,7 +112,8 @@ def _golden(
     for row in connection.execute(select(golden).where(~met).order_by(golden.c.created_at)):
         post = content_of(connection, row.post_id, row.content_version)
         decision = Decision.model_validate_json(post.body, extra="ignore")
-        ranked = rank(decision.labels, policy.rules(post.region))
+        region_rules = policy.rules(post.region)
+        ranked = rank(decision.labels, region_rules)
         names = tuple(ranked)
         if wanted.languages is not None and decision.language.code not in wanted.languages:
             continue
@@ -120,7 +121,7 @@ def _golden(
             continue
         within = timedelta(hours=rules.sampled_deadline_h * chance.uniform(0.05, 1))
         p_harm, expected = max(ranked.values(), default=0.0), rules.expected_in(post.community)
-        item = ReviewItem("golden", names, p_harm, severity_of(names), expected, within)
+        item = ReviewItem("golden", names, p_harm, severity_of(names, region_rules), expected, within)
         about = {"language": decision.language.code, "region": post.region, "community": post.community}
         lease = {"leased_by": wanted.reviewer_id, "leased_until": until}
         number = standing.queue(connection, row.post_id, row.content_version, item, **about, created_at=now(), **lease)

@@ -41,6 +41,7 @@ def removals(ledger: Ledger, day: date) -> Iterator[Removal]:
             labels=tuple(row.labels),
             acted_at=row.acted_at,
             created_at=row.created_at,
+            region=row.region,
             language=body.get("language", {}).get("code"),
             detected=body.get("decision", "allow") != "allow" or row.kind == "cluster",
             reported=bool(row.reported) and row.kind not in ("sampled", "cluster"),
@@ -103,6 +104,7 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
         select(
             actions,
             posts.c.created_at,
+            posts.c.region,
             decisions.c.body,
             reviews.c.kind,
             reported.label("reported"),

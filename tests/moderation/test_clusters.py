@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from sqlalchemy import select
 
 from moderation.clusters import clusters
@@ -104,6 +106,20 @@ def test_a_wave_is_surfaced_once_however_often_it_is_looked_for(ledger: Ledger, 
     with ledger.read() as connection:
         (row,) = connection.execute(select(reviews)).all()
     assert (row.kind, row.impressions) == ("cluster", 100.0 * len(WAVE))
+
+
+@pytest.mark.parametrize(("severity", "weight"), [("low", 1.0), ("high", 10.0)])
+def test_a_cluster_weighs_as_the_policy_says(
+    ledger: Ledger, embed: Any, tmp_path: Path, severity: str, weight: float
+) -> None:
+    raw = yaml.safe_load((DEPLOYMENTS / "policies" / "default.yaml").read_text(encoding="utf-8"))
+    raw["labels"]["abuse"]["severity"] = severity
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    post(ledger, [*OTHERS, *WAVE])
+    assert len(surface(ledger, embed, policy=Policy.load(path))) == 1
+    with ledger.read() as connection:
+        assert connection.execute(select(reviews.c.severity)).scalar_one() == weight
 
 
 def test_a_wave_that_somebody_labelled_is_known(ledger: Ledger, embed: Any) -> None:

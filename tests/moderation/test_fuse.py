@@ -9,7 +9,15 @@ from moderation.fuse import Counts, FuseRules, blows, lower_rate, lower_ratio, m
 from moderation.policy import Rule
 
 FUSE = FuseRules()
-RULE = Rule(objective="precision>=0.8", prevalence=0.02, action="remove", on_failure="review")
+RULE = Rule(
+    severity="medium",
+    mode="reactive",
+    deadline_h=24,
+    objective="precision>=0.8",
+    prevalence=0.02,
+    action="remove",
+    on_failure="review",
+)
 
 
 def rule(**changes: object) -> Rule:

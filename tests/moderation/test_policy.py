@@ -136,6 +136,29 @@ def test_a_flagged_post_is_reviewed_within_the_deadline_of_its_label(
     assert verdict.review.reasons == [f"{name} is flagged"]
 
 
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_where_a_policy_says_nothing_the_taxonomy_says_how_urgent_a_label_is(tmp_path: Path, name: str) -> None:
+    label, rule = BY_NAME[name], a_policy(tmp_path, {name: a_rule(action="review")}).rules("US")[name]
+    assert (rule.severity, rule.mode, rule.deadline) == (label.severity, label.mode, label.deadline)
+
+
+def test_a_policy_says_mode_and_deadline_and_a_region_otherwise(tmp_path: Path) -> None:
+    rule = a_rule(action="review", mode="proactive", deadline_h=0.5)
+    change = {"mode": "reactive", "deadline_h": 12, "severity": "low"}
+    policy = a_policy(
+        tmp_path, {"abuse": rule}, regions={"DE": {"abuse": change}, "FR": {"abuse": {"deadline_h": 720}}}
+    )
+    for region, mode, hours, severity in (
+        ("US", "proactive", 0.5, "medium"),
+        ("DE", "reactive", 12, "low"),
+        ("FR", "proactive", 720, "medium"),
+    ):
+        verdict = decide(policy, region, abuse=scored(0.9))
+        assert (verdict.decision, verdict.mode) == ("review", mode)
+        assert verdict.review.deadline == NOW + timedelta(hours=hours)
+        assert policy.rules(region)["abuse"].severity == severity
+
+
 def test_the_shortest_deadline_of_several_labels_counts(tmp_path: Path) -> None:
     policy = a_policy(tmp_path, {name: a_rule(action="review") for name in ("abuse", "hate")})
     verdict = decide(policy, abuse=scored(0.9), hate=scored(0.9), links=(BLOCKED,))
@@ -279,6 +302,15 @@ def test_the_objective_of_a_label_is_the_region_s(tmp_path: Path) -> None:
         ({"abuse": a_rule(on_failure="ignore")}, {}, "labels.abuse.on_failure"),
         ({"abuse": a_rule(extra=1)}, {}, "labels.abuse.extra"),
         ({"abuse": {"objective": "recall>=0.5"}}, {}, "labels.abuse.prevalence"),
+        ({"abuse": a_rule(severity="grave")}, {}, "labels.abuse.severity"),
+        ({"abuse": a_rule(severity=None)}, {}, "labels.abuse.severity"),
+        ({"abuse": a_rule(mode="later")}, {}, "labels.abuse.mode"),
+        ({"abuse": a_rule(deadline_h=0)}, {}, "labels.abuse.deadline_h"),
+        ({"abuse": a_rule(deadline_h=-1)}, {}, "labels.abuse.deadline_h"),
+        ({"abuse": a_rule(deadline_h=721)}, {}, "labels.abuse.deadline_h"),
+        ({"abuse": a_rule(deadline_h=float("nan"))}, {}, "labels.abuse.deadline_h"),
+        ({"abuse": a_rule(deadline_h="24 h")}, {}, "labels.abuse.deadline_h"),
+        ({"abuse": a_rule(deadline="24h")}, {}, "labels.abuse.deadline"),
         ({"sarcasm": a_rule()}, {}, "labels.sarcasm"),
         ({"abuse": a_rule()}, {"version": ""}, "version"),
         ({"abuse": a_rule()}, {"version": "v" * 65}, "version"),
@@ -287,6 +319,9 @@ def test_the_objective_of_a_label_is_the_region_s(tmp_path: Path) -> None:
         ({"abuse": a_rule()}, {"regions": {"DE": {"hate": {"action": "review"}}}}, "regions.DE.hate"),
         ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"prevalence": 2}}}}, "regions.DE.abuse.prevalence"),
         ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"objective": "?"}}}}, "regions.DE.abuse.objective"),
+        ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"mode": "later"}}}}, "regions.DE.abuse.mode"),
+        ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"deadline_h": None}}}}, "regions.DE.abuse.deadline_h"),
+        ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"deadline_h": 0}}}}, "regions.DE.abuse.deadline_h"),
         ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"objective": None}}}}, "regions.DE.abuse.objective"),
         ({"abuse": a_rule()}, {"regions": {"DE": {"abuse": {"action": None}}}}, "regions.DE.abuse.action"),
     ],

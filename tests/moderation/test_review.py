@@ -10,7 +10,16 @@ from pydantic import ValidationError
 
 from moderation.policy import Policy
 from moderation.posts import Decision, LabelDecision, LanguageDecision, ReviewDecision
-from moderation.review import ReviewRules, item_for, posterior, rank, reliability, sampling_probability, with_reports
+from moderation.review import (
+    ReviewRules,
+    item_for,
+    posterior,
+    rank,
+    reliability,
+    sampling_probability,
+    severity_of,
+    with_reports,
+)
 from moderation.settings import DEPLOYMENTS
 
 RULES = Policy.load(DEPLOYMENTS / "policies" / "default.yaml").rules("US")
@@ -68,6 +77,20 @@ def test_what_is_flagged_is_asked_with_the_policy_s_deadline() -> None:
 def test_severity_ranks_before_probability_alone() -> None:
     ranked = rank({"abuse": scored(0.9), "hate": scored(0.9)}, RULES)
     assert list(ranked) == ["hate", "abuse"]
+
+
+def test_the_severity_is_the_policy_s_and_the_taxonomy_s_for_what_has_no_rule() -> None:
+    turned = {
+        "abuse": RULES["abuse"].model_copy(update={"severity": "high"}),
+        "hate": RULES["hate"].model_copy(update={"severity": "low"}),
+    }
+    assert list(rank({"hate": scored(0.9), "abuse": scored(0.9)}, turned)) == ["abuse", "hate"]
+    assert [severity_of([name], turned) for name in ("abuse", "hate", "violence")] == [10, 1, 10]
+    assert severity_of([], turned) == 1
+    made = decision("review", hate=scored(0.9))
+    got = item_for(made, community="gardening", rules=turned, review=ReviewRules(), draw=lambda: 0.5)
+    assert got is not None
+    assert got.severity == 1
 
 
 def test_a_label_that_failed_is_as_likely_as_in_any_post() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import combinations
@@ -12,6 +13,8 @@ import jsonschema
 import pytest
 
 from moderation.labels import BY_NAME
+from moderation.policy import Policy, Rule
+from moderation.settings import DEPLOYMENTS
 from moderation.statements import (
     RETRACTION,
     SCHEMAS,
@@ -27,12 +30,14 @@ from moderation.topology import EEA, Statements
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PLATFORM = Statements()
+RULES = Policy.load(DEPLOYMENTS / "policies" / "default.yaml").rules("DE")
 REMOVAL = Removal(
     action_id=7,
     actor="model",
     labels=("abuse",),
     acted_at=NOON,
     created_at=NOON - timedelta(days=1),
+    region="DE",
     language="de",
     detected=True,
     reported=False,
@@ -59,9 +64,9 @@ SET_BY_US = {
 }
 
 
-def said(platform: Statements = PLATFORM, **changes: Any) -> dict[str, Any]:
+def said(platform: Statements = PLATFORM, rules: Mapping[str, Rule] = RULES, **changes: Any) -> dict[str, Any]:
     """A statement that fits its schema."""
-    made = statement(replace(REMOVAL, **changes), platform)
+    made = statement(replace(REMOVAL, **changes), platform, rules)
     assert json.loads(checked_line(made, STATEMENT)) == made
     return made
 
@@ -119,6 +124,15 @@ def test_of_several_labels_the_gravest_is_the_category_and_the_others_are_added(
     ]
     assert found["category_specification"][0] == "KEYWORD_HATE_SPEECH"
     assert len(found["category_specification"]) == 3
+
+
+def test_which_label_is_the_gravest_the_policy_says() -> None:
+    calmer = {**RULES, "hate": RULES["hate"].model_copy(update={"severity": "low"})}
+    found = said(rules=calmer, labels=("misinformation", "hate", "abuse"))
+    assert found["category"] == "STATEMENT_CATEGORY_CYBER_VIOLENCE"
+    assert found["category_addition"][-1] == "STATEMENT_CATEGORY_ILLEGAL_OR_HARMFUL_SPEECH"
+    without = {name: rule for name, rule in RULES.items() if name != "hate"}
+    assert said(rules=without, labels=("hate", "abuse"))["category"] == "STATEMENT_CATEGORY_ILLEGAL_OR_HARMFUL_SPEECH"
 
 
 @pytest.mark.parametrize("labels", [(), ("something new",)])
@@ -204,14 +218,14 @@ def test_a_retraction_names_the_statement_and_the_days(actor: str) -> None:
     ],
 )
 def test_what_the_schema_does_not_allow_is_not_exported(changes: dict[str, Any], where: str) -> None:
-    made = statement(REMOVAL, PLATFORM) | changes
+    made = statement(REMOVAL, PLATFORM, RULES) | changes
     with pytest.raises(ValueError, match=rf"does not fit statement-of-reasons.json: {where}: "):
         checked_line(made, STATEMENT)
 
 
 @pytest.mark.parametrize("missing", sorted(SET_BY_US))
 def test_only_what_the_database_does_not_ask_for_may_be_missing(missing: str) -> None:
-    made = statement(REMOVAL, PLATFORM)
+    made = statement(REMOVAL, PLATFORM, RULES)
     made.pop(missing, None)
     optional = {"decision_ground_reference_url", "category_addition", "category_specification", "content_language"}
     if missing in optional:

@@ -148,7 +148,7 @@ def test_a_label_without_a_rule_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["default.yaml", "precision-first.yaml"])
-@pytest.mark.parametrize("name", ["local.yaml", "light.yaml"])
+@pytest.mark.parametrize("name", ["local.yaml", "light.yaml", "cluster.yaml"])
 def test_every_topology_that_ships_takes_every_policy_that_ships(tmp_path: Path, name: str, policy: str) -> None:
     raw = yaml.safe_load((DEPLOYMENTS / name).read_text(encoding="utf-8"))
     raw |= {"policy": str(DEPLOYMENTS / "policies" / policy), "blocklist": str(DEPLOYMENTS / raw["blocklist"])}
@@ -188,6 +188,20 @@ def test_the_topology_that_ships_serves_every_language_of_every_region() -> None
     assert topology.blocklist.matches("files.malware.example") == "malware.example"
 
 
+def test_the_cluster_s_topology_is_the_local_one_with_more_room() -> None:
+    local, cluster = (Topology.load(DEPLOYMENTS / name) for name in ("local.yaml", "cluster.yaml"))
+    assert cluster.routes == local.routes
+    assert cluster.policy.version == local.policy.version
+    assert list(cluster.variants) == list(local.variants)
+    for name, variant in cluster.variants.items():
+        there = local.variant(name)
+        assert (variant.service, variant.labels, variant.shipped) == (there.service, there.labels, there.shipped)
+    for bound in ("max_waiting_posts", "max_ongoing_requests", "max_queued_requests"):
+        assert getattr(cluster.gateway, bound) > getattr(local.gateway, bound)
+    # Else single posts would never reach the queue's bound, nor a client its share.
+    assert cluster.gateway.max_ongoing_requests >= cluster.gateway.max_waiting_posts + 2 * cluster.gateway.group_size
+
+
 @pytest.mark.parametrize(("share", "waiting", "most"), [(0.9, 1024, 921), (1.0, 10, 10), (0.5, 9, 4), (0.1, 5, 1)])
 def test_a_client_may_fill_a_share_of_the_queue_and_one_place_at_least(share: float, waiting: int, most: int) -> None:
     assert Gateway(client_share=share, max_waiting_posts=waiting).max_waiting_a_client == most
@@ -199,7 +213,7 @@ def a_webhook(**changes: Any) -> dict[str, Any]:
 
 def test_no_webhook_is_configured_unless_somebody_does(tmp_path: Path) -> None:
     assert Topology.load(written(tmp_path)).webhooks == ()
-    for name in ("local.yaml", "light.yaml"):
+    for name in ("local.yaml", "light.yaml", "cluster.yaml"):
         assert Topology.load(DEPLOYMENTS / name).webhooks == ()
 
 

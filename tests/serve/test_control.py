@@ -10,14 +10,16 @@ from typing import Any
 
 import httpx
 import pytest
+from ray.serve.schema import ServeDeploySchema
 from sqlalchemy import delete, select
 
 from moderation.errors import ConflictError, RegistryError, ServiceError
+from moderation.settings import DEPLOYMENTS
 from moderation.storage import experiments
 from moderation.storage.ledger import now
 from moderation.storage.tables import locks
-from moderation.topology import GATEWAY, OUTBOX, Webhook
-from serve import control
+from moderation.topology import GATEWAY, OUTBOX, Topology, Webhook
+from serve import control, promotion
 from serve.names import application_of
 from serve.promotion import House
 from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT
@@ -115,6 +117,29 @@ def test_replicas_are_fixed_or_between_two_bounds(house: House, most: int | None
         else:
             assert deployment["num_replicas"] == 2
             assert "autoscaling_config" not in deployment
+
+
+def test_the_cluster_s_topology_scales_everything_and_gives_gpus_to_what_computes_on_them(house: House) -> None:
+    clustered = replace(house, topology=Topology.load(DEPLOYMENTS / "cluster.yaml"))
+    for variant in clustered.topology.variants:
+        promotion.ship(clustered, variant)
+    config = rendered(clustered)
+    ServeDeploySchema.model_validate(config)
+    found = {}
+    for app in config["applications"]:
+        [deployment] = app["deployments"]
+        scaling = deployment["autoscaling_config"]
+        assert 1 <= scaling["min_replicas"] < scaling["max_replicas"]
+        assert scaling["target_ongoing_requests"] <= deployment["max_ongoing_requests"]
+        found[app["name"]] = deployment["ray_actor_options"].get("num_gpus")
+    # Models of texts compute on the CPU alone.
+    assert found == {
+        "gateway": None,
+        "text-multi": 0,
+        "misinformation": 0,
+        "image-multi": 0.25,
+        "video-multi": 0.25,
+    }
 
 
 def test_rendering_twice_gives_the_same(house: House) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+import yaml
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from moderation.policy import Policy
 from moderation.statements import RETRACTION, SCHEMAS, STATEMENT
 from moderation.storage import label_rows, statements
 from moderation.storage.ledger import Ledger
@@ -97,9 +100,22 @@ def test_more_than_a_page_is_streamed(client: TestClient, ledger: Ledger, monkey
 
 def test_a_line_that_does_not_fit_is_not_exported(ledger: Ledger) -> None:
     removed(ledger, 1)
-    strange = PLATFORM.statements.model_copy(update={"ground": ""})
+    strange = replace(PLATFORM, statements=PLATFORM.statements.model_copy(update={"ground": ""}))
     with pytest.raises(ValueError, match="incompatible_content_ground"):
         list(statement_lines(ledger, strange, NOON.date()))
+
+
+def test_the_gravest_label_is_that_of_the_region_s_policy(ledger: Ledger, tmp_path: Path) -> None:
+    raw = yaml.safe_load((TOPOLOGY.parent / "policies" / "default.yaml").read_text(encoding="utf-8"))
+    raw["regions"]["DE"]["hate"] = {"severity": "low"}
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    for number, region in enumerate(("US", "DE")):
+        record(ledger, an_entry(f"p-{number}", region=region))
+        act(ledger, f"p-{number}", labels=("abuse", "hate"), when=NOON + timedelta(seconds=number))
+    found = statement_lines(ledger, replace(PLATFORM, policy=Policy.load(path)), NOON.date())
+    categories = [json.loads(line)["category"] for line in found]
+    assert categories == ["STATEMENT_CATEGORY_ILLEGAL_OR_HARMFUL_SPEECH", "STATEMENT_CATEGORY_CYBER_VIOLENCE"]
 
 
 def test_labels_are_exported_from_a_number_on(client: TestClient, ledger: Ledger, monkeypatch: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sqlalchemy import func, select, text, update
 
 from moderation.errors import ConflictError, NotFoundError
@@ -83,14 +84,16 @@ def decide(ledger: Ledger, review_id: int, said: VerdictIn, rules: ReviewRules =
     return reviews.decide(ledger, review_id, said, rules=rules, chance=NEVER)[0]
 
 
-def report(ledger: Ledger, reporter: str, post_id: str = "p-1", label: str | None = "abuse") -> Any:
+def report(
+    ledger: Ledger, reporter: str, post_id: str = "p-1", label: str | None = "abuse", policy: Policy = POLICY
+) -> Any:
     body = ReportIn(reporter_id=reporter, reason="it is rude", label=label)
-    return reports.add(ledger, post_id, body, policy=POLICY, rules=RULES)
+    return reports.add(ledger, post_id, body, policy=policy, rules=RULES)
 
 
-def appeal(ledger: Ledger, post_id: str = "p-1", author: str = "u-1") -> Any:
+def appeal(ledger: Ledger, post_id: str = "p-1", author: str = "u-1", policy: Policy = POLICY) -> Any:
     body = AppealIn(author_id=author, reason="I was quoting")
-    return appeals.add(ledger, post_id, body, policy=POLICY, rules=RULES)
+    return appeals.add(ledger, post_id, body, policy=policy, rules=RULES)
 
 
 def newest(ledger: Ledger, post_id: str = "p-1") -> Decision:
@@ -649,6 +652,78 @@ def test_nobody_else_s_label_takes_a_verdict_s_id(ledger: Ledger) -> None:
     record(ledger, an_entry())
     out = say(ledger, a_label("review:1"))
     assert (out.accepted, "as those of verdicts" in out.errors[0].detail) == (0, True)
+
+
+# What the policy says of severity and deadline.
+
+
+@pytest.fixture
+def urgent(tmp_path: Path) -> Policy:
+    """Of abuse, severity and deadline are changed, and changed again in Germany."""
+    raw = yaml.safe_load((DEPLOYMENTS / "policies" / "default.yaml").read_text(encoding="utf-8"))
+    raw["labels"]["abuse"] |= {"severity": "high", "deadline_h": 2}
+    raw["regions"]["DE"]["abuse"] = {"severity": "low", "deadline_h": 48}
+    path = tmp_path / "urgent.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return Policy.load(path)
+
+
+def weighed(ledger: Ledger) -> tuple[float, float]:
+    """Severity of the one open item, and hours to its deadline, to the tenth."""
+    columns = (review_rows.c.severity, review_rows.c.deadline)
+    (row,) = rows(ledger, select(*columns).where(review_rows.c.status == "open"))
+    return row.severity, round((row.deadline - now()) / timedelta(hours=1), 1)
+
+
+@pytest.mark.parametrize(("region", "expected"), [("US", (10.0, 2.0)), ("DE", (1.0, 48.0))])
+def test_what_is_reported_is_as_urgent_as_the_region_s_policy_says(
+    ledger: Ledger, urgent: Policy, region: str, expected: tuple[float, float]
+) -> None:
+    record(ledger, an_entry(region=region))
+    for number in range(3):
+        report(ledger, f"r-{number}", policy=urgent)
+    assert weighed(ledger) == expected
+
+
+def test_a_report_of_what_the_policy_has_no_rule_for_is_as_urgent_as_the_taxonomy_says(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    rule = {"objective": "precision>=0.3", "prevalence": 0.05, "action": "review", "on_failure": "review"}
+    path = tmp_path / "short.yaml"
+    path.write_text(yaml.safe_dump({"version": "v1", "labels": {"abuse": rule}}), encoding="utf-8")
+    record(ledger, an_entry())
+    for number in range(3):
+        report(ledger, f"r-{number}", label="hate", policy=Policy.load(path))
+    assert weighed(ledger) == (10.0, 1.0)
+
+
+def test_reports_move_what_waits_to_the_policy_s_severity_and_deadline(ledger: Ledger, urgent: Policy) -> None:
+    flagged(ledger)
+    assert weighed(ledger) == (3.0, 24.0)
+    for number in range(3):
+        report(ledger, f"r-{number}", policy=urgent)
+    assert weighed(ledger) == (10.0, 2.0)
+
+
+@pytest.mark.parametrize(("region", "severity"), [("US", 10.0), ("DE", 1.0)])
+def test_an_appeal_weighs_as_the_policy_says_and_has_a_day(
+    ledger: Ledger, urgent: Policy, region: str, severity: float
+) -> None:
+    removed(ledger, region=region)
+    appeal(ledger, policy=urgent)
+    assert weighed(ledger) == (severity, 24.0)
+
+
+@pytest.mark.parametrize(("region", "severity"), [("US", 10.0), ("DE", 1.0)])
+def test_a_golden_item_weighs_as_the_policy_says(ledger: Ledger, urgent: Policy, region: str, severity: float) -> None:
+    record(ledger, an_entry(region=region))
+    reviewers.put_golden(ledger, "p-1", GoldenIn(verdict="remove", labels={"abuse": True}))
+    for number in (2, 3):
+        flagged(ledger, f"p-{number}")
+    golden = ReviewRules(golden_share=1)
+    reviews.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=urgent, rules=golden, chance=random.Random(1))
+    ((found,),) = rows(ledger, select(review_rows.c.severity).where(review_rows.c.kind == "golden"))
+    assert found == severity
 
 
 # What a review found.

@@ -41,6 +41,7 @@ def test_a_removal_is_told_with_what_the_ledger_knows(ledger: Ledger) -> None:
         labels=("hate", "abuse"),
         acted_at=NOON,
         created_at=datetime(2020, 1, 1, tzinfo=UTC),
+        region="US",
         language="en",
         detected=False,
         reported=False,
