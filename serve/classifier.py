@@ -42,7 +42,7 @@ class Classifier:
     def _load(self, variant: str, version: int) -> TextClassifier:
         from moderation.models.load import load_text_classifier
 
-        return load_text_classifier(self._registry.fetch(variant, version))
+        return load_text_classifier(self._registry.fetch(variant, version)).on_gpu()
 
     async def score(self, texts: list[str], known: list[Features], deadline: float) -> GroupScores:
         """Score a group.

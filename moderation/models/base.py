@@ -109,6 +109,10 @@ class TextClassifier(ABC):
     def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Uncalibrated outputs (texts, labels) and unseen-word shares (texts,)."""
 
+    def on_gpu(self) -> TextClassifier:
+        """Itself, computing on the GPU where this process has one, and it gains by that."""
+        return self
+
     def language_logits(self, texts: Prepared) -> npt.NDArray[np.float32] | None:
         """The part of `logits` that only some languages have, (texts, labels), 0 in the others; None: there is none.
 

@@ -190,6 +190,12 @@ class EncoderClassifier(TextClassifier):
         spelled = {} if self.spelling is None else self.spelling.tensors()
         return learned | spelled | {"seen": torch.from_numpy(self.seen.copy())}
 
+    def on_gpu(self) -> EncoderClassifier:
+        """See `TextClassifier.on_gpu`; the base, which all models of a process share, goes with it."""
+        if torch.cuda.is_available():
+            self.module.to("cuda")
+        return self
+
     def language_logits(self, texts: Prepared) -> npt.NDArray[np.float32] | None:
         """See `TextClassifier.language_logits`: what spellings say."""
         return None if self.spelling is None else self.spelling.logits(texts, len(self.card.labels))
@@ -203,9 +209,11 @@ class EncoderClassifier(TextClassifier):
         """See `TextClassifier.logits`."""
         tokens = tokenise(self.tokenizer, texts.cleaned, self.config.max_tokens)
         outputs = np.zeros((len(tokens), len(self.card.labels)), dtype=np.float32)
+        device = self.module.head.weight.device
         with torch.inference_mode():
             for rows in batches_by_length([len(ids) for ids in tokens], _TOKENS_A_BATCH):
-                outputs[rows] = self.module(*padded([tokens[row] for row in rows])).numpy()
+                ids, mask = padded([tokens[row] for row in rows])
+                outputs[rows] = self.module(ids.to(device), mask.to(device)).cpu().numpy()
         added = self.language_logits(texts)
         if added is not None:
             outputs += added

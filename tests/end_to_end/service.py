@@ -61,17 +61,22 @@ class Service:
         document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return document
 
+    def deployment(self, application: str, name: str) -> dict[str, Any]:
+        """What Ray Serve says of a deployment."""
+        running = find(Settings(self.home, "", ""))
+        assert running is not None
+        url = f"{running.dashboard_url}/api/serve/applications/"
+        found = httpx.get(url, headers=running.headers(), timeout=PATIENT_S, trust_env=False).json()
+        said: dict[str, Any] = found["applications"][application]["deployments"][name]
+        return said
+
     def replica(self, application: str, deployment: str) -> int:
         """The process of a deployment's running replica.
 
         Raises:
             LookupError: none runs now.
         """
-        running = find(Settings(self.home, "", ""))
-        assert running is not None
-        url = f"{running.dashboard_url}/api/serve/applications/"
-        found = httpx.get(url, headers=running.headers(), timeout=PATIENT_S, trust_env=False).json()
-        for replica in found["applications"][application]["deployments"][deployment]["replicas"]:
+        for replica in self.deployment(application, deployment)["replicas"]:
             if replica["state"] == "RUNNING":
                 return int(replica["pid"])
         raise LookupError(f"no replica of {deployment!r} runs")
@@ -82,17 +87,17 @@ def light_topology(folder: Path, **sections: Any) -> Path:
     return _topology("light.yaml", folder, sections)
 
 
-def local_topology(folder: Path, **sections: Any) -> Path:
-    """As `light_topology`, of the local one."""
-    return _topology("local.yaml", folder, sections)
+def local_topology(folder: Path, *, num_gpus: float = 0.0, **sections: Any) -> Path:
+    """As `light_topology`, of the local one; each classifier has such a share of a GPU."""
+    return _topology("local.yaml", folder, sections, num_gpus)
 
 
-def _topology(name: str, folder: Path, sections: Mapping[str, Any]) -> Path:
+def _topology(name: str, folder: Path, sections: Mapping[str, Any], num_gpus: float = 0.0) -> Path:
     raw = yaml.safe_load((DEPLOYMENTS / name).read_text(encoding="utf-8"))
     for place in ("policy", "blocklist"):
         raw[place] = str(DEPLOYMENTS / raw[place])
     for variant in raw["variants"].values():
-        variant["shipped"] = str(DEPLOYMENTS / variant["shipped"])
+        variant |= {"shipped": str(DEPLOYMENTS / variant["shipped"]), "num_gpus": num_gpus}
     path = folder / "topology.yaml"
     changed = {key: raw.get(key, {}) | said if isinstance(said, dict) else said for key, said in sections.items()}
     path.write_text(yaml.safe_dump(raw | changed, sort_keys=False), encoding="utf-8")
@@ -100,13 +105,16 @@ def _topology(name: str, folder: Path, sections: Mapping[str, Any]) -> Path:
 
 
 @contextmanager
-def running_service(home: Path, *, topology: Path | None = None, quiet: bool = False) -> Iterator[Service]:
+def running_service(
+    home: Path, *, topology: Path | None = None, quiet: bool = False, logical_gpus: int | None = None
+) -> Iterator[Service]:
     """Start a Seawall with an empty home, and end it.
 
     Args:
         home: emptied first; a Seawall that still runs there is ended.
         topology: that it runs; None: the local one.
         quiet: True: keep what `up` prints to oneself, unless it fails.
+        logical_gpus: that Ray believes the machine to have; None: it looks.
     """
     service = Service(home.resolve(), free_ports(1)[0])
     service.run("down")
@@ -114,7 +122,10 @@ def running_service(home: Path, *, topology: Path | None = None, quiet: bool = F
     command = [SEAWALL, "up", "--detach", "--port", str(service.port)]
     command += [] if topology is None else ["--topology", str(topology)]
     try:
-        done = subprocess.run(command, env=service.environment(), capture_output=quiet, text=True, check=False)
+        environment = service.environment()
+        if logical_gpus is not None:
+            environment["RAY_OVERRIDE_RESOURCES"] = json.dumps({"GPU": logical_gpus})
+        done = subprocess.run(command, env=environment, capture_output=quiet, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"seawall up ended with {done.returncode}\n{done.stderr or ''}")
         yield service

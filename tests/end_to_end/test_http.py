@@ -65,6 +65,13 @@ def test_it_lives_and_is_ready(client: httpx.Client) -> None:
     assert set(ready.json()["models"]) == {f"{variant}/champion" for variant in VARIANTS}
 
 
+def test_models_are_placed_by_their_shares_of_a_gpu(service: Service) -> None:
+    for variant in VARIANTS:
+        said = service.deployment(variant, "classifier")
+        assert said["deployment_config"]["ray_actor_options"]["num_gpus"] == 0.25
+        assert [replica["state"] for replica in said["replicas"]] == ["RUNNING"]
+
+
 def test_a_decision_has_the_promised_shape_and_says_what_made_it(client: httpx.Client) -> None:
     post_id = new_id()
     response = client.put(f"/v1/posts/{post_id}", json=a_post(ABUSE))

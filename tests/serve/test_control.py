@@ -132,7 +132,6 @@ def test_the_cluster_s_topology_scales_everything_and_gives_gpus_to_what_compute
         assert 1 <= scaling["min_replicas"] < scaling["max_replicas"]
         assert scaling["target_ongoing_requests"] <= deployment["max_ongoing_requests"]
         found[app["name"]] = deployment["ray_actor_options"].get("num_gpus")
-    # Models of texts compute on the CPU alone.
     assert found == {
         "gateway": None,
         "text-multi": 0,
@@ -148,7 +147,7 @@ def test_rendering_twice_gives_the_same(house: House) -> None:
 
 
 def test_a_variant_without_a_champion_cannot_be_rendered(house: House) -> None:
-    with pytest.raises(RegistryError, match=r"'text-multi' has no champion; `seawall up` registers"):
+    with pytest.raises(RegistryError, match=r"'text-multi' has no champion; `seawall models ship` registers"):
         rendered(house)
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import asdict
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel
 
 from moderation.errors import ModelError
-from moderation.models.encoder import EncoderConfig, EncoderModule, batches_by_length, padded
+from moderation.models.base import Prepared
+from moderation.models.encoder import EncoderClassifier, EncoderConfig, EncoderModule, batches_by_length, padded
+from moderation.models.seen import no_words
+from tests.moderation.models.making import a_card
 from tests.moderation.properties import many
 
 CONFIG = EncoderConfig(base="tiny", frozen_layers=1, rank=2)
@@ -84,3 +93,16 @@ def test_batches_hold_each_row_once_and_no_more_tokens_than_allowed(of: list[int
     assert sorted(row for batch in batches for row in batch) == list(range(len(of)))
     assert all(len(batch) == 1 or len(batch) * max(of[row] for row in batch) <= most for batch in batches)
     assert [of[row] for batch in batches for row in batch] == sorted(of)
+
+
+def test_it_computes_where_its_weights_are(module: EncoderModule) -> None:
+    words = Tokenizer(WordLevel({"[UNK]": 0, "you": 1, "there": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    card = a_card(architecture="encoder", config=asdict(CONFIG))
+    texts = Prepared.of(["you there", "you"])
+    here = EncoderClassifier(card, module, words, no_words())
+    assert here.on_gpu().logits(texts)[0].shape == (2, 2)
+    # On a device that holds no values: that ids and mask went there is all that it can tell.
+    nowhere = EncoderClassifier(card, deepcopy(module).to("meta"), words, no_words())
+    with pytest.raises(NotImplementedError, match="nonzero"):
+        nowhere.logits(texts)
