@@ -77,6 +77,17 @@ class MediaIn(Wire):
         return self
 
 
+_A_POST: dict[str, Any] = {
+    "author_id": "u-4711",
+    "community": "gardening",
+    "region": "US",
+    "language": "en",
+    "created_at": "2026-11-24T09:30:00Z",
+    "text": "My tomatoes finally turned red, thank you all!",
+    "author": {"age_days": 812},
+}
+
+
 class PostIn(Wire):
     """The body of `PUT /v1/posts/{post_id}`."""
 
@@ -95,22 +106,7 @@ class PostIn(Wire):
         default_factory=dict, max_length=50, description="Profile features that the platform knows, logged as told"
     )
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "author_id": "u-4711",
-                    "community": "gardening",
-                    "region": "US",
-                    "language": "en",
-                    "created_at": "2026-11-24T09:30:00Z",
-                    "text": "My tomatoes finally turned red, thank you all!",
-                    "author": {"age_days": 812},
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_A_POST]})
 
     @field_validator("created_at")
     @classmethod
@@ -129,6 +125,8 @@ class PostIn(Wire):
 
 class BatchPost(PostIn):
     """A line of `POST /v1/posts:batch`: a post with its id."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"post_id": "p-1"} | _A_POST]})
 
     post_id: Identifier
 

@@ -115,17 +115,17 @@ class Gateway(_Scaled):
     deadline_ms: float = Field(default=5000.0, gt=0)
     """A model that has not answered by then has failed for that post."""
     max_body_bytes: int = Field(default=1_000_000, ge=1024)
-    """Of one request; beyond, 413."""
+    """Of one request, where no other bound is named; beyond, 413."""
     max_text_characters: int = Field(default=40_000, ge=1)
     """Of one text; beyond, 422."""
-    max_ahead_s: float = Field(default=86_400.0, ge=0)
+    max_ahead_s: int = Field(default=86_400, ge=0)
     """How far a post's `created_at` may be ahead of the gateway's clock; beyond, 422: no later edit could follow it."""
     max_features: int = Field(default=1000, ge=1)
     """Of one request to a stateless service."""
     max_batch_posts: int = Field(default=1000, ge=1)
     """Of one `POST /v1/posts:batch`; beyond, 413."""
     max_batch_body_bytes: int = Field(default=16_000_000, ge=1024)
-    """Of one `POST /v1/posts:batch`; beyond, 413."""
+    """Of one `POST /v1/posts:batch`, and of one request to a stateless service of texts; beyond, 413."""
     max_label_lines: int = Field(default=10_000, ge=1)
     """Of one `POST /v1/labels`."""
     max_spans: int = Field(default=64, ge=1, le=1000)

@@ -7,7 +7,7 @@ import signal
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,7 +196,8 @@ def moderate(
         "created_at": datetime.now(UTC).isoformat(),
         "text": text,
     }
-    decision = _put(running, f"cli-{uuid.uuid4().hex}", post, files)
+    with nullcontext() if as_json else progress("moderating"):
+        decision = _put(running, f"cli-{uuid.uuid4().hex}", post, files)
     if as_json:
         print_json(decision)
     else:
@@ -287,28 +288,40 @@ def _put(
     except httpx.TransportError as error:
         raise ServiceError(f"{running.url} does not answer: {error}") from error
     if response.status_code != 200:
-        raise ServiceError(f"{response.status_code}: {response.json().get('detail', response.text)}")
+        raise ServiceError(f"{response.status_code}: {_refusal(response)}")
     decision: dict[str, Any] = response.json()
     return decision
+
+
+def _refusal(response: httpx.Response) -> str:
+    """What a refusal says, in a line: a problem's detail, or the text of what is none, as Ray Serve's own 503."""
+    try:
+        said = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        said = response.text
+    return " ".join(str(said).split()) or response.reason_phrase
 
 
 def _show_samples(running: Running) -> None:
     """Moderate the sample posts and show the decisions; a failure ends no service that lives."""
     try:
-        out.print(_moderate_samples(running))
+        with progress("moderating the sample posts") as say:
+            table = _moderate_samples(running, say)
+        out.print(table)
     except Exception as error:
         if not running.alive():
             raise
         err.print(f"the sample posts are not shown: {type(error).__name__}: {error}", markup=False, emoji=False)
 
 
-def _moderate_samples(running: Running) -> Table:
+def _moderate_samples(running: Running, say: Progress) -> Table:
     rows = []
-    for line in SAMPLES.read_text(encoding="utf-8").splitlines():
-        sample = json.loads(line)
+    samples = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
+    for sample in samples:
         decision = _put(running, sample["post_id"], sample["post"])
         written = " ".join(filter(None, (medium["text"] for medium in decision.get("media", []))))
         rows.append((sample["post"]["text"] or f"(a picture) {written}".strip(), decision))
+        say(f"{len(rows)} of {len(samples)}")
     return _table(rows)
 
 

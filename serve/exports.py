@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Iterator
 from datetime import date
 from itertools import chain, islice
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import StreamingResponse
 
 from moderation.storage import label_rows
+from serve import examples
 from serve.context import Context, current
-from serve.problems import Problem
+from serve.problems import Problem, documented
 from serve.statements import retraction_lines, statement_lines
+from serve.wire import shown
 
 router = APIRouter()
 
@@ -24,10 +26,6 @@ MEDIA_TYPE = "application/x-ndjson"
 _FIRST = 100
 """Lines that are read before the reply begins: an error among them is still told by its status."""
 
-_NDJSON: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MEDIA_TYPE: {}}},
-    422: {"content": {"application/problem+json": {}}},
-}
 Day = Annotated[date, Query(description="In UTC, as 2026-11-24", examples=["2026-11-24"])]
 
 
@@ -38,7 +36,10 @@ async def streamed(lines: Iterator[str], headers: dict[str, str] | None = None) 
 
 
 @router.get(
-    "/v1/statements", response_class=StreamingResponse, responses=_NDJSON, summary="A day's statements of reasons"
+    "/v1/statements",
+    response_class=StreamingResponse,
+    responses=shown(examples.STATEMENT, MEDIA_TYPE) | documented(422),
+    summary="A day's statements of reasons",
 )
 async def get_statements(day: Day, context: Annotated[Context, Depends(current)]) -> StreamingResponse:
     """NDJSON, as the DSA Transparency Database takes them; what was restored on the same day is left out."""
@@ -48,7 +49,7 @@ async def get_statements(day: Day, context: Annotated[Context, Depends(current)]
 @router.get(
     "/v1/statements/retractions",
     response_class=StreamingResponse,
-    responses=_NDJSON,
+    responses=shown(examples.RETRACTION, MEDIA_TYPE) | documented(422),
     summary="The statements that a day's restorations retract",
 )
 async def get_retractions(day: Day, context: Annotated[Context, Depends(current)]) -> StreamingResponse:
@@ -57,7 +58,10 @@ async def get_retractions(day: Day, context: Annotated[Context, Depends(current)
 
 
 @router.get(
-    "/v1/labels/export", response_class=StreamingResponse, responses=_NDJSON, summary="Labels, from a number on"
+    "/v1/labels/export",
+    response_class=StreamingResponse,
+    responses=shown(examples.LABEL, MEDIA_TYPE) | documented(422),
+    summary="Labels, from a number on",
 )
 async def export_labels(
     context: Annotated[Context, Depends(current)],

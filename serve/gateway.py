@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from ray import serve as ray_serve
@@ -18,6 +18,8 @@ from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from moderation.errors import ConflictError, FeaturesUnavailableError, MediaUnavailableError, NotFoundError
 from moderation.labels import Service
@@ -34,6 +36,7 @@ from moderation.posts import (
     ModerateIn,
     ModerateOut,
     PostIn,
+    TextFeature,
 )
 from moderation.preprocess.features import Features
 from moderation.registry import Registry
@@ -42,8 +45,9 @@ from moderation.storage import labelling
 from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found, now
 from moderation.storage.media_store import MediaStore
+from moderation.topology import Gateway as Bounds
 from moderation.topology import Topology
-from serve import exports
+from serve import examples, exports
 from serve.answers import GroupFound, GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
@@ -57,10 +61,10 @@ from serve.media.routes import router as media
 from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
 from serve.parts import RefusedMediumError
-from serve.problems import Problem
+from serve.problems import OF_A_BODY, Problem, documented, over_bound, parameters
 from serve.review.routes import router as people
 from serve.wire import (
-    Body,
+    Api,
     batch_line,
     body_schema,
     check_media_type,
@@ -69,13 +73,14 @@ from serve.wire import (
     parsed,
     read_json,
     read_lines,
+    shown,
 )
 
 logger = logging.getLogger("ray.serve")
 _POST_ID = TypeAdapter(Identifier)
 _READY_WITHIN_S = 2.0
 
-api = FastAPI(
+api = Api(
     title="Seawall",
     version="0.1.0",
     description="Harmful content removal that keeps learning. Errors are RFC 9457 problems.",
@@ -90,13 +95,25 @@ async def _problem(_request: Request, error: Problem) -> Response:
 
 
 @api.exception_handler(HTTPException)
-async def _http(_request: Request, error: HTTPException) -> Response:
-    return Problem(error.status_code, str(error.detail)).response()
+async def _http(request: Request, error: HTTPException) -> Response:
+    response = Problem(error.status_code, str(error.detail)).response()
+    response.headers.update(error.headers or {})
+    if error.status_code == 405:  # Starlette names the methods of one route; a path may have several
+        response.headers["Allow"] = ", ".join(_allowed(request))
+    return response
+
+
+def _allowed(request: Request) -> list[str]:
+    def fits(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT") if fits(method)]
 
 
 @api.exception_handler(RequestValidationError)
 async def _validation(_request: Request, error: RequestValidationError) -> Response:
-    return Problem(422, str(error)).response()
+    return parameters(error.errors()).response()
 
 
 @api.exception_handler(SQLAlchemyError)
@@ -132,18 +149,29 @@ def internal(error: Exception) -> Problem:
     return Problem(500, f"{type(error).__name__}; the log of the service says more")
 
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {}}}
-    for status, text in (
-        (400, "Not JSON"),
-        (409, "Newer content is recorded"),
-        (413, "Body over the bound"),
-        (415, "Not the media type"),
-        (422, "Invalid content, with JSON pointers"),
-        (429, "Too many posts of this client are waiting; see Retry-After"),
-        (503, "Overloaded; see Retry-After"),
-    )
-}
+class _Lines(JSONResponse):
+    media_type = "application/x-ndjson"
+
+
+async def read_features(request: Request, bounds: Bounds) -> list[TextFeature]:
+    """The texts of a request to a stateless service, within the bounds."""
+    body = await read_json(request, ModerateIn, bounds.max_batch_body_bytes)
+    if len(body.features) > bounds.max_features:
+        raise over_bound("/features", f"{len(body.features)} features", bounds.max_features)
+    for index, feature in enumerate(body.features):
+        _check_text(feature.text, f"/features/{index}/text", bounds)
+    return body.features
+
+
+def _check_text(text: str, where: str, bounds: Bounds) -> None:
+    if len(text) > bounds.max_text_characters:
+        raise over_bound(where, f"{len(text)} characters", bounds.max_text_characters)
+
+
+def _check_time(created_at: datetime, bounds: Bounds) -> None:
+    ahead = (created_at - now()).total_seconds()
+    if ahead > bounds.max_ahead_s:
+        raise over_bound("/created_at", f"{ahead:.0f} s ahead of the clock here", bounds.max_ahead_s)
 
 
 def _post_body() -> dict[str, Any]:
@@ -232,7 +260,7 @@ class Gateway:
     @api.put(
         "/v1/posts/{post_id}",
         response_model=Decision,
-        responses=_PROBLEMS,
+        responses=shown(examples.DECISION) | documented(*OF_A_BODY, 409, 429),
         openapi_extra=_post_body(),
         summary="Moderate and record a post",
     )
@@ -260,8 +288,8 @@ class Gateway:
             raise overloaded(error) from error
 
     async def _moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None) -> Answer:
-        self._check_text(post.text, "/text")
-        self._check_time(post.created_at)
+        _check_text(post.text, "/text", self._bounds)
+        _check_time(post.created_at, self._bounds)
         try:
             return await self._moderator.moderate(post_id, post, taken=taken, client=client)
         except ConflictError as error:
@@ -273,7 +301,12 @@ class Gateway:
         except SQLAlchemyError as error:
             raise ledger_failed(error) from error
 
-    @api.get("/v1/posts/{post_id}", response_model=Decision, summary="The newest decision on a post")
+    @api.get(
+        "/v1/posts/{post_id}",
+        response_model=Decision,
+        responses=shown(examples.DECISION) | documented(404),
+        summary="The newest decision on a post",
+    )
     async def get_post(self, post_id: str) -> Response:
         """404 for a post that was never recorded."""
         recorded = await asyncio.to_thread(self._ledger.newest, [post_id])
@@ -282,7 +315,12 @@ class Gateway:
         except NotFoundError as error:
             raise Problem(404, str(error)) from error
 
-    @api.get("/v1/posts/{post_id}/history", response_model=list[Decision], summary="All decisions on a post")
+    @api.get(
+        "/v1/posts/{post_id}/history",
+        response_model=list[Decision],
+        responses=shown([examples.DECISION]) | documented(404),
+        summary="All decisions on a post",
+    )
     async def get_history(self, post_id: str) -> Response:
         """A decision a content version, the first first."""
         history = await asyncio.to_thread(self._ledger.history, post_id)
@@ -292,8 +330,9 @@ class Gateway:
 
     @api.post(
         "/v1/posts:batch",
+        response_class=_Lines,
         response_model=BatchLine,
-        responses=_PROBLEMS,
+        responses=documented(413, 415, 429),
         openapi_extra=body_schema(BatchPost, "application/x-ndjson"),
         summary="Moderate and record many posts",
     )
@@ -325,7 +364,7 @@ class Gateway:
     @api.post(
         "/v1/text/moderate",
         response_model=ModerateOut,
-        responses=_PROBLEMS,
+        responses=documented(*OF_A_BODY),
         openapi_extra=body_schema(ModerateIn),
         summary="Score texts, recording nothing",
     )
@@ -336,7 +375,7 @@ class Gateway:
     @api.post(
         "/v1/misinformation/moderate",
         response_model=ModerateOut,
-        responses=_PROBLEMS,
+        responses=documented(*OF_A_BODY),
         openapi_extra=body_schema(ModerateIn),
         summary="Score texts for rumours, recording nothing",
     )
@@ -345,16 +384,9 @@ class Gateway:
         return await self._score_features("misinformation", request)
 
     async def _score_features(self, service: Service, request: Request) -> Response:
-        body = await self._read(request, ModerateIn)
-        if len(body.features) > self._bounds.max_features:
-            bound = self._bounds.max_features
-            raise Problem(
-                422, f"/features: {len(body.features)} features, the bound is {bound}", members={"bound": bound}
-            )
-        for index, feature in enumerate(body.features):
-            self._check_text(feature.text, f"/features/{index}/text")
+        features = await read_features(request, self._bounds)
         try:
-            results = await self._moderator.judge.score_texts(service, body.features)
+            results = await self._moderator.judge.score_texts(service, features)
         except QueueFullError as error:
             raise overloaded(error) from error
         except Exception as error:
@@ -365,6 +397,7 @@ class Gateway:
     @api.post(
         "/v1/labels",
         response_model=LabelsOut,
+        responses=documented(413, 415),
         openapi_extra=body_schema(LabelIn, "application/x-ndjson"),
         summary="Take labels in bulk",
     )
@@ -391,12 +424,12 @@ class Gateway:
         except FeaturesUnavailableError:
             logger.exception("%d labels are not counted until the features are rebuilt", len(ids))
 
-    @api.get("/healthz", summary="The process lives")
+    @api.get("/healthz", responses=shown(examples.HEALTH) | documented(), summary="The process lives")
     async def healthz(self) -> dict[str, str]:
         """Answers as long as the process does."""
-        return {"status": "ok"}
+        return examples.HEALTH
 
-    @api.get("/readyz", summary="Every variant's model is loaded")
+    @api.get("/readyz", responses=shown(examples.READY) | documented(), summary="Every variant's model is loaded")
     async def readyz(self) -> Response:
         """503 with reasons until each variant, and each running experiment's challenger, has a model."""
         arms: list[tuple[str, Arm]] = [(name, "champion") for name in self._topology.variants]
@@ -415,21 +448,3 @@ class Gateway:
     async def _version(self, variant: str, arm: Arm) -> int:
         handle = self._handle(variant, arm)
         return int(await asyncio.wait_for(handle.version.remote(), _READY_WITHIN_S))
-
-    async def _read(self, request: Request, model: type[Body]) -> Body:
-        return await read_json(request, model, self._bounds.max_body_bytes)
-
-    def _check_text(self, text: str, where: str) -> None:
-        bound = self._bounds.max_text_characters
-        if len(text) > bound:
-            raise _beyond(where, f"{len(text)} characters, the bound is {bound}", bound)
-
-    def _check_time(self, created_at: datetime) -> None:
-        bound = self._bounds.max_ahead_s
-        ahead = (created_at - now()).total_seconds()
-        if ahead > bound:
-            raise _beyond("/created_at", f"{ahead:.0f} s ahead of the clock here, the bound is {bound:.0f} s", bound)
-
-
-def _beyond(where: str, detail: str, bound: float) -> Problem:
-    return Problem(422, f"{where}: {detail}", errors=[{"pointer": where, "detail": detail}], members={"bound": bound})

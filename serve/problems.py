@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +20,18 @@ TITLES = {
     500: "Internal error",
     503: "Service unavailable",
 }
+MEDIA_TYPE = "application/problem+json"
+OF_A_BODY = (400, 413, 415, 422)
+"""What each route answers that takes a JSON body."""
+_DOCUMENTED = {
+    400: "Malformed, as what is no JSON",
+    404: "Not recorded",
+    409: "Something else is recorded",
+    413: "Over the bound",
+    415: "Not the media type",
+    422: "Invalid content; for a body, with JSON pointers",
+    429: "Too many posts of this client are waiting; see Retry-After",
+}
 
 
 class Problem(Exception):
@@ -28,7 +40,7 @@ class Problem(Exception):
     Args:
         status: HTTP status.
         detail: what is wrong, with the value and the bound.
-        errors: for invalid content, a list of `{"pointer", "detail"}`.
+        errors: for invalid content, a list of `{"pointer", "detail"}`; of a path or query, `parameter` for `pointer`.
         retry_after: seconds, for 429 and 503.
         members: further members of the problem.
     """
@@ -65,9 +77,44 @@ class Problem(Exception):
     def response(self) -> JSONResponse:
         """The reply."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return JSONResponse(
-            self.body(), status_code=self.status, headers=headers, media_type="application/problem+json"
-        )
+        return JSONResponse(self.body(), status_code=self.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def over_bound(where: str, found: str, bound: int) -> Problem:
+    """A 422 for what is beyond a bound.
+
+    Args:
+        where: a JSON pointer.
+        found: how much there is, with its unit.
+        bound: what may be.
+    """
+    detail = f"{found}, the bound is {bound}"
+    return Problem(422, f"{where}: {detail}", errors=[{"pointer": where, "detail": detail}], members={"bound": bound})
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` of a route that answers these problems."""
+    return with_any({status: _DOCUMENTED[status] for status in statuses}, MEDIA_TYPE)
+
+
+def with_any(said: Mapping[int, str], media_type: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses`: errors of a route by their status, and those that any route may answer."""
+    content: dict[str, Any] = {media_type: {}}
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"description": text, "content": content} for status, text in said.items()
+    }
+    unavailable = (
+        "Too many wait, or a model or database cannot be had; see Retry-After. Where a replica's queue is full, "
+    )
+    found[503] = {"description": unavailable + "in plain text", "content": content | {"text/plain": {}}}
+    found["default"] = {"description": "Another error", "content": content}
+    return found
+
+
+def parameters(errors: Sequence[Any]) -> Problem:
+    """What FastAPI found wrong with the parameters of a path or query, as a problem that names each."""
+    shown = [{"parameter": str(item["loc"][-1]), "detail": str(item["msg"])} for item in errors]
+    return Problem(422, "; ".join(f"{item['parameter']}: {item['detail']}" for item in shown), errors=shown)
 
 
 def invalid(error: ValidationError) -> Problem:

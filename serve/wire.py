@@ -10,7 +10,8 @@ import json
 import secrets
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from fastapi import FastAPI
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from serve.problems import Problem, invalid
 
 Body = TypeVar("Body", bound=BaseModel)
+_NULL = "(null)"
 _DIGEST_KEY = secrets.token_bytes(16)  # digests are compared within a process alone, and tell nothing outside it
 
 
@@ -26,6 +28,31 @@ def body_schema(model: type[BaseModel], media_type: str = "application/json") ->
     schema = model.model_json_schema()
     defined = schema.pop("$defs", {})
     return {"requestBody": {"required": True, "content": {media_type: {"schema": _inlined(schema, defined)}}}}
+
+
+def shown(example: Any, media_type: str = "application/json") -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` of a route that answers the like of an example; of NDJSON, it is a line."""
+    said = TypeAdapter(Any).dump_python(example, mode="json", by_alias=True)
+    return {200: {"content": {media_type: {"example": _put(said, None, _NULL)}}}}
+
+
+class Api(FastAPI):
+    """FastAPI whose document keeps what is null in an example; FastAPI's own leaves it out."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _put(super().openapi(), _NULL, None)
+        return self.openapi_schema
+
+
+def _put(part: Any, old: Any, new: Any) -> Any:
+    """A document with each `old` in it replaced by `new`."""
+    if isinstance(part, dict):
+        return {name: _put(value, old, new) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_put(item, old, new) for item in part]
+    return new if part == old else part
 
 
 def _inlined(part: Any, defined: dict[str, Any]) -> Any:

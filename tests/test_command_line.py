@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from moderation.preprocess.features import Features
 from moderation.running import STATE, Running, find
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
-from serve import cluster, control
+from serve import cluster, control, examples
 from serve.answers import GroupScores
 from serve.cli import SAMPLES, _show_samples, _table
 from serve.cluster import free_ports
@@ -59,6 +60,7 @@ from tests.serve.house import (
     settings_in,
     shipped_card,
 )
+from tests.serve.receiver import Receiver, receiver
 
 SUB_COMMANDS = [
     ("up",),
@@ -346,6 +348,88 @@ def deaf_service(tmp_path: Path) -> Iterator[Running]:
 
 def test_a_service_that_does_not_answer_is_told_without_a_traceback(command: Command, deaf_service: Running) -> None:
     refused(command("moderate", "hello"), ServiceError, "does not answer")
+
+
+def answering(status: int, media_type: str, body: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Type", media_type)
+        handler.send_header("Content-Length", str(len(body.encode())))
+        handler.end_headers()
+        handler.wfile.write(body.encode())
+
+    return answer
+
+
+@pytest.fixture
+def service(deaf_service: Running, tmp_path: Path) -> Iterator[tuple[Running, Receiver]]:
+    """A service that answers every post with one decision, or as it is told."""
+    with receiver() as answers:
+        answers.answer = lambda _: answering(200, "application/json", examples.DECISION.model_dump_json())
+        running = replace(deaf_service, port=int(answers.url.rstrip("/").rsplit(":", 1)[1]))
+        (tmp_path / "home" / "run" / STATE).write_text(json.dumps(asdict(running)), encoding="utf-8")
+        yield running, answers
+
+
+@pytest.mark.parametrize(
+    ("status", "media_type", "body", "told"),
+    [
+        (503, "text/plain", "Request dropped:\n2048 are queued\n", "503: Request dropped: 2048 are queued"),
+        (503, "text/plain", "", "503: Service Unavailable"),
+        (502, "text/html", "<h1>Bad gateway</h1>", "502: <h1>Bad gateway</h1>"),
+        (500, "application/json", "[]", r"500: \[\]"),
+        (422, "application/problem+json", '{"status": 422, "detail": "/region: is wrong"}', "422: /region: is wrong"),
+    ],
+)
+def test_a_refusal_is_told_in_a_line_with_its_status_problem_or_not(
+    command: Command, service: tuple[Running, Receiver], status: int, media_type: str, body: str, told: str
+) -> None:
+    service[1].answer = lambda _: answering(status, media_type, body)
+    refused(command("moderate", "hello"), ServiceError, f"{told}$")
+    assert len(service[1].arrivals) == 1
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> StringIO:
+    """Standard error becomes a terminal; what is shown there."""
+    shown = StringIO()
+    monkeypatch.setattr("moderation.console.err", Console(file=shown, force_terminal=True))
+    return shown
+
+
+@pytest.mark.usefixtures("service")
+def test_a_terminal_shows_that_a_decision_is_waited_for(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = on_a_terminal(monkeypatch)
+    done = command("moderate", "hello")
+    assert (done.code, "moderating" in shown.getvalue()) == (0, True)
+    assert " hello " in done.out
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_json_is_all_that_is_said_where_it_is_asked_for(
+    command: Command, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    shown = on_a_terminal(monkeypatch) if terminal else StringIO()
+    done = command("moderate", "hello", "--json")
+    assert (done.code, done.err, shown.getvalue()) == (0, "", "")
+    assert json.loads(done.out) == examples.DECISION.model_dump(mode="json")
+
+
+def test_the_samples_are_counted_while_they_are_moderated(
+    service: tuple[Running, Receiver], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running, answers = service
+    _show_samples(running)
+    told = capsys.readouterr()
+    count = len(answers.arrivals)
+    assert count == len(SAMPLES.read_text(encoding="utf-8").splitlines())
+    assert told.err.splitlines() == [
+        f"moderating the sample posts: {number} of {count}" for number in range(1, count + 1)
+    ]
+    assert told.out.count(" allow ") == count
+    shown = on_a_terminal(monkeypatch)
+    _show_samples(running)
+    assert "moderating the sample posts" in shown.getvalue()
 
 
 def test_status_of_a_service_that_does_not_answer_is_told_without_a_traceback(

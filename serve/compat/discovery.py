@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import JSONResponse
 
-from serve.compat.errors import route_class
+from serve.compat.errors import documented, route_class
 from serve.compat.google import error_of
 from serve.compat.perspective_wire import (
     AnalyzeCommentRequest,
@@ -20,6 +20,7 @@ from serve.compat.perspective_wire import (
     SuggestCommentScoreResponse,
 )
 from serve.problems import Problem
+from serve.wire import shown
 
 API = "commentanalyzer"
 VERSION = "v1alpha1"
@@ -144,7 +145,11 @@ def root_of(request: Request) -> str:
     return f"{scheme}://{host}/"
 
 
-@router.get("/$discovery/rest", summary="Perspective's discovery document")
+@router.get(
+    "/$discovery/rest",
+    responses=shown(document("http://127.0.0.1:8000/")) | documented("Google's", 400, 404),
+    summary="Perspective's discovery document",
+)
 async def discovery(request: Request, version: str = VERSION) -> Response:
     """For Google's clients: `rootUrl` is the host that was asked."""
     if version != VERSION:

@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.grouping import QueueFullError
-from serve.problems import Problem
+from serve.problems import Problem, with_any
 
 logger = logging.getLogger("ray.serve")
+_DOCUMENTED = {400: "Invalid", 404: "Unknown", 413: "Over the bound", 415: "Not the media type"}
 
 
 def route_class(shape: Callable[[Exception], Response]) -> type[APIRoute]:
@@ -34,6 +35,11 @@ def route_class(shape: Callable[[Exception], Response]) -> type[APIRoute]:
             return shaped
 
     return Shaped
+
+
+def documented(whose: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` of a route whose errors are in another service's shape."""
+    return with_any({status: f"{_DOCUMENTED[status]}, in {whose} shape" for status in statuses}, "application/json")
 
 
 def problem_of(error: Exception) -> Problem:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from moderation.errors import SeawallError
-from serve.compat.errors import problem_of, retry_headers, route_class
+from serve.compat.errors import documented, problem_of, retry_headers, route_class
 from serve.compat.images import ImageScores, look_at
 from serve.compat.labels import CATEGORIES, SHOWN, scored_names
 from serve.compat.openai_wire import (
@@ -63,10 +63,7 @@ def _error(
 
 
 router = APIRouter(route_class=route_class(error_of))
-_ERRORS: dict[int | str, dict[str, object]] = {
-    400: {"description": "In OpenAI's shape"},
-    503: {"description": "Likewise"},
-}
+_ERRORS = documented("OpenAI's", 400, 413, 415)
 
 
 @router.post(

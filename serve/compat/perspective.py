@@ -15,7 +15,7 @@ from moderation.storage import labelling
 from moderation.storage.features import labels_observed
 from moderation.storage.ledger import now
 from serve.compat.comments import Asked, asked_of, check_comment, languages_of
-from serve.compat.errors import route_class
+from serve.compat.errors import documented, route_class
 from serve.compat.google import PerspectiveError, error_of
 from serve.compat.perspective_wire import (
     AnalyzeCommentRequest,
@@ -37,10 +37,7 @@ from serve.wire import Body, body_schema, check_media_type, parsed, read_bounded
 logger = logging.getLogger("ray.serve")
 
 router = APIRouter(route_class=route_class(error_of))
-_ERRORS: dict[int | str, dict[str, object]] = {
-    400: {"description": "In Perspective's shape"},
-    503: {"description": "Likewise"},
-}
+_ERRORS = documented("Perspective's", 400, 413, 415)
 
 
 @router.post(

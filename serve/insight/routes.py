@@ -18,9 +18,10 @@ from moderation.storage import events
 from moderation.storage.ledger import now
 from moderation.storage.online import DIMENSIONS, Dimension, Window
 from moderation.topology import Metrics
+from serve import examples
 from serve.context import Context, current
-from serve.problems import Problem
-from serve.wire import body_schema, json_reply, parsed, read_lines
+from serve.problems import Problem, documented
+from serve.wire import body_schema, json_reply, parsed, read_lines, shown
 
 router = APIRouter()
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
@@ -31,6 +32,7 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 @router.post(
     "/v1/events",
     response_model=EventsOut,
+    responses=documented(413, 415),
     openapi_extra=body_schema(EventIn, "application/x-ndjson"),
     summary="Take events in bulk",
 )
@@ -50,7 +52,12 @@ async def post_events(request: Request, context: Annotated[Context, Depends(curr
     return json_reply(out.model_dump_json())
 
 
-@router.get("/v1/metrics/online", response_model=OnlineOut, summary="The online metrics of a window")
+@router.get(
+    "/v1/metrics/online",
+    response_model=OnlineOut,
+    responses=shown(examples.ONLINE) | documented(422),
+    summary="The online metrics of a window",
+)
 async def get_online(
     context: Annotated[Context, Depends(current)],
     begin: Annotated[str | None, Query(alias="from", description="RFC 3339; 24 hours before `to` where absent")] = None,

@@ -22,7 +22,7 @@ from moderation.media import MediaKind, MediaRules, ReadRules, Refused
 from moderation.posts import MediaIn
 from serve.media.fetch import Fetcher
 from serve.media.sink import Sink, on_thread
-from serve.problems import Problem
+from serve.problems import Problem, over_bound
 
 Source = Literal["data", "uri", "sha256"]
 
@@ -184,6 +184,4 @@ def refusal(index: int, refused: Refused, source: Source | None = None) -> Probl
 
 def too_many(count: int, bound: int) -> Problem:
     """What a post with too many media is answered."""
-    detail = f"{count} media, the bound is {bound}"
-    errors = [{"pointer": "/media", "detail": detail}]
-    return Problem(422, f"/media: {detail}", errors=errors, members={"bound": bound})
+    return over_bound("/media", f"{count} media", bound)

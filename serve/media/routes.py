@@ -16,32 +16,18 @@ from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaR
 from serve import parts
 from serve.context import Context, current
 from serve.judging import Medium
-from serve.problems import Problem
-from serve.wire import body_schema, json_reply, read_json
+from serve.problems import OF_A_BODY, Problem, documented, over_bound
+from serve.wire import body_schema, json_reply, read_json, shown
 
 router = APIRouter()
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 House = Annotated[Context, Depends(current)]
 
-_ANSWERS: dict[int | str, dict[str, object]] = {
-    400: {"description": "Body that is no JSON"},
-    413: {"description": "Body over the bound"},
-    415: {"description": "Body that is not application/json"},
-    422: {"description": "Invalid content, with JSON pointers"},
-    503: {"description": "The store of media cannot be had, or too many wait; see Retry-After"},
-}
-_GET: dict[int | str, dict[str, object]] = {
-    200: {"content": {"application/octet-stream": {}}},
-    404: {"description": "Not held"},
-    422: {"description": "Not a SHA-256"},
-    503: {"description": "The store of media cannot be had; see Retry-After"},
-}
-
 
 @router.post(
     "/v1/image/moderate",
     response_model=ModerateMediaOut,
-    responses=_ANSWERS,
+    responses=documented(*OF_A_BODY),
     openapi_extra=body_schema(ModerateMediaIn),
     summary="Score images, recording nothing",
 )
@@ -53,7 +39,7 @@ async def moderate_images(request: Request, house: House) -> Response:
 @router.post(
     "/v1/video/moderate",
     response_model=ModerateMediaOut,
-    responses=_ANSWERS,
+    responses=documented(*OF_A_BODY),
     openapi_extra=body_schema(ModerateMediaIn),
     summary="Score videos, recording nothing",
 )
@@ -62,7 +48,12 @@ async def moderate_videos(request: Request, house: House) -> Response:
     return await _moderate("video", request, house)
 
 
-@router.get("/v1/media/{sha256}", summary="The bytes of an image or video that is held", responses=_GET)
+@router.get(
+    "/v1/media/{sha256}",
+    response_class=StreamingResponse,
+    responses=shown("(the bytes of picture.jpg)", "application/octet-stream") | documented(404, 422),
+    summary="The bytes of an image or video that is held",
+)
 async def get_media(sha256: str, house: House) -> Response:
     """For reviewers. 404 for what is not held, or was collected; told as what it is, and never as a page."""
     if not _SHA256.match(sha256):
@@ -79,9 +70,7 @@ async def _moderate(kind: MediaKind, request: Request, house: Context) -> Respon
     rules = house.topology.media
     body = await read_json(request, ModerateMediaIn, rules.max_json_body_bytes)
     if len(body.features) > rules.max_features:
-        bound = rules.max_features
-        detail = f"/features: {len(body.features)} features, the bound is {bound}"
-        raise Problem(422, detail, members={"bound": bound})
+        raise over_bound("/features", f"{len(body.features)} features", rules.max_features)
     with house.door.room_for(len(body.features)):
         results = await asyncio.gather(*(_result(feature, kind, house) for feature in body.features))
     return json_reply(ModerateMediaOut(results=results).model_dump_json())

@@ -31,9 +31,10 @@ from moderation.people import (
 )
 from moderation.posts import Identifier, Wire
 from moderation.storage import appeals, fuses, reports, reviewers, reviews
+from serve import examples
 from serve.context import Context, current
-from serve.problems import Problem
-from serve.wire import body_schema, json_reply, read_json
+from serve.problems import OF_A_BODY, Problem, documented, over_bound
+from serve.wire import body_schema, json_reply, read_json, shown
 
 Result = TypeVar("Result")
 House = Annotated[Context, Depends(current)]
@@ -42,19 +43,6 @@ Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 router = APIRouter(tags=["people"])
 _IDENTIFIER = TypeAdapter(Identifier)
 _chance = random.SystemRandom()
-_MISSING: dict[int | str, dict[str, Any]] = {
-    404: {"description": "Unknown", "content": {"application/problem+json": {}}}
-}
-_PROBLEMS = _MISSING | {
-    status: {"description": text, "content": {"application/problem+json": {}}}
-    for status, text in (
-        (400, "Not JSON"),
-        (409, "Something else stands"),
-        (413, "Body over the bound"),
-        (415, "Not the media type"),
-        (422, "Invalid content, with JSON pointers"),
-    )
-}
 
 
 async def _on_thread(call: Callable[[], Result]) -> Result:
@@ -65,6 +53,10 @@ async def _on_thread(call: Callable[[], Result]) -> Result:
         raise Problem(404, str(error)) from error
     except ConflictError as error:
         raise Problem(409, str(error)) from error
+
+
+def _repeated(model: type[Wire]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"model": model, "description": "Recorded before, as `Seawall-Replayed: true` says"}}
 
 
 def _made(out: Wire, *, fresh: bool) -> Response:
@@ -85,7 +77,7 @@ def _checked(name: str, value: str) -> str:
     "/v1/posts/{post_id}/reports",
     status_code=201,
     response_model=ReportOut,
-    responses=_PROBLEMS,
+    responses=_repeated(ReportOut) | documented(*OF_A_BODY, 404),
     openapi_extra=body_schema(ReportIn),
     summary="Report a post",
 )
@@ -100,7 +92,7 @@ async def post_report(post_id: str, request: Request, house: House) -> Response:
 @router.put(
     "/v1/reporters/{reporter_id}",
     response_model=ReporterOut,
-    responses=_PROBLEMS,
+    responses=documented(*OF_A_BODY),
     openapi_extra=body_schema(ReporterIn),
     summary="Mute a reporter, or hear them again",
 )
@@ -112,7 +104,12 @@ async def put_reporter(reporter_id: str, request: Request, house: House) -> Resp
     return json_reply(out.model_dump_json())
 
 
-@router.get("/v1/reporters/{reporter_id}", response_model=ReporterOut, summary="How reliable a reporter was")
+@router.get(
+    "/v1/reporters/{reporter_id}",
+    response_model=ReporterOut,
+    responses=shown(examples.REPORTER) | documented(422),
+    summary="How reliable a reporter was",
+)
 async def get_reporter(reporter_id: str, house: House) -> Response:
     """One who never reported is as reliable as anyone of whom nothing is known."""
     known = _checked("reporter_id", reporter_id)
@@ -123,7 +120,7 @@ async def get_reporter(reporter_id: str, house: House) -> Response:
 @router.post(
     "/v1/reviews:lease",
     response_model=LeaseOut,
-    responses=_PROBLEMS,
+    responses=documented(*OF_A_BODY),
     openapi_extra=body_schema(LeaseIn),
     summary="Lease items to a reviewer",
 )
@@ -132,9 +129,7 @@ async def post_lease(request: Request, house: House) -> Response:
     body = await read_json(request, LeaseIn, house.topology.gateway.max_body_bytes)
     rules = house.topology.review
     if body.limit > rules.max_lease:
-        detail = f"limit is {body.limit}, the bound is {rules.max_lease}"
-        errors = [{"pointer": "/limit", "detail": detail}]
-        raise Problem(422, f"/limit: {detail}", errors=errors, members={"bound": rules.max_lease})
+        raise over_bound("/limit", f"limit is {body.limit}", rules.max_lease)
     policy = house.topology.policy
     leased = await _on_thread(lambda: reviews.lease(house.ledger, body, policy=policy, rules=rules, chance=_chance))
     return json_reply(LeaseOut(reviews=leased).model_dump_json())
@@ -143,7 +138,7 @@ async def post_lease(request: Request, house: House) -> Response:
 @router.put(
     "/v1/reviews/{review_id}",
     response_model=VerdictOut,
-    responses=_PROBLEMS,
+    responses=documented(*OF_A_BODY, 404, 409),
     openapi_extra=body_schema(VerdictIn),
     summary="Decide a leased item",
 )
@@ -155,7 +150,12 @@ async def put_review(review_id: Number, request: Request, house: House) -> Respo
     return json_reply(out.model_dump_json(), {} if fresh else {"Seawall-Replayed": "true"})
 
 
-@router.get("/v1/reviews/agreement", response_model=Agreement, summary="How far two people agree")
+@router.get(
+    "/v1/reviews/agreement",
+    response_model=Agreement,
+    responses=shown(examples.AGREEMENT) | documented(422),
+    summary="How far two people agree",
+)
 async def get_agreement(
     house: House, begin: Annotated[str, Query(alias="from")] = "", end: Annotated[str, Query(alias="to")] = ""
 ) -> Response:
@@ -165,7 +165,12 @@ async def get_agreement(
     return json_reply(out.model_dump_json())
 
 
-@router.get("/v1/reviewers/{reviewer_id}", response_model=ReviewerOut, summary="How good a reviewer is")
+@router.get(
+    "/v1/reviewers/{reviewer_id}",
+    response_model=ReviewerOut,
+    responses=shown(examples.REVIEWER) | documented(422),
+    summary="How good a reviewer is",
+)
 async def get_reviewer(reviewer_id: str, house: House) -> Response:
     """By golden items, whose right verdict is known."""
     known = _checked("reviewer_id", reviewer_id)
@@ -176,7 +181,7 @@ async def get_reviewer(reviewer_id: str, house: House) -> Response:
 @router.put(
     "/v1/golden/{post_id}",
     response_model=GoldenIn,
-    responses=_PROBLEMS,
+    responses=documented(*OF_A_BODY, 404),
     openapi_extra=body_schema(GoldenIn),
     summary="Say what the right verdict on a post is",
 )
@@ -191,7 +196,7 @@ async def put_golden(post_id: str, request: Request, house: House) -> Response:
     "/v1/posts/{post_id}/appeals",
     status_code=201,
     response_model=AppealOut,
-    responses=_PROBLEMS,
+    responses=_repeated(AppealOut) | documented(*OF_A_BODY, 404, 409),
     openapi_extra=body_schema(AppealIn),
     summary="Appeal against a removal",
 )
@@ -204,7 +209,10 @@ async def post_appeal(post_id: str, request: Request, house: House) -> Response:
 
 
 @router.get(
-    "/v1/posts/{post_id}/appeals", response_model=list[AppealOut], responses=_MISSING, summary="A post's appeals"
+    "/v1/posts/{post_id}/appeals",
+    response_model=list[AppealOut],
+    responses=shown([examples.APPEAL]) | documented(404),
+    summary="A post's appeals",
 )
 async def get_appeals(post_id: str, house: House) -> Response:
     """The first first."""
@@ -212,7 +220,12 @@ async def get_appeals(post_id: str, house: House) -> Response:
     return json_reply("[" + ",".join(out.model_dump_json() for out in found) + "]")
 
 
-@router.get("/v1/fuses", response_model=list[FuseOut], summary="Fuses that have blown")
+@router.get(
+    "/v1/fuses",
+    response_model=list[FuseOut],
+    responses=shown([examples.FUSE]) | documented(),
+    summary="Fuses that have blown",
+)
 async def get_fuses(house: House) -> Response:
     """The last first, also those that were reset."""
     found = await _on_thread(lambda: fuses.all_fuses(house.ledger))
@@ -222,7 +235,7 @@ async def get_fuses(house: House) -> Response:
 @router.post(
     "/v1/fuses/{fuse_id}:reset",
     response_model=FuseOut,
-    responses=_PROBLEMS,
+    responses=documented(*OF_A_BODY, 404, 409),
     openapi_extra=body_schema(FuseResetIn),
     summary="Let removals be automatic again",
 )

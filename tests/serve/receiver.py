@@ -121,6 +121,9 @@ def receiver() -> Iterator[Receiver]:
                 with state.lock:
                     state.under_way -= 1
 
+        def do_PUT(self) -> None:
+            self.do_POST()
+
         def reply(self, status: int) -> None:
             self.send_response(status)
             if 300 <= status < 400:

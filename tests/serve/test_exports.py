@@ -22,6 +22,7 @@ from moderation.statements import RETRACTION, SCHEMAS, STATEMENT
 from moderation.storage import label_rows, statements
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
+from serve import examples
 from serve.context import current
 from serve.exports import NEXT, router
 from serve.problems import Problem
@@ -129,6 +130,8 @@ def test_labels_are_exported_from_a_number_on(client: TestClient, ledger: Ledger
     assert [line["label_seq"] for line in found] == [1, 2, 3, 4, 5]
     assert (found[0]["reviewer"], found[1]["reviewer"]) == ("r-7", None)
     assert response.headers[NEXT] == "5"
+    assert list(examples.LABEL) == list(found[0])  # what OpenAPI shows is what is sent
+    assert list(examples.LABEL["models"][0]) == list(found[0]["models"][0])
     response = client.get("/v1/labels/export", params={"after": 5})
     assert [line["id"] for line in lines(response)] == ["l-6", "l-7", "l-8"]
     assert response.headers[NEXT] == "8"

@@ -1,0 +1,117 @@
+"""The gateway's own part in HTTP, as far as it goes without a cluster: bounds of the stateless services, errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from starlette.requests import Request
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from moderation.topology import Gateway as Bounds
+from serve.context import current
+from serve.gateway import api, read_features
+from serve.problems import Problem
+from tests.serve.house import run
+
+BOUNDS = Bounds()
+
+
+def a_request(count: int, characters: int) -> Request:
+    features = [{"id": str(number), "text": "ä" * characters} for number in range(count)]
+    body = json.dumps({"features": features}, ensure_ascii=False).encode()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+
+
+def refused(count: int, characters: int) -> Problem:
+    with pytest.raises(Problem) as caught:
+        run(read_features(a_request(count, characters), BOUNDS))
+    return caught.value
+
+
+def test_as_many_features_as_the_bound_allows_are_read_though_they_are_long() -> None:
+    features = run(read_features(a_request(BOUNDS.max_features, 5000), BOUNDS))
+    assert len(features) == BOUNDS.max_features == 1000
+    assert len(features[-1].text) == 5000
+
+
+@pytest.mark.parametrize(
+    ("count", "characters", "pointer", "bound"),
+    [(1001, 1, "/features", BOUNDS.max_features), (1, 40_001, "/features/0/text", BOUNDS.max_text_characters)],
+)
+def test_features_beyond_a_bound_are_told_with_a_pointer(count: int, characters: int, pointer: str, bound: int) -> None:
+    problem = refused(count, characters)
+    assert (problem.status, problem.members) == (422, {"bound": bound})
+    [error] = problem.errors or []
+    assert error["pointer"] == pointer
+    assert problem.detail == f"{pointer}: {error['detail']}"
+    assert error["detail"].endswith(f", the bound is {bound}")
+
+
+def test_a_body_beyond_that_of_a_batch_is_too_large() -> None:
+    problem = refused(300, 30_000)
+    assert (problem.status, problem.members) == (413, {"bound": BOUNDS.max_batch_body_bytes})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/healthz", "GET"),
+        ("DELETE", "/v1/posts/p-1", "GET, PUT"),
+        ("GET", "/v1/posts:batch", "POST"),
+        ("PATCH", "/v1/posts/p-1/appeals", "GET, POST"),
+        ("PUT", "/v1/moderations", "POST"),
+    ],
+)
+def test_a_method_that_a_path_has_not_is_told_with_those_it_has(method: str, path: str, allowed: str) -> None:
+    response = TestClient(api).request(method, path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == allowed
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["title"] == "Method not allowed"
+
+
+def test_an_unknown_path_is_a_problem_too() -> None:
+    response = TestClient(api).get("/v1/nothing")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+    assert "allow" not in response.headers
+
+
+@pytest.fixture
+def no_house() -> Iterator[None]:
+    """Nothing stands behind the routes: what is refused before is refused without it."""
+    api.dependency_overrides[current] = lambda: None
+    yield
+    del api.dependency_overrides[current]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "errors"),
+    [
+        ("GET", "/v1/statements?day=yesterday", {"day": "Input should be a valid date"}),
+        ("GET", "/v1/statements", {"day": "Field required"}),
+        ("PUT", "/v1/reviews/x", {"review_id": "Input should be a valid integer"}),
+        (
+            "GET",
+            "/v1/labels/export?after=-1&limit=0",
+            {"after": "Input should be greater than", "limit": "Input should be greater than"},
+        ),
+    ],
+)
+def test_a_wrong_parameter_is_told_by_its_name_and_nothing_of_the_code(
+    method: str, path: str, errors: dict[str, str], no_house: None
+) -> None:
+    response = TestClient(api).request(method, path)
+    problem = response.json()
+    assert (response.status_code, problem["status"]) == (422, 422)
+    assert [error["parameter"] for error in problem["errors"]] == list(errors)
+    for error, text in zip(problem["errors"], errors.values(), strict=True):
+        assert error["detail"].startswith(text)
+    assert ".py" not in response.text
