@@ -304,7 +304,8 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
     threshold = threshold_of(part.curve, rule.objective, rule.prevalence)
     remove_threshold = removal_threshold(part.curve, rule)
     remove = remove_threshold is not None and part.score >= remove_threshold
-    flagged = remove or (threshold is not None and part.score >= threshold)
+    lowest = flagged_from(part.curve, rule)
+    flagged = lowest is not None and part.score >= lowest
     shown = LabelDecision(
         status="scored",
         score=part.score,
@@ -376,3 +377,9 @@ def removal_threshold(curve: OperatingCurve | None, rule: Rule) -> float | None:
     if objective is None or not is_met(curve, objective, rule.prevalence):
         return None
     return threshold_of(curve, objective, rule.prevalence)
+
+
+def flagged_from(curve: OperatingCurve | None, rule: Rule) -> float | None:
+    """The lowest score that a rule flags: what meets its objective, and what is removed; None: no score is flagged."""
+    bounds = threshold_of(curve, rule.objective, rule.prevalence), removal_threshold(curve, rule)
+    return min((bound for bound in bounds if bound is not None), default=None)

@@ -6,7 +6,7 @@ import json
 import signal
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -302,6 +302,11 @@ def _refusal(response: httpx.Response) -> str:
     return " ".join(str(said).split()) or response.reason_phrase
 
 
+def _lowest(label: Mapping[str, Any]) -> float:
+    """The score from which a label of a decision was flagged; old decisions have no removal threshold."""
+    return min(bound for key in ("threshold", "remove_threshold") if (bound := label.get(key)) is not None)
+
+
 def _show_samples(running: Running) -> None:
     """Moderate the sample posts and show the decisions; a failure ends no service that lives."""
     try:
@@ -331,7 +336,7 @@ def _table(rows: list[tuple[str, dict[str, Any]]]) -> Table:
     table = Table(Column("post", no_wrap=True, max_width=34), "lang", "decision", "why", *scored, "ms")
     for text, decision in rows:
         labels = decision["labels"]
-        flagged = [f"{name} >= {label['threshold']:.2f}" for name, label in labels.items() if label["flagged"]]
+        flagged = [f"{name} >= {_lowest(label):.2f}" for name, label in labels.items() if label["flagged"]]
         why = flagged + [reason for reason in decision["review"]["reasons"] if "flagged" not in reason]
         found = (labels.get(name, {}).get("score") for name in scored)
         scores = ("-" if score is None else f"{score:.2f}" for score in found)

@@ -52,7 +52,7 @@ from serve.answers import GroupFound, GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
 from serve.experiments.split import Arm
-from serve.grouping import ClientShareError, QueueFullError
+from serve.grouping import QueueFullError
 from serve.insight.routes import router as insight
 from serve.insight.series import DecisionSeries, start_refreshing
 from serve.media.door import MULTIPART, MediaDoor, carries_media, store_failed
@@ -61,7 +61,7 @@ from serve.media.routes import router as media
 from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
 from serve.parts import RefusedMediumError
-from serve.problems import OF_A_BODY, Problem, documented, over_bound, parameters
+from serve.problems import OF_A_BODY, Problem, documented, over_bound, overloaded, parameters
 from serve.review.routes import router as people
 from serve.wire import (
     Api,
@@ -136,12 +136,6 @@ def ledger_failed(error: SQLAlchemyError) -> Problem:
     """Nothing was recorded, so nothing may be said of the post: try again."""
     logger.error("the ledger failed", exc_info=error)
     return Problem(503, f"the ledger failed, nothing was recorded: {type(error).__name__}", retry_after=1)
-
-
-def overloaded(error: QueueFullError) -> Problem:
-    """429 where it is this client alone that sends too much, else 503; either way it may come again."""
-    status = 429 if isinstance(error, ClientShareError) else 503
-    return Problem(status, str(error), retry_after=1, members={"bound": error.bound})
 
 
 def internal(error: Exception) -> Problem:

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
+from serve.grouping import ClientShareError, QueueFullError
+
 TITLES = {
     400: "Malformed request",
     404: "Not found",
@@ -90,6 +92,12 @@ def over_bound(where: str, found: str, bound: int) -> Problem:
     """
     detail = f"{found}, the bound is {bound}"
     return Problem(422, f"{where}: {detail}", errors=[{"pointer": where, "detail": detail}], members={"bound": bound})
+
+
+def overloaded(error: QueueFullError) -> Problem:
+    """429 where it is this client alone that sends too much, else 503; either way it may come again."""
+    status = 429 if isinstance(error, ClientShareError) else 503
+    return Problem(status, str(error), retry_after=1, members={"bound": error.bound})
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -786,6 +786,25 @@ def test_a_decision_is_shown_with_its_reason_and_its_scores(tmp_path: Path) -> N
     assert cells[:7] == ["you there", "en", "remove", f"abuse >= {threshold:.2f}", "1.00", "0.02", "-"]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "shown"),
+    [
+        ({"threshold": None, "remove_threshold": 0.5}, "0.50"),
+        ({"threshold": 0.9, "remove_threshold": 0.5}, "0.50"),
+        ({"threshold": 0.25, "remove_threshold": None}, "0.25"),
+        ({"threshold": 0.25}, "0.25"),
+    ],
+)
+def test_a_flagged_label_is_shown_with_the_score_that_flagged_it(
+    tmp_path: Path, bounds: dict[str, float | None], shown: str
+) -> None:
+    decision = a_decision(tmp_path, "you there", abuse=0.9999)
+    for key in ("threshold", "remove_threshold"):
+        del decision["labels"]["abuse"][key]
+    decision["labels"]["abuse"] |= bounds
+    assert f"abuse >= {shown}" in shown_as_table("you there", decision)
+
+
 @pytest.mark.parametrize("text", ["see [b]this[/b]", "see [/b] here", "[red]red", "a [1] and [x]"])
 def test_a_text_is_shown_as_it_was_written(tmp_path: Path, text: str) -> None:
     assert text in shown_as_table(text, a_decision(tmp_path, text))

@@ -16,7 +16,7 @@ from ray.data import Dataset
 from moderation.metrics import Bools
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.policy import Rule, is_met, threshold_of
+from moderation.policy import Rule, flagged_from, is_met, threshold_of
 from moderation.preprocess.words import words_of
 
 
@@ -52,7 +52,7 @@ def _model(folder: Path) -> TextClassifier:
 def flagged(
     folder: Path, label: str, rule: Rule, confidence: npt.NDArray[np.float64], languages: Sequence[str]
 ) -> Bools:
-    """Which rows a model flags at the thresholds that it would ship with; no threshold flags nothing.
+    """Which rows a model flags with the thresholds that it would ship with.
 
     Args:
         folder: of the model.
@@ -62,9 +62,7 @@ def flagged(
         languages: of each row.
     """
     card = _model(folder).card
-    bounds = {
-        code: threshold_of(card.curve(label, code), rule.objective, rule.prevalence) for code in sorted(set(languages))
-    }
+    bounds = {code: flagged_from(card.curve(label, code), rule) for code in sorted(set(languages))}
     lowest = np.array([np.inf if (bound := bounds[code]) is None else bound for code in languages], dtype=np.float64)
     return confidence >= lowest
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from moderation.errors import SeawallError
 from moderation.labels import Service
 from moderation.models.card import Card
-from moderation.policy import threshold_of
+from moderation.policy import flagged_from
 from moderation.posts import TextFeature
 from moderation.topology import Topology
 from serve.compat.labels import trained_languages
@@ -18,7 +18,7 @@ from serve.context import Context
 from serve.grouping import QueueFullError
 from serve.judging import TEXT_SERVICES
 from serve.moderator import Moderator
-from serve.problems import Problem
+from serve.problems import Problem, overloaded
 
 logger = logging.getLogger("ray.serve")
 
@@ -63,7 +63,7 @@ def services_of(topology: Topology) -> dict[str, Service]:
 
 
 async def score(context: Context, texts: Sequence[tuple[str, str | None]], labels: Collection[str]) -> list[TextScores]:
-    """Score texts, a call a variant, recording nothing.
+    """Score texts in the groups that lists of texts share, recording nothing.
 
     Args:
         context: of the gateway.
@@ -71,7 +71,7 @@ async def score(context: Context, texts: Sequence[tuple[str, str | None]], label
         labels: that are asked for, of `services_of`.
 
     Raises:
-        Problem: 503, a model did not answer.
+        Problem: 503, a model did not answer, or too many texts wait.
     """
     features = [TextFeature(id=str(index), text=text, language=told) for index, (text, told) in enumerate(texts)]
     services = services_of(context.topology)
@@ -87,7 +87,7 @@ async def score(context: Context, texts: Sequence[tuple[str, str | None]], label
                     result.labels |= await known.scores(answer.model, said, answer.language)
                     result.models.add(answer.model)
     except QueueFullError as error:
-        raise Problem(503, str(error), retry_after=1, members={"bound": error.bound}) from error
+        raise overloaded(error) from error
     except Exception as error:
         logger.exception("scoring %d texts failed", len(texts))
         raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
@@ -134,8 +134,8 @@ def _flagged(topology: Topology, card: Card, label: str, language: str, confiden
     rule = topology.policy.rules("*").get(label)
     if rule is None:
         return None
-    threshold = threshold_of(card.curve(label, language), rule.objective, rule.prevalence)
-    return threshold is not None and confidence >= threshold
+    lowest = flagged_from(card.curve(label, language), rule)
+    return lowest is not None and confidence >= lowest
 
 
 def lineage(moderator: Moderator, model: str) -> list[Card]:

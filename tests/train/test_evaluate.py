@@ -92,6 +92,12 @@ def test_a_model_without_a_curve_or_without_a_threshold_flags_nothing(tmp_path: 
     assert (found.champion.tolist(), found.challenger.tolist()) == ([False] * 3, [False] * 3)
 
 
+def test_what_a_rule_removes_is_flagged_though_its_objective_asks_for_more(tmp_path: Path) -> None:
+    folder = a_model(tmp_path, abuse=0.5)
+    removing = rule(objective="precision>=0.999", action="review", remove_objective=rule().objective)
+    assert flagged(folder, "abuse", removing, np.array([0.49, 0.5]), ["en", "en"]).tolist() == [False, True]
+
+
 def test_no_rows_are_no_pairs(tmp_path: Path) -> None:
     folder = a_model(tmp_path, abuse=0.5)
     found = pair(SCORED.iloc[:0], LABELS, "abuse", rule(), (folder, folder))
