@@ -141,8 +141,8 @@ def main(
         raise typer.BadParameter("--loss is of texts, and of weights that are trained, not kept by --trained")
     if name in PICTURE_MODELS:
         with errors_told():
-            model = make(name, data, kept)
-        _print(model.save(out or DEPLOYMENTS / "models" / name))
+            made = make(name, data, kept)
+        _print(made.save(out or DEPLOYMENTS / "models" / name))
         return
     recipe = _recipe(name, without, rows, loss)
     with errors_told():
