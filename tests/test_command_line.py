@@ -746,6 +746,12 @@ def test_a_retraining_is_refused_a_label_that_the_variant_does_not_score(command
     assert not (tmp_path / "home" / "ledger.db").exists()
 
 
+def test_a_retraining_takes_one_of_the_losses(command: Command) -> None:
+    done = command("retrain", VARIANT, "--loss", "hinge")
+    assert done.code == 2
+    assert "'hinge' is not one of 'cross_entropy', 'focal'" in " ".join(plain(done.err).replace("│", " ").split())
+
+
 @pytest.mark.parametrize("arguments", [("promote", "text-none"), ("rollback", "text-none")], ids=" ".join)
 def test_a_variant_that_is_not_there_has_no_champion(
     command: Command, house: House, arguments: tuple[str, ...]

@@ -6,9 +6,9 @@
     image-multi      nudity in images, on networks from packages: minutes (train/picture_models.py)
     video-multi      violence and nudity in videos: minutes
 
-Each is written to deployments/models/NAME with its card: data, split, and the figures on the test split, of the very
-file that is stored, per label and language, with intervals. Rows are split by a hash of their normalised text, so that
-a text that stands in two corpora falls into one part.
+DIR holds text/, image/ and video/. Each is written to deployments/models/NAME with its card: data, split, and the
+figures on the test split, of the very file that is stored, per label and language, with intervals. Rows are split by a
+hash of their normalised text, so that a text that stands in two corpora falls into one part.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 import typer
 
+from moderation.console import errors_told
+from moderation.learning import Loss
 from moderation.metrics import cluster_bootstrap, precision_interval, recall_interval, roc_auc
 from moderation.models.base import TextClassifier
 from moderation.models.card import Card
@@ -47,7 +49,7 @@ class Recipe:
     languages: tuple[str, ...]
     """That the corpora are in."""
     corpora: tuple[str, ...]
-    """Files of the data folder, without `.jsonl.gz`."""
+    """Files of the data folder's text/, without `.jsonl.gz`."""
     model: ModelConfig
     """The architecture's configuration."""
     fit: FitConfig
@@ -106,9 +108,12 @@ RECIPES = {
 }
 
 
+DataOption = Annotated[Path, typer.Option(help="Folder that holds text/, image/ and video/.")]
+
+
 def main(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join((*RECIPES, *PICTURE_MODELS))}.")],
-    data: Annotated[Path, typer.Option(help="Folder with the corpora as NAME.jsonl.gz, or with image/ and video/.")],
+    data: DataOption,
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one by default.")] = None,
     trained: Annotated[
         Path | None,
@@ -121,13 +126,42 @@ def main(
     rows: Annotated[
         int, typer.Option(help="Training rows of a corpus, at most, and each once; 0: as many as ship.", min=0)
     ] = 0,
+    loss: Annotated[
+        Loss | None,
+        typer.Option(
+            help="Focal loss turns to the rows that are still judged wrongly; by default the recipe's.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train, test and store a model that ships."""
     if (without or rows) and (out is None or name in PICTURE_MODELS):
         raise typer.BadParameter("--without and --rows are of texts, and make no model to ship: they need --out")
+    if loss is not None and (trained is not None or name in PICTURE_MODELS):
+        raise typer.BadParameter("--loss is of texts, and of weights that are trained, not kept by --trained")
     if name in PICTURE_MODELS:
-        _print(make(name, data, kept).save(out or DEPLOYMENTS / "models" / name))
+        with errors_told():
+            made = make(name, data, kept)
+        _print(made.save(out or DEPLOYMENTS / "models" / name))
         return
+    recipe = _recipe(name, without, rows, loss)
+    with errors_told():
+        paths = _paths(recipe, data)
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    try:
+        model, test = _train(name, recipe, paths, trained)
+    finally:
+        ray.shutdown()
+    known = [{"language": code} for code in test["language"]]
+    model.card.about["test"] = figures_of(model.score(list(test["text"]), known).confidence, test, recipe.labels)
+    _print(model.save(out or DEPLOYMENTS / "models" / name))
+
+
+def _recipe(name: str, without: str, rows: int, loss: Loss | None) -> Recipe:
+    """The recipe of a model of texts, as the options change it."""
     if name not in RECIPES:
         raise typer.BadParameter(f"{name!r} is none of {', '.join((*RECIPES, *PICTURE_MODELS))}")
     recipe = RECIPES[name]
@@ -135,17 +169,18 @@ def main(
         recipe = _without(recipe, without)
     if rows:
         recipe = replace(recipe, most=rows, own=min(recipe.own, 1), times={})
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    import ray
+    return recipe if loss is None else replace(recipe, fit=replace(recipe.fit, loss=loss))
 
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    try:
-        model, test = _train(name, recipe, data, trained)
-    finally:
-        ray.shutdown()
-    known = [{"language": code} for code in test["language"]]
-    model.card.about["test"] = figures_of(model.score(list(test["text"]), known).confidence, test, recipe.labels)
-    _print(model.save(out or DEPLOYMENTS / "models" / name))
+
+def _paths(recipe: Recipe, data: Path) -> dict[str, Path]:
+    """Where each corpus of a recipe is.
+
+    Raises:
+        NotEnoughDataError: one is missing.
+    """
+    from train.rows import corpus_path
+
+    return {name: corpus_path(data, name) for name in (*recipe.corpora, *recipe.outside, *recipe.test)}
 
 
 def _without(recipe: Recipe, corpus: str) -> Recipe:
@@ -166,8 +201,10 @@ def _print(saved: Card) -> None:
         print(f"{cell}: {found}")
 
 
-def _train(name: str, recipe: Recipe, data: Path, trained: Path | None) -> tuple[TextClassifier, pd.DataFrame]:
-    """The model, and the test rows."""
+def _train(
+    name: str, recipe: Recipe, paths: dict[str, Path], trained: Path | None
+) -> tuple[TextClassifier, pd.DataFrame]:
+    """The model, and the test rows; `paths` of the corpora."""
     from ray.data.expressions import col
 
     from train.augment import obfuscated
@@ -175,8 +212,8 @@ def _train(name: str, recipe: Recipe, data: Path, trained: Path | None) -> tuple
     from train.rows import from_corpora, weighted
 
     salt = f"{name}/1"
-    paths = [data / f"{corpus}.jsonl.gz" for corpus in recipe.corpora]
-    rows = from_corpora(paths, recipe.labels, seed=0, most=round(recipe.most / (1 - sum(recipe.shares.values()))))
+    most = round(recipe.most / (1 - sum(recipe.shares.values())))
+    rows = from_corpora([paths[corpus] for corpus in recipe.corpora], recipe.labels, seed=0, most=most)
     rows = rows.map_batches(lambda batch: _assign(batch, recipe.shares, salt), batch_format="pandas").materialize()
     training = rows.filter(expr=col("part") == "training").drop_columns(["part"])
     validation = rows.filter(expr=col("part") == "validation").drop_columns(["part"])
@@ -187,28 +224,15 @@ def _train(name: str, recipe: Recipe, data: Path, trained: Path | None) -> tuple
         own = set(written.unique("unit"))
         training = training.union(written)
     if recipe.outside:
-        outside = from_corpora([data / f"{corpus}.jsonl.gz" for corpus in recipe.outside], recipe.labels, seed=0)
+        outside = from_corpora([paths[corpus] for corpus in recipe.outside], recipe.labels, seed=0)
         validation = _replaced(validation, outside, recipe.labels)
     if recipe.test:
-        test = test.union(from_corpora([data / f"{corpus}.jsonl.gz" for corpus in recipe.test], recipe.labels, seed=0))
+        test = test.union(from_corpora([paths[corpus] for corpus in recipe.test], recipe.labels, seed=0))
     if recipe.obfuscated:
         training = obfuscated(training, share=recipe.obfuscated, salt=salt)
     training = weighted(training.materialize(), balance=recipe.fit.balance).materialize()
     validation = weighted(validation.materialize(), balance=recipe.fit.balance).materialize()
-    plan = Plan(
-        labels=recipe.labels,
-        languages=recipe.languages,
-        model=recipe.model,
-        fit=recipe.fit,
-        about={
-            "data": [*recipe.corpora, *([OWN.name] if recipe.own else [])],
-            "data_licences": "MIT, Apache-2.0, CC-BY-4.0, CC-BY-SA-4.0: see the corpora's own",
-            "split": f"by hash of the normalised text, exact duplicates once, {recipe.shares}, salt {salt!r}",
-            "calibrated_on": ["validation split", *recipe.outside],
-            "licence": "Apache-2.0",
-            "command": f"python -m train.champion {name}",
-        },
-    )
+    plan = _plan(name, recipe, salt)
     if trained is None:
         encoded = encode(_repeated(training, recipe, own), recipe.model).materialize()
         storage = REPOSITORY / ".seawall" / "runs"
@@ -227,6 +251,23 @@ def _train(name: str, recipe: Recipe, data: Path, trained: Path | None) -> tuple
         rows = validation_rows(validation, len(recipe.labels))
         model = calibrated(model, rows, None, language_rows=recipe.fit.language_rows)
     return model, test.to_pandas()
+
+
+def _plan(name: str, recipe: Recipe, salt: str) -> Plan:
+    return Plan(
+        labels=recipe.labels,
+        languages=recipe.languages,
+        model=recipe.model,
+        fit=recipe.fit,
+        about={
+            "data": [*recipe.corpora, *([OWN.name] if recipe.own else [])],
+            "data_licences": "MIT, Apache-2.0, CC-BY-4.0, CC-BY-SA-4.0: see the corpora's own",
+            "split": f"by hash of the normalised text, exact duplicates once, {recipe.shares}, salt {salt!r}",
+            "calibrated_on": ["validation split", *recipe.outside],
+            "licence": "Apache-2.0",
+            "command": f"python -m train.champion {name}",
+        },
+    )
 
 
 def _spelled(model: TextClassifier, training: pd.DataFrame, config: SpellingConfig) -> TextClassifier:

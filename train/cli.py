@@ -21,7 +21,7 @@ from moderation.console import (
     print_json,
     progress,
 )
-from moderation.learning import judged_label, learns_from_labels
+from moderation.learning import Loss, judged_label, learns_from_labels
 from moderation.registry import Registry
 from moderation.running import find, topology_of
 from moderation.settings import Settings
@@ -33,6 +33,13 @@ def retrain(
     variant: VariantArgument,
     label: JudgedLabelOption = None,
     until: Annotated[str, typer.Option(help="Leave out posts created later (ISO 8601).")] = "",
+    loss: Annotated[
+        Loss | None,
+        typer.Option(
+            help="Focal loss turns to the rows that are still judged wrongly; by default cross-entropy.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     topology: TopologyOption = None,
 ) -> None:
@@ -59,7 +66,7 @@ def retrain(
             variant,
             label=label,
             until=moment(until) if until else None,
-            config=RetrainConfig(),
+            config=RetrainConfig(loss=loss),
             progress=say,
         )
         say("leaving the Ray cluster")

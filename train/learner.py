@@ -10,11 +10,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import pyarrow as pa
 import torch
 
+from moderation.learning import Loss
 from moderation.models.base import Prepared, TextClassifier
 from moderation.models.card import Card
 from moderation.preprocess.ngrams import NgramConfig
@@ -37,7 +38,7 @@ class FitConfig:
     """At the start; falls linearly to a fiftieth, step by step."""
     anchor_strength: float = 0.0
     """Pull towards the parent's weights; 0 where there is no parent."""
-    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    loss: Loss = "cross_entropy"
     """Focal loss turns to the rows that are still judged wrongly."""
     focal_gamma: float = 2.0
     """How much focal loss discounts a row that is judged rightly; 0 is cross-entropy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from ray.data import Dataset
 from ray.data.expressions import col
 
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError
-from moderation.learning import judged_label, learns_from_labels
+from moderation.learning import Loss, judged_label, learns_from_labels
+from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
@@ -43,6 +44,8 @@ class RetrainConfig:
         default_factory=lambda: FitConfig(epochs=4, batch_size=32, learning_rate=3e-4, anchor_strength=1e-3)
     )
     """Training an encoder champion further."""
+    loss: Loss | None = None
+    """In place of theirs."""
     gate: GateConfig = field(default_factory=GateConfig)
     """Bounds of the gate."""
     holdout_authors: float = 0.4
@@ -51,6 +54,11 @@ class RetrainConfig:
     """Share of the labelled rows, the newest ones, of which training never sees any."""
     validation_authors: float = 0.3
     """Share of the training authors whose rows calibrate, and set thresholds, instead of training."""
+
+    def fit_of(self, architecture: str) -> FitConfig:
+        """How a champion of an architecture is trained further."""
+        fit = self.encoder if architecture == "encoder" else self.ngram
+        return fit if self.loss is None else replace(fit, loss=self.loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +161,7 @@ def _retrain(
         rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
     rows = rows.materialize()  # the split reads them twice
     split = _Split(config, salt=f"{variant}@{champion}")
-    how = config.encoder if parent.architecture == "encoder" else config.ngram
-    rows = weighted(split.assign(rows).materialize(), balance=how.balance)
+    rows = weighted(split.assign(rows).materialize(), balance=config.fit_of(parent.architecture).balance)
     rows = encode(rows, parent.config).materialize()
     parts = {name: rows.filter(expr=col("part") == name).materialize() for name in _Split.PARTS}
     counts = {name: part.count() for name, part in parts.items()}
@@ -163,20 +170,8 @@ def _retrain(
             raise NotEnoughDataError(f"no labelled row falls into the {name} part; rows a part: {counts}")
 
     progress(f"training with Ray Train on {counts['training']} rows")
-    plan = Plan(
-        labels=labels,
-        languages=parent.card.languages,
-        model=parent.config,
-        fit=how,
-        parent=(variant, champion),
-        about={
-            "data": "labels of the platform's own stream, from the lake",
-            "parent": f"{variant}@{champion}",
-            "rows": counts,
-            "split": split.describe(),
-            "request": request.request_id,
-        },
-    )
+    about = {"rows": counts, "split": split.describe(), "request": request.request_id}
+    plan = _plan(parent, (variant, champion), config, about)
     name = f"{variant}-{request.request_id}-{os.getpid()}"
     folder, metrics = fit(parts["training"], parts["validation"], plan, storage=settings.home / "runs", name=name)
 
@@ -196,6 +191,19 @@ def _retrain(
     retraining.beat(ledger, request.request_id)  # who was taken for dead meanwhile brings no challenger
     version = _register(registry, ledger, request, champion, folder, verdict, metrics, counts, config)
     return Outcome(request, version, verdict, counts)
+
+
+def _plan(parent: TextClassifier, version: tuple[str, int], config: RetrainConfig, about: dict[str, Any]) -> Plan:
+    """How a champion, of that variant and version, is trained further; `about` goes to the card."""
+    told = {"data": "labels of the platform's own stream, from the lake", "parent": f"{version[0]}@{version[1]}"}
+    return Plan(
+        labels=parent.card.labels,
+        languages=parent.card.languages,
+        model=parent.config,
+        fit=config.fit_of(parent.architecture),
+        parent=version,
+        about=told | about,
+    )
 
 
 def _register(

@@ -109,6 +109,24 @@ def merge_labels(group: pd.DataFrame, labels: Sequence[str], variant: str) -> pd
     )
 
 
+def corpus_path(data: Path, name: str) -> Path:
+    """Where a corpus of texts is, in the data folder, which holds text/, image/ and video/.
+
+    Raises:
+        NotEnoughDataError: it is not there.
+    """
+    path = data / "text" / f"{name}.jsonl.gz"
+    if not path.is_file():
+        raise NotEnoughDataError(f"{path} is missing; the data folder is the one that holds text/, image/ and video/")
+    return path
+
+
+def lines_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of JSON Lines, gzipped or not."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
 def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, most: int = 0) -> Dataset:
     """Read JSON Lines, gzipped or not, of `{"text", "language", "labels": {...}}`, exact duplicates once, shuffled.
 
@@ -119,14 +137,11 @@ def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, mos
         labels: in the order of `truth`.
         seed: of the order.
         most: rows taken of a file, at random; 0: all.
-
-    Raises:
-        NotEnoughDataError: a file is missing.
     """
     rows: dict[str, dict[str, Any]] = {}
     for path in paths:
         fresh: dict[str, dict[str, Any]] = {}
-        for line in _lines(path):
+        for line in lines_of(path):
             key = hashlib.sha256(normalise(line["text"]).encode()).hexdigest()
             truth = [float(line["labels"][label]) if label in line["labels"] else float("nan") for label in labels]
             row = {"text": line["text"], "unit": key, "created": 0, "language": line["language"], "truth": truth}
@@ -151,8 +166,7 @@ def weighted(dataset: Dataset, *, balance: bool) -> Dataset:
                 counts[(row["language"], column, value)] = counts.get((row["language"], column, value), 0) + 1
 
     def weight(language: str, column: int, value: float) -> float:
-        own, other = counts.get((language, column, value), 0), counts.get((language, column, 1 - value), 0)
-        return min(MOST_WEIGHT, (own + other) / (2 * own)) if own and other else 1.0
+        return class_weight(counts.get((language, column, value), 0), counts.get((language, column, 1 - value), 0))
 
     def add(batch: pd.DataFrame) -> pd.DataFrame:
         batch["weight"] = [
@@ -162,6 +176,16 @@ def weighted(dataset: Dataset, *, balance: bool) -> Dataset:
         return batch
 
     return dataset.map_batches(add, batch_format="pandas")
+
+
+def class_weight(own: int, other: int) -> float:
+    """What a row weighs where a language's harmful and harmless rows shall weigh the same.
+
+    Args:
+        own: rows of its class.
+        other: of the other.
+    """
+    return min(MOST_WEIGHT, (own + other) / (2 * own)) if own and other else 1.0
 
 
 def prepared_of(batch: pa.Table) -> Prepared:
@@ -177,14 +201,6 @@ def lists_of(flat: npt.NDArray[Any], begins: npt.NDArray[np.int64]) -> pa.Array:
 def matrix_of(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float32]:
     """A column of lists of `width` numbers as an array (rows, width)."""
     return np.array(column.to_pylist(), dtype=np.float32).reshape(len(column), width)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            yield from map(json.loads, file)
-    except FileNotFoundError as error:
-        raise NotEnoughDataError(f"{path} is missing; name the folder of the corpora with --data") from error
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -6,7 +6,8 @@ source of English, en-surge-dev, is trained on in no cell, so leaving a source o
 thing here. Both models are measured on the test rows of the language, beside character tf-idf with logistic regression
 on as many rows of the corpora without it.
 
-ROC-AUC on abuse with 95 % bootstrap intervals; the last line is one JSON document.
+ROC-AUC on abuse with 95 % bootstrap intervals, each text scored in the language that the service finds in it; the last
+line is one JSON document.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from moderation.metrics import roc_auc
+from moderation.console import errors_told
+from moderation.metrics import Floats, roc_auc
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from tests.benchmarks.quality import Row, bounds, corpus, score, tfidf, truth_and_scores
-from train.champion import RECIPES
+from tests.benchmarks.quality import SURGE, Row, bounds, corpus, judge, spoken_of, tfidf
+from train.champion import RECIPES, DataOption
+from train.rows import corpus_path
 
 NAME = "text-multi"
-SURGE = "en-surge-dev"
 
 
 def trained(data: Path, rows: int, without: str, out: Path) -> TextClassifier:
@@ -39,10 +41,16 @@ def trained(data: Path, rows: int, without: str, out: Path) -> TextClassifier:
     return load_text_classifier(out)
 
 
-def auc(rows: list[Row], scores: Any) -> dict[str, float | None]:
+def auc(rows: list[Row], score: Callable[[list[str]], Floats]) -> dict[str, float | None]:
     """On abuse, with its interval."""
-    truth, known = truth_and_scores(rows, "abuse", np.asarray(scores, dtype=np.float64))
-    return bounds(lambda drawn: roc_auc(truth[drawn], known[drawn]), len(truth))
+    spoken, truth = spoken_of(rows, "abuse")
+    scores = score([row.text for row in spoken])
+    return bounds(lambda drawn: roc_auc(truth[drawn], scores[drawn]), len(truth))
+
+
+def by(model: TextClassifier) -> Callable[[list[str]], Floats]:
+    """What a model says of texts."""
+    return lambda texts: judge(model, texts, "abuse").scores
 
 
 def few(rows: list[Row], most: int) -> list[Row]:
@@ -51,31 +59,33 @@ def few(rows: list[Row], most: int) -> list[Row]:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with the corpora as NAME.jsonl.gz.")],
+    data: DataOption,
     rows: Annotated[int, typer.Option(help="Training rows of a corpus, at most.", min=100)] = 500,
     most: Annotated[int, typer.Option(help="Test rows a language, at most.")] = 1500,
 ) -> None:
     """Measure; the last line is one JSON document."""
     names = RECIPES[NAME].corpora
-    parts = {name: corpus(data / f"{name}.jsonl.gz", NAME) for name in names}
-    surge = corpus(data / f"{SURGE}.jsonl.gz", NAME)
+    with errors_told():
+        paths = {name: corpus_path(data, name) for name in (*names, SURGE)}
+    parts = {name: corpus(path, NAME) for name, path in paths.items()}
+    surge = parts.pop(SURGE)
     result: dict[str, Any] = {"benchmark": "left_out", "rows": rows, "cells": {}}
     with tempfile.TemporaryDirectory() as folder:
         whole = trained(data, rows, "", Path(folder) / "all")
-        result["surge_with_all"] = auc(surge, score(whole, [row.text for row in surge], "abuse", "en"))
+        result["surge_with_all"] = auc(surge, by(whole))
         for name in names:
             test = [row for row in parts[name] if row.part == "test"][:most]
-            texts, language = [row.text for row in test], test[0].language
+            language = test[0].language
             lacking = trained(data, rows, name, Path(folder) / name)
             others = [row for other in names if other != name for row in few(parts[other], rows)]
             cell = {
                 "rows": len(test),
-                "with": auc(test, score(whole, texts, "abuse", language)),
-                "without": auc(test, score(lacking, texts, "abuse", language)),
-                "tf-idf without": auc(test, tfidf(others, "abuse", texts, language)),
+                "with": auc(test, by(whole)),
+                "without": auc(test, by(lacking)),
+                "tf-idf without": auc(test, tfidf(others, "abuse", language)),
             }
             if language == "en":
-                cell["surge without"] = auc(surge, score(lacking, [row.text for row in surge], "abuse", "en"))
+                cell["surge without"] = auc(surge, by(lacking))
             result["cells"][name] = cell
             print(json.dumps({name: cell}), file=sys.stderr, flush=True)
     print(json.dumps(result))

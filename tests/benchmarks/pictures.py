@@ -26,6 +26,7 @@ import typer
 from scipy.stats import beta
 from sklearn.metrics import average_precision_score
 
+from moderation.console import errors_told
 from moderation.media import Reading, ReadRules
 from moderation.metrics import Bools, Floats, cluster_bootstrap, roc_auc
 from moderation.models.backbone import Backbone
@@ -36,6 +37,7 @@ from moderation.models.pictures import PictureClassifier, features_of, motion_ro
 from moderation.policy import Policy, threshold_of
 from moderation.preprocess.media import read
 from moderation.settings import DEPLOYMENTS, Settings
+from train.champion import DataOption
 from train.picture_models import BACKBONES, FOLDS, Clips, photos_of
 from train.pictures import HeadRecipe, Watched, folds_of, lessons, loudness, out_of_fold, thinned, watch, windows
 
@@ -219,14 +221,15 @@ def harmless(model: PictureClassifier, watched: Watched) -> dict[str, Any]:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder with image/benign and video.")],
+    data: DataOption,
     kept: Annotated[Path | None, typer.Option(help="Folder where what the networks see is kept.")] = None,
     crop: Annotated[bool, typer.Option(help="Also judge clips whose border is cut away.")] = False,
 ) -> None:
     """Measure; the last line is one JSON document."""
+    with errors_told():
+        clips, photos = Clips.of(data / "video"), photos_of(data / "image" / "benign")
     bases = Settings.from_environment().bases
     backbones = [open_backbone(name, bases) for name in BACKBONES]
-    clips, photos = Clips.of(data / "video"), photos_of(data / "image" / "benign")
     result: dict[str, Any] = {"benchmark": "pictures", "repeats": REPEATS, "folds": FOLDS}
     watched = watch(clips.paths, "video", backbones, kept)
     inner = cropped(readings_of(clips), backbones) if crop else None

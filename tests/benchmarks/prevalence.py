@@ -136,7 +136,11 @@ def main(
         result[str(prevalence)] = replay(range(seed, seed + replays), prevalence)
         for name, figures in result[str(prevalence)].items():
             print(f"{prevalence:.2%}  {name:30} {figures}", file=sys.stderr)
-    print(json.dumps({"replays": replays, "posts": POSTS, "golden": GOLDEN, "prevalence": result}))
+    print(
+        json.dumps(
+            {"benchmark": "prevalence", "replays": replays, "posts": POSTS, "golden": GOLDEN, "prevalence": result}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
              which words came out all the same
     photos   without any text: the share in which the reader sees words, or something unreadable
 
-Every rate has a 95 % interval by bootstrap. Times are of the processor, on one thread: other programs on the machine
+Every text, typed or read, is judged in the language that the service finds in it. Every rate has a 95 % interval by
+bootstrap. Times are of the processor, on one thread: other programs on the machine
 do not count. What a font cannot draw (emoji, links, and Chinese without `--font zh=FILE`) is taken out of a text before
 it is typed and drawn; a language without a font is told as not measured.
 """
@@ -32,16 +33,17 @@ import numpy.typing as npt
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
+from moderation.console import errors_told
 from moderation.media import OcrRules, Reading, Written
-from moderation.metrics import Bools, Floats, confusion, roc_auc
+from moderation.metrics import Bools, confusion, roc_auc
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.policy import threshold_of
-from moderation.preprocess.language import detect_language
 from moderation.preprocess.ocr import TextReader
 from moderation.settings import DEPLOYMENTS
-from moderation.topology import Topology
-from tests.benchmarks.quality import Row, bounds, corpus, score
+from tests.benchmarks.quality import Judged, Row, bounds, corpus, judge, share, threshold
+from train.champion import DataOption
+from train.picture_models import photos_of
+from train.rows import corpus_path
 
 CORPORA = {
     "en": "en-surge-dev",
@@ -235,26 +237,24 @@ def error_rates(typed: Sequence[str], read: Sequence[str], *, spaced: bool) -> d
     return found | ({"words_plain": rate(str.split, plain)} if spaced else {})
 
 
-def share(values: npt.NDArray[Any]) -> dict[str, float | None]:
-    """A share, with its interval."""
-    return bounds(lambda drawn: float(values[drawn].mean()), len(values))
-
-
-def judged(truth: Bools, typed: Floats, read: Floats, threshold: float | None) -> dict[str, Any]:
+def judged(truth: Bools, typed: Judged, read: Judged) -> dict[str, Any]:
     """Recall, precision and ROC-AUC of the typed texts and of the read ones, and the decisions that are the same."""
-    bound = 2.0 if threshold is None else threshold
-    found: dict[str, Any] = {"threshold": threshold}
-    for name, scores in (("typed", typed), ("read", read)):
-        flagged = scores >= bound
+    found: dict[str, Any] = {}
+    for name, scores, flagged in (("typed", typed.scores, typed.flagged), ("read", read.scores, read.flagged)):
         found[name] = {
             "recall": bounds(lambda drawn, f=flagged: confusion(truth[drawn], f[drawn]).recall, len(truth)),
             "precision": bounds(lambda drawn, f=flagged: confusion(truth[drawn], f[drawn]).precision, len(truth)),
             "roc_auc": bounds(lambda drawn, s=scores: roc_auc(truth[drawn], s[drawn]), len(truth)),
         }
-    caught = truth & (typed >= bound)
-    found["recall_kept"] = share((read >= bound)[caught]) if caught.any() else None
-    found["decisions_kept"] = share((typed >= bound) == (read >= bound))
+    found["recall_kept"] = recall_kept(truth, typed, read)
+    found["decisions_kept"] = share(typed.flagged == read.flagged)
     return found
+
+
+def recall_kept(chosen: Bools, typed: Judged, read: Judged) -> dict[str, float | None] | None:
+    """Of chosen texts that are flagged when typed, the share that is flagged when read, too; None: there are none."""
+    caught = chosen & typed.flagged
+    return share(read.flagged[caught]) if caught.any() else None
 
 
 def words_of(written: Written) -> str:
@@ -294,34 +294,31 @@ def one_language(
     drawn: Sequence[Drawn],
     written: Sequence[Written],
     model: TextClassifier,
-    threshold: float | None,
 ) -> dict[str, Any]:
     """Everything that is told of one corpus."""
     language = name.partition("-")[0]
     typed, read = [text for text, _ in rows], [words_of(found) for found in written]
     truth = np.array([abusive for _, abusive in rows], dtype=bool)
-    typed_scores = score(model, typed, "abuse", language)
+    as_typed, as_read = judge(model, typed, "abuse"), judge(model, read, "abuse")
     legible = np.array([bool(text.strip()) for text in read], dtype=bool)
-    read_scores = np.zeros(len(read))
-    if legible.any():
-        read_scores[legible] = score(model, [text for text in read if text.strip()], "abuse", language)
+    as_read.scores[~legible], as_read.flagged[~legible] = 0, False  # nothing is asked of a picture without a word
     unreadable = np.array([bool(found.unreadable) for found in written], dtype=bool)
-    same = [detect_language(one).code == detect_language(other).code for one, other in zip(typed, read, strict=True)]
     found: dict[str, Any] = {
         "texts": len(rows),
         "errors": error_rates(typed, read, spaced=language != "zh"),
         "no_words": share(~legible),
         "something_unreadable": share(unreadable),
         "missed_altogether": share(~legible & ~unreadable),
-        "language_kept": share(np.array(same)),
-        "abuse": judged(truth, typed_scores, read_scores, threshold),
+        "language_kept": as_read.read_as(as_typed.languages),
+        "threshold": threshold(model, "abuse", language),
+        "abuse": judged(truth, as_typed, as_read),
         "turned": {},
     }
     for turn in TURNS:
         chosen = np.array([one.turn == turn for one in drawn], dtype=bool)
         places = np.flatnonzero(chosen)
         if len(places):
-            kept = judged(truth[chosen], typed_scores[chosen], read_scores[chosen], threshold)["recall_kept"]
+            kept = recall_kept(truth & chosen, as_typed, as_read)
             ours, theirs = ([texts[place] for place in places] for texts in (typed, read))
             errors = error_rates(ours, theirs, spaced=language != "zh")
             found["turned"][turn] = {"texts": len(places), "errors": errors, "recall_kept": kept}
@@ -375,7 +372,7 @@ def pairs(sentences: str, count: int) -> list[str]:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="The folder with text/ and image/benign/.")],
+    data: DataOption,
     model: Annotated[Path, typer.Option(help="Text model's folder.")] = DEPLOYMENTS / "models" / "text-multi",
     texts: Annotated[int, typer.Option(min=2, help="A language, half of them abusive.")] = 200,
     most_photos: Annotated[int, typer.Option(help="Photos without text, at most.")] = 600,
@@ -386,9 +383,10 @@ def main(
     given: dict[str, list[Path]] = {}
     for language, _, file in (entry.partition("=") for entry in font or []):
         given.setdefault(language, []).append(Path(file))
-    photos = sorted((data / "image" / "benign").glob("*.jpg"))
+    with errors_told():
+        photos = photos_of(data / "image" / "benign")
+        paths = {name: corpus_path(data, file) for name, file in CORPORA.items()}
     reader, loaded = TextReader(OcrRules(), threads=1), load_text_classifier(model)
-    rule = Topology.load(DEPLOYMENTS / "local.yaml").policy.rules("*")["abuse"]
     result: dict[str, Any] = {"benchmark": "written", "read": {}, "scripts": {}, "not_measured": []}
     chosen = set(filter(None, cells.split(",")))
     for name, file in CORPORA.items():
@@ -399,14 +397,13 @@ def main(
         if not fonts:
             result["not_measured"].append(name)
             continue
-        rows = corpus(data / "text" / f"{file}.jsonl.gz", "text-multi")
+        rows = corpus(paths[name], "text-multi")
         held_out = balanced([row for row in rows if file in WHOLE or row.part == "test"], texts, language)
         if language == "ru":
             result["scripts"]["ru"] = other_scripts("ru", [text for text, _ in held_out], photos, fonts, reader)
         else:
             drawn, written, spent = measured(name, held_out, photos, fonts, reader)
-            bound = threshold_of(loaded.card.curve("abuse", language), rule.objective, rule.prevalence)
-            result["read"][name] = one_language(name, held_out, drawn, written, loaded, bound) | {"ms": round(spent, 1)}
+            result["read"][name] = one_language(name, held_out, drawn, written, loaded) | {"ms": round(spent, 1)}
         print(f"{name} measured", file=sys.stderr)
     for language, sentences in SCRIPTS.items():
         if chosen and language not in chosen:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError
 from moderation.learning import judged_label
+from moderation.models.load import load_text_classifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
@@ -18,7 +19,7 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
 from tests.serve.house import DAY, SHIPPED, VARIANT, new_home
-from train.retrain import RetrainConfig, _Split, retrain
+from train.retrain import RetrainConfig, _plan, _Split, retrain
 
 
 @pytest.fixture
@@ -136,6 +137,15 @@ def test_a_retraining_without_labels_answers_the_open_request_with_a_failure(
     assert outcome is not None
     assert "the lake holds no label" in outcome["error"]
     assert retraining.active_request(ledger, VARIANT) is None
+
+
+def test_the_loss_that_is_asked_for_is_the_plan_s() -> None:
+    asked, usual = RetrainConfig(loss="focal"), RetrainConfig()
+    for architecture, fit in (("ngram", usual.ngram), ("encoder", usual.encoder)):
+        assert usual.fit_of(architecture) == fit
+        assert asked.fit_of(architecture) == replace(fit, loss="focal")
+    plan = _plan(load_text_classifier(SHIPPED), (VARIANT, 1), asked, {"rows": {}})
+    assert (plan.fit.loss, plan.parent, plan.about["rows"]) == ("focal", (VARIANT, 1), {})
 
 
 def test_a_split_is_described_for_the_card() -> None:

@@ -16,7 +16,17 @@ import pyarrow as pa
 import pytest
 
 from moderation.errors import NotEnoughDataError
-from train.rows import from_corpora, from_lake, lists_of, matrix_of, merge_labels, unit_hash
+from train.rows import (
+    MOST_WEIGHT,
+    class_weight,
+    corpus_path,
+    from_lake,
+    lines_of,
+    lists_of,
+    matrix_of,
+    merge_labels,
+    unit_hash,
+)
 
 LABELS = ("abuse", "hate")
 NAN = float("nan")
@@ -149,13 +159,19 @@ def test_a_lake_without_labels_says_where_to_send_some() -> None:
         from_lake([], LABELS, variant="text-multi")
 
 
-def test_a_corpus_that_is_missing_is_named_before_anything_is_started(tmp_path: Path) -> None:
-    line = {"text": "a", "language": "en", "labels": {}}
-    with gzip.open(tmp_path / "one.jsonl.gz", "wt", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-    paths = [tmp_path / "one.jsonl.gz", tmp_path / "two.jsonl"]
-    with pytest.raises(NotEnoughDataError, match=r"two\.jsonl is missing; name the folder of the corpora"):
-        from_corpora(paths, LABELS, seed=0)
+def test_a_corpus_stands_under_text_and_one_that_is_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    with gzip.open(tmp_path / "text" / "one.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.write('{"text": "a"}\n')
+    assert list(lines_of(corpus_path(tmp_path, "one"))) == [{"text": "a"}]
+    with pytest.raises(NotEnoughDataError, match=r"text/two\.jsonl\.gz is missing; the data folder is the one that"):
+        corpus_path(tmp_path, "two")
+
+
+def test_harmful_and_harmless_rows_weigh_the_same_within_bounds() -> None:
+    assert 10 * class_weight(10, 30) == 30 * class_weight(30, 10) == 20
+    assert class_weight(1, 1000) == MOST_WEIGHT
+    assert class_weight(10, 0) == 1
 
 
 def test_lists_and_matrices_keep_each_row_s_values() -> None:
