@@ -102,7 +102,7 @@ RECIPES = {
         languages=("en",),
         corpora=("en-covid-misinformation-train",),
         model=NgramConfig(buckets=2**16, inputs=(*AUTHOR_FEATURES, *COMMUNITY_FEATURES)),
-        fit=FitConfig(),
+        fit=FitConfig(loss="focal"),
         test=("en-covid-misinformation-dev",),
     ),
 }

@@ -17,7 +17,7 @@ import unicodedata
 
 from moderation.preprocess.lookalikes import unmask
 
-TEXT_VERSION = "text-3"
+TEXT_VERSION = "text-4"
 """Changes whenever `clean` or `normalise` gives any text another form."""
 
 URL_TOKEN = "\u241furl"  # noqa: S105  # a token of text, not a secret
