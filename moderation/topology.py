@@ -64,7 +64,7 @@ class Variant(_Scaled):
     labels: tuple[str, ...] = Field(min_length=1)
     """What it is expected to score; the policy has a rule for each."""
     shipped: str
-    """Model folder that becomes version 1 where the registry has none; relative to the topology file."""
+    """Model folder that becomes champion where none fits this release; relative to the topology file."""
     threads: int = Field(default=1, ge=1, le=256)
     """CPU threads that the model computes with."""
     num_gpus: float = Field(default=0.0, ge=0)
