@@ -18,8 +18,6 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 from moderation.running import find
 from moderation.settings import Settings
@@ -37,29 +35,12 @@ _OF_THEIR_OWN = ("test_loop.py", "test_day.py", "test_light.py")
 """End-to-end tests that run a Seawall of their own; the others share the session's."""
 
 
-def _turn(path: Path) -> int:
-    """What takes longest first: what began last would run alone, with the other process idle."""
-    if path.parent.name == "end_to_end":
-        return (0, 2, 3)[_OF_THEIR_OWN.index(path.name)] if path.name in _OF_THEIR_OWN else 1
-    return 4 if path.parent.name == "train" else 5
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In the order of their turns, and else as collected."""
-    items.sort(key=lambda item: _turn(item.path))
+    """Retrainings first: one that began last would run alone, with the other process idle.
 
-
-class _ByFileAndService(LoadScopeScheduling):
-    """A file's tests in one process, and all that share a running Seawall in the same one: it is started once."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        path = Path(nodeid.partition("::")[0])
-        return "service" if _turn(path) == 1 else str(path)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
-    """Of `--dist loadfile` alone; None: xdist's own."""
-    return _ByFileAndService(config, log) if config.getvalue("dist") == "loadfile" else None
+    Then what runs a Seawall of its own: the session's, once started, runs beside all that follows.
+    """
+    items.sort(key=lambda item: (item.path.parent.name != "train", item.path.name not in _OF_THEIR_OWN))
 
 
 @pytest.fixture(scope="session")
