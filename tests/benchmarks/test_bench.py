@@ -12,7 +12,7 @@ BENCHMARKS = {path.stem for path in HERE.glob("*.py") if "\n    typer.run(main)\
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", "--dry-run", "--old-file=.venv/ready", *arguments]
+    command = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/ready", *arguments]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 

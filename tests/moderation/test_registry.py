@@ -95,7 +95,7 @@ def test_evidence_comes_back_as_it_was_told(registry: Registry, folder: Path, va
 def test_what_is_not_registered_is_told(registry: Registry, folder: Path, variant: str) -> None:
     with pytest.raises(RegistryError, match=f"variant '{variant}' has no version 1"):
         registry.version(variant, 1)
-    with pytest.raises(RegistryError, match=f"variant '{variant}' has no champion; `seawall up` registers"):
+    with pytest.raises(RegistryError, match=f"variant '{variant}' has no champion; `seawall models ship` registers"):
         registry.champion(variant)
     registry.register(variant, folder, evidence={})
     for ask in (registry.version, registry.evidence, registry.fetch, registry.card):

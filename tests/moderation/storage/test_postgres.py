@@ -200,7 +200,7 @@ def test_of_two_that_put_the_same_new_post_the_loser_replays(ledger: Ledger, nei
         loser = meanwhile(lambda: record(neighbour, an_entry(minutes=1)))
         record(neighbour, an_entry("p-2"))  # another post waits for nobody
     result = loser.result(LONG_S)
-    assert (result.content_version, result.fresh, result.created_at) == (1, False, at(0))
+    assert (result.content_version, result.fresh, result.created_at) == (1, False, at(1))
     assert versions_of(ledger, "p-1") == [1]
 
 
