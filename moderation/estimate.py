@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
 from moderation.metrics import Bools, Floats, Interval
 
@@ -202,6 +201,8 @@ def proportion(positive: float, rows: float) -> Interval:
     """
     if rows <= 0:
         return _UNKNOWN
+    from scipy.special import betaincinv  # late: it takes half a second to import, and most commands need it not
+
     low = 0.0 if positive <= 0 else float(betaincinv(positive, rows - positive + 1, _ALPHA / 2))
     high = 1.0 if positive >= rows else float(betaincinv(positive + 1, rows - positive, 1 - _ALPHA / 2))
     return Interval(positive / rows, low, high)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.special import betaincinv
 
 from moderation.models.operating import Objective
 from moderation.policy import Rule
@@ -60,6 +59,8 @@ def lower_rate(counts: Counts, confidence: float) -> float:
     """Lower bound of a rate (Clopper and Pearson, 1934), one-sided, in [0, 1]."""
     if counts.removals == 0:
         return 0.0
+    from scipy.special import betaincinv  # late: it takes half a second to import, and most commands need it not
+
     return float(betaincinv(counts.removals, counts.posts - counts.removals + 1, 1 - confidence))
 
 

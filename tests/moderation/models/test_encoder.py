@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft.tuners.lora import LoraLayer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -60,6 +61,24 @@ def test_a_text_is_judged_as_if_it_were_alone(module: EncoderModule, of: list[in
     with torch.inference_mode():
         alone = torch.cat([module(*padded([row])) for row in rows])
         torch.testing.assert_close(module(*padded(rows)), alone)
+
+
+@many
+@given(lengths)
+def test_packed_layers_say_nearly_the_same_and_learn_from_the_same(base: BertModel, of: list[int]) -> None:
+    module, plain = (EncoderModule(base, 2, CONFIG).eval() for _ in range(2))
+    for name, value in module.learned().items():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(value, std=0.1)  # adapters that add nothing would tell nothing
+    plain.load_state_dict(module.state_dict())
+    for part in module.modules():
+        if isinstance(part, LoraLayer):
+            part.merge()
+    module.pack()
+    ids, mask = padded(some_rows(of))
+    with torch.inference_mode():
+        torch.testing.assert_close(module(ids, mask), plain(ids, mask), atol=2e-3, rtol=1e-2)
+    assert module.learned().keys() == plain.learned().keys()
 
 
 def test_what_is_masked_counts_for_nothing(module: EncoderModule) -> None:
