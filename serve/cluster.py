@@ -157,6 +157,19 @@ def _end(running: Running) -> None:
     while not all(map(_ended, alive)) and time.monotonic() < give_up:
         time.sleep(0.01)
     shutil.rmtree(running.scratch, ignore_errors=True)
+    _forget(running)
+
+
+def _forget(running: Running) -> None:
+    """Ray writes down which cluster of this machine started last, for its commands and trainers: no longer this one.
+
+    They would wait for a dead one, Ray Train for 12 s at the end of every run that joins no running Seawall.
+    """
+    scratch = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # as Ray chooses it
+    last = Path(scratch) / "ray" / "ray_current_cluster"
+    with contextlib.suppress(OSError):
+        if last.read_text(encoding="utf-8").strip().endswith(running.address.removeprefix(LOOPBACK)):
+            last.unlink()
 
 
 def _command(gcs: int, dashboard: int, agents: list[int]) -> list[str]:

@@ -148,6 +148,24 @@ def test_another_than_the_named_one_is_left_alone(settings: Settings, sleeper: s
     assert find(settings) is None
 
 
+@pytest.mark.parametrize(("last", "is_left"), [("192.0.2.7:26000", False), ("192.0.2.7:16000", True)])
+def test_ray_looks_no_longer_for_what_was_ended(
+    settings: Settings,
+    sleeper: subprocess.Popen[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: str,
+    is_left: bool,
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    file = tmp_path / "ray" / "ray_current_cluster"
+    file.write_text(last, encoding="utf-8")
+    write_state(settings, sleeper, address="127.0.0.1:26000")
+    assert cluster.stop(settings) is True
+    assert file.exists() is is_left
+
+
 def test_stopping_where_nothing_ever_ran_is_harmless(settings: Settings) -> None:
     assert cluster.stop(settings) is False
     assert find(settings) is None
