@@ -844,7 +844,9 @@ def test_samples_that_cannot_be_shown_end_no_service_that_lives(
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith(f"the sample posts are not shown: ServiceError: {deaf_service.url} does not answer")
-    psutil.Process(deaf_service.pid).kill()
+    process = psutil.Process(deaf_service.pid)
+    process.kill()
+    process.wait(60)  # a signal takes its time on a busy machine
     with pytest.raises(ServiceError):
         _show_samples(deaf_service)
 
