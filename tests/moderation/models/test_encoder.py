@@ -63,9 +63,8 @@ def test_a_text_is_judged_as_if_it_were_alone(module: EncoderModule, of: list[in
         torch.testing.assert_close(module(*padded(rows)), alone)
 
 
-@many
-@given(lengths)
-def test_packed_layers_say_nearly_the_same_and_learn_from_the_same(base: BertModel, of: list[int]) -> None:
+@pytest.mark.parametrize("of", [[1], [3, 12, 7], [9] * 40])
+def test_packed_layers_say_nearly_the_same_and_keep_what_was_learned(base: BertModel, of: list[int]) -> None:
     module, plain = (EncoderModule(base, 2, CONFIG).eval() for _ in range(2))
     for name, value in module.learned().items():
         if ".lora_B." in name:
