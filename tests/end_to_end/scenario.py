@@ -2,7 +2,7 @@
 
 A slang that the champion has never seen arrives on day 3. Scripted reviewers look at every flagged post and at a random
 share of the others, users report some of what they see, and whoever watches the commands does the rest: check drift,
-answer the retrain request, start, ramp and judge an experiment, promote.
+answer the retrain request a day after its alert, start, ramp and judge an experiment, promote.
 
 Three scenarios:
 
@@ -199,7 +199,8 @@ class Scenario:
         status = self.seawall("status")["variants"][VARIANT]
         if status["experiment"] is not None:
             self._judge_experiment(day, status)
-        elif status["retrain_request"] is not None:
+        elif status["retrain_request"] is not None and checked["status"] != "alert":
+            # Not on the day of the alert: with a day's labels more, the gate's interval is one that can pass.
             self._retrain(day, until)
 
     def _retrain(self, day: Day, until: str) -> None:
