@@ -42,7 +42,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(tokens, inputs) -> (tokens, outputs)."""
-        if len(inputs) > _MOST_TOKENS or inputs.is_cuda:
+        if len(inputs) > _MOST_TOKENS or not inputs.is_cpu:
             return nn.functional.linear(inputs, self.weight, self.bias)
         outputs: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(inputs, self._packed)
         return outputs
