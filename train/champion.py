@@ -209,15 +209,15 @@ def _train(
 
     from train.augment import obfuscated
     from train.fit import calibrated, encode, fit, validation_rows
-    from train.rows import from_corpora, weighted
+    from train.rows import from_corpora, softened, weighted
 
     salt = f"{name}/1"
     most = round(recipe.most / (1 - sum(recipe.shares.values())))
     rows = from_corpora([paths[corpus] for corpus in recipe.corpora], recipe.labels, seed=0, most=most)
     rows = rows.map_batches(lambda batch: _assign(batch, recipe.shares, salt), batch_format="pandas").materialize()
     training = rows.filter(expr=col("part") == "training").drop_columns(["part"])
-    validation = rows.filter(expr=col("part") == "validation").drop_columns(["part"])
-    test = rows.filter(expr=col("part") == "test").drop_columns(["part"])
+    validation = rows.filter(expr=col("part") == "validation").drop_columns(["part", "target"])
+    test = rows.filter(expr=col("part") == "test").drop_columns(["part", "target"])
     own: set[str] = set()
     if recipe.own:
         written = from_corpora([OWN], recipe.labels, seed=0).filter(expr=col("language").is_in(list(recipe.languages)))
@@ -225,12 +225,13 @@ def _train(
         training = training.union(written)
     if recipe.outside:
         outside = from_corpora([paths[corpus] for corpus in recipe.outside], recipe.labels, seed=0)
-        validation = _replaced(validation, outside, recipe.labels)
+        validation = _replaced(validation, outside.drop_columns(["target"]), recipe.labels)
     if recipe.test:
-        test = test.union(from_corpora([paths[corpus] for corpus in recipe.test], recipe.labels, seed=0))
+        whole = from_corpora([paths[corpus] for corpus in recipe.test], recipe.labels, seed=0)
+        test = test.union(whole.drop_columns(["target"]))
     if recipe.obfuscated:
         training = obfuscated(training, share=recipe.obfuscated, salt=salt)
-    training = weighted(training.materialize(), balance=recipe.fit.balance).materialize()
+    training = softened(weighted(training.materialize(), balance=recipe.fit.balance)).materialize()
     validation = weighted(validation.materialize(), balance=recipe.fit.balance).materialize()
     plan = _plan(name, recipe, salt)
     if trained is None:

@@ -6,6 +6,8 @@ Both give the same columns, so one training loop serves both:
     created    microseconds since 1970, or 0       language    as logged or told
     truth      a float a label: 1, 0, or NaN       known       logged features, as a JSON object
     weight     a float a label: how much the row counts for it
+
+Those of corpora have a `target` beside `truth`: the share of people who said so, where that is known (see `softened`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from math import isnan
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs
 import ray.data
-from pandas.api.types import is_list_like
 from ray.data import Dataset
 
 from moderation.errors import NotEnoughDataError
@@ -34,6 +39,11 @@ if TYPE_CHECKING:
 
 MOST_WEIGHT = 6.0
 """Of a row, whatever balance asks for: a handful of rows must not carry a language."""
+
+_HATE = ("homophobia", "misogyny", "racism", "xenophobia")
+_KINDS = {"abuse": (*_HATE, "insult", "obscene"), "hate": _HATE}
+"""What `votes` of ToLD-Br (Leite et al. 2020) count, by the label that two of its annotators make true."""
+_ANNOTATORS = 3
 
 
 def unit_hash(unit: str, salt: str) -> float:
@@ -75,42 +85,67 @@ def from_lake(
         override_num_blocks=min(len(files), 8),
     )
 
-    def merge(group: pd.DataFrame) -> pd.DataFrame:
-        return merge_labels(group, tuple(labels), variant)
+    def merge(rows: pa.Table) -> pa.Table:
+        return merge_labels(rows, tuple(labels), variant)
 
-    return dataset.groupby(["post_id", "content_version"], num_partitions=2).map_groups(merge, batch_format="pandas")
+    # What `groupby` does, but the rows of all posts at once: a call a post would take a hundred times as long.
+    together = dataset.repartition(2, keys=["post_id", "content_version"], sort=True)
+    return together.map_batches(merge, batch_format="pyarrow", batch_size=None)
 
 
-def merge_labels(group: pd.DataFrame, labels: Sequence[str], variant: str) -> pd.DataFrame:
-    """All label rows of one content version -> one labelled row, or none where another variant judged it.
+_ROWS = pa.schema(
+    {
+        "text": pa.string(),
+        "unit": pa.string(),
+        "created": pa.int64(),
+        "language": pa.string(),
+        "truth": pa.list_(pa.float64()),
+        "known": pa.string(),
+    }
+)
+
+
+def merge_labels(rows: pa.Table, labels: Sequence[str], variant: str) -> pa.Table:
+    """All label rows of some content versions -> one labelled row each, or none where another variant judged it.
 
     A label is said of the whole post. Where the post has media, a harm may be in them alone, so that a positive says
     nothing of the text and is dropped; a negative says that the text is harmless, too, and is kept. So what is trained
     on, and judged with, holds fewer harmful rows of such posts than the traffic does.
     """
-    group = group[group["variant"] == variant].sort_values(["labelled_at", "label_seq"])
-    said: dict[str, bool] = {}
-    for line in group["labels"]:
-        said.update(json.loads(line))
-    if any(is_list_like(media) and len(media) > 0 for media in group["media"]):  # else null, in several kinds
-        said = {name: harmful for name, harmful in said.items() if not harmful}
-    truth = [float(said[name]) if name in said else float("nan") for name in labels]
-    if group.empty or all(np.isnan(truth)):
-        return _frame([])
-    last = group.iloc[-1]
-    features = json.loads(last["features"])
-    return _frame(
-        [
+    rows = rows.filter(pc.equal(rows["variant"], variant))
+    microseconds = rows["created_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    rows = rows.set_column(rows.column_names.index("created_at"), "created_at", microseconds)
+    order = [(column, "ascending") for column in ("post_id", "content_version", "labelled_at", "label_seq")]
+    rows = rows.sort_by(order).drop_columns(["labelled_at", "label_seq", "variant"])
+    merged: list[dict[str, Any]] = []
+    for _, lines in groupby(_lines(rows), key=itemgetter("post_id", "content_version")):
+        said: dict[str, bool] = {}
+        media = False
+        for line in lines:
+            said |= json.loads(line["labels"])
+            media = media or bool(line["media"])
+        if media:
+            said = {name: harmful for name, harmful in said.items() if not harmful}
+        truth = [float(said[name]) if name in said else float("nan") for name in labels]
+        if all(map(isnan, truth)):
+            continue
+        features = json.loads(line["features"])
+        merged.append(
             {
-                "text": last["text"],
-                "unit": last["author_id"],
-                "created": int(last["created_at"].as_unit("us").asm8.view("i8")),
+                "text": line["text"],
+                "unit": line["author_id"],
+                "created": line["created_at"],
                 "language": str(features.get("language", "und")),
                 "truth": truth,
                 "known": json.dumps(features, sort_keys=True, ensure_ascii=False),
             }
-        ]
-    )
+        )
+    return pa.Table.from_pylist(merged, schema=_ROWS)
+
+
+def _lines(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in rows.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
 
 
 def corpus_path(data: Path, name: str) -> Path:
@@ -129,6 +164,20 @@ def lines_of(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of JSON Lines, gzipped or not."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def target_of(line: Mapping[str, Any], label: str) -> float:
+    """The largest share of annotators who agreed on one kind of the label; without `votes` 1 or 0; NaN: not annotated.
+
+    Args:
+        line: of a corpus.
+        label: which.
+    """
+    if label not in line["labels"]:
+        return float("nan")
+    if "votes" not in line or label not in _KINDS:
+        return float(line["labels"][label])
+    return float(max(line["votes"][kind] for kind in _KINDS[label]) / _ANNOTATORS)
 
 
 def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, most: int = 0) -> Dataset:
@@ -150,12 +199,29 @@ def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, mos
             truth = [float(line["labels"][label]) if label in line["labels"] else float("nan") for label in labels]
             row = {"text": line["text"], "unit": key, "created": 0, "language": line["language"], "truth": truth}
             row["known"] = json.dumps({"language": line["language"]})  # a corpus tells nothing of who wrote it
+            row["target"] = [target_of(line, label) for label in labels]
             if key not in rows:
                 fresh.setdefault(key, row)
         kept = sorted(fresh, key=lambda unit: unit_hash(unit, f"{seed}"))
         rows.update((key, fresh[key]) for key in kept[: most or None])
-    frame = _frame(list(rows.values()))
-    return ray.data.from_pandas(frame.sample(frac=1, random_state=seed)).repartition(4)
+    table = pa.Table.from_pylist(
+        list(rows.values()), schema=_ROWS.append(pa.field("target", _ROWS.field("truth").type))
+    )
+    order = pd.RangeIndex(len(table)).to_series().sample(frac=1, random_state=seed)
+    return ray.data.from_arrow(table.take(order.to_numpy())).repartition(4)
+
+
+def softened(dataset: Dataset) -> Dataset:
+    """Let `truth` be the `target`, for training: what one of three people calls abuse is not as harmless as the rest.
+
+    Learning from the share who said so in place of what most said: Uma et al., "Learning from Disagreement: A Survey",
+    2021. Weights are of classes, so they are added before.
+    """
+
+    def soften(batch: pd.DataFrame) -> pd.DataFrame:
+        return batch.assign(truth=batch["target"]).drop(columns=["target"])
+
+    return dataset.map_batches(soften, batch_format="pandas")
 
 
 def weighted(dataset: Dataset, *, balance: bool) -> Dataset:
@@ -207,8 +273,3 @@ def lists_of(flat: npt.NDArray[Any], begins: npt.NDArray[np.int64]) -> pa.Array:
 def matrix_of(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float32]:
     """A column of lists of `width` numbers as an array (rows, width)."""
     return np.array(column.to_pylist(), dtype=np.float32).reshape(len(column), width)
-
-
-def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    kinds = {"text": "str", "unit": "str", "created": "int64", "language": "str", "truth": "object", "known": "str"}
-    return pd.DataFrame(list(rows), columns=list(kinds)).astype(kinds)

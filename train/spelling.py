@@ -51,11 +51,13 @@ def _table(rows: Frame, labels: int, config: SpellingConfig) -> Table:
     weights = np.zeros((config.ngrams.buckets, labels), dtype=np.float32)
     intercept = np.zeros(labels, dtype=np.float32)
     for label in range(labels):
-        known = ~np.isnan(truth[:, label])
-        harmful = truth[known, label] == 1
-        if not harmful.any() or harmful.all():
+        # A row of which a share of people said so counts for them as harmful, and for the others as harmless.
+        harmful, harmless = np.flatnonzero(truth[:, label] > 0), np.flatnonzero(truth[:, label] < 1)
+        if not len(harmful) or not len(harmless):
             continue
+        chosen = np.concatenate([harmful, harmless])
+        shares = np.concatenate([truth[harmful, label], 1 - truth[harmless, label]])
         model = LogisticRegression(C=_C, solver="liblinear", random_state=0)
-        model.fit(features[known], harmful, sample_weight=weight[known, label])
+        model.fit(features[chosen], np.arange(len(chosen)) < len(harmful), sample_weight=weight[chosen, label] * shares)
         weights[:, label], intercept[label] = model.coef_[0], model.intercept_[0]
     return Table(*(torch.from_numpy(part).to(torch.float16) for part in (idf, weights, intercept)))

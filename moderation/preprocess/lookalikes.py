@@ -1,6 +1,6 @@
 """Characters that stand for others because they look alike: read as the letters that they stand for.
 
-Two tricks, undone a word at a time, so that honest text of any script stays as it is:
+Two tricks, undone where a word shows that they are meant, so that honest text of any script stays as it is:
 
     homoglyphs  Cyrillic or Greek letters inside a Latin word, or Latin ones inside a Cyrillic word. Letters that look
                 like nothing in the other script say which script a word is meant in; a word without any such letter
@@ -8,7 +8,9 @@ Two tricks, undone a word at a time, so that honest text of any script stays as 
                 for each other at text size.
     leet        digits and signs between letters: `sh1t`, `a$$hole`, `пи3дец`. A digit at a word's end stays one
                 (`covid19`, `mp3`), and so does one at its begin (`4chan`), unless the word hides another between
-                letters (`1d10t`, `b1tch35`). A `$` at either edge of three or more small letters is an s.
+                letters (`1d10t`, `b1tch35`). A `$` at either edge of three or more small letters is an s. Who hid one
+                so means it in all words (`you 1d10t, 3ven 7hat`), but for numbers with a unit, sums of money and
+                names of a letter or two (`10am`, `$5`, `mp3`).
 """
 
 from __future__ import annotations
@@ -53,6 +55,11 @@ _HIDES = re.compile(
 )
 
 _MONEY = re.compile(r"[A-Z]{1,3}\$\d")
+_STAYS = re.compile(
+    r"\d{1,3}[^\W\d_]{1,2}\$?|\d{1,3}[^\W\d_]{3,4}\$|\$\d{1,3}(?:[bkmt]|[bmt]n|mio?)"  # 10am, 3rd, 100usd$, $1bn
+    r"|[^\W\d_]{1,2}\d|[^\W\d_]\d{2,3}|[A-Z]{1,3}\$(?:\d.*)?|\$[A-Z]{1,5}"  # mp3, B12, US$, US$5bn, $AAPL
+)
+"""What digits and signs are meant in, even beside leet."""
 
 
 def unmask(text: str) -> str:
@@ -66,13 +73,22 @@ def unmask(text: str) -> str:
     if _OTHER.search(text):
         text = _in_one_script(text)
     if _HIDES.search(text):
-        text = _LATIN_LEET_WORD.sub(lambda found: _read(found.group(), _LATIN_LEET), text)
-        text = _CYRILLIC_LEET_WORD.sub(lambda found: _read(found.group(), _CYRILLIC_LEET), text)
+        text = _without_leet(text, _LATIN_LEET_WORD, _LATIN_LEET)
+        text = _without_leet(text, _CYRILLIC_LEET_WORD, _CYRILLIC_LEET)
     return text
 
 
-def _read(word: str, signs: dict[int, int]) -> str:
-    return word.translate(signs) if _HIDES.search(word) and not _MONEY.match(word) else word
+def _without_leet(text: str, words: re.Pattern[str], signs: dict[int, int]) -> str:
+    def sure(found: re.Match[str]) -> str:
+        word = found.group()
+        return word.translate(signs) if _HIDES.search(word) and not _MONEY.match(word) else word
+
+    def likely(found: re.Match[str]) -> str:
+        word = found.group()
+        return word if _STAYS.fullmatch(word) else word.translate(signs)
+
+    read = words.sub(sure, text)
+    return read if read == text else words.sub(likely, read)
 
 
 def _in_one_script(text: str) -> str:

@@ -17,7 +17,7 @@ import unicodedata
 
 from moderation.preprocess.lookalikes import unmask
 
-TEXT_VERSION = "text-4"
+TEXT_VERSION = "text-5"
 """Changes whenever `clean` or `normalise` gives any text another form."""
 
 URL_TOKEN = "\u241furl"  # noqa: S105  # a token of text, not a secret
@@ -43,7 +43,13 @@ _LONG_LIGATURE = re.compile("[\ufdfa\ufdfb]")
 _MARK_FLOOD = re.compile(
     "[\u0334-\u0338\u0489\u20d0-\u20ff]|[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff]{2,}"
 )
-_SPACED = re.compile(r"(?<!\w)[^\W\d_]([ .\-_*·])(?:[^\W\d_]\1){2,}[^\W\d_](?!\w)")
+# Spaces last: a word of which others signs stand between the letters is one by then. No letter of `I'm` or `b-day`.
+_SPACED = [
+    re.compile(
+        rf"(?<!\w)(?<!\w['’])[^\W\d_]({between})(?:[^\W\d_]\1){{2,}}[^\W\d_](?!\w|[.\-_*·'’][^\W\d_])",
+    )
+    for between in (r"[.\-_*·]", " ")
+]
 _STRETCHED = re.compile(r"([^\W\d_])\1{2,}", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")
 
@@ -60,7 +66,8 @@ def clean(text: str) -> str:
     text = unicodedata.normalize("NFKC", _LONG_LIGATURE.sub(" ", _INVISIBLE.sub("", text)))
     text = _MARK_FLOOD.sub("", text)
     text = MENTION.sub(MENTION_TOKEN, URL.sub(URL_TOKEN, text))
-    text = _SPACED.sub(lambda found: found.group().replace(found.group(1), ""), text)
+    for spaced in _SPACED:
+        text = spaced.sub(lambda found: found.group().replace(found.group(1), ""), text)
     text = _STRETCHED.sub(r"\1\1", unmask(text))
     return _SPACE.sub(" ", text).strip()
 

@@ -20,6 +20,9 @@ from tests.moderation.properties import any_text, many, tricky_text
         ("b1tch35 n1gh7", "bitches night"),
         ("such 455h0l35", "such assholes"),
         ("what $hit, what fool$", "what shit, what fools"),
+        ("you 1d10t, 3ven 7hat d0g5 15 b3tt3r", "you idiot, even that dogs 15 better"),
+        ("f1lho da pu74, tu é burr0, 70m4 no cu", "filho da puta, tu é burro, toma no cu"),
+        ("e$$a merd4 f3de, 3$$3 b0$t4, $1ch", "essa merda fede, 3$$3 bosta, sich"),
         ("\u043f\u04383\u0434\u0430", "\u043f\u0438\u0437\u0434\u0430"),
         ("\u04453\u0440\u043d4", "\u0445\u0437\u0440\u043d\u0447"),
         ("\u043f\u04383\u0434\u0435\u0446", "\u043f\u0438\u0437\u0434\u0435\u0446"),
@@ -54,6 +57,12 @@ def test_a_look_alike_is_read_as_what_it_looks_like(text: str, expected: str) ->
 )
 def test_honest_text_stays_as_it_is(text: str) -> None:
     assert unmask(text) == text
+
+
+def test_numbers_money_and_short_names_stay_numbers_beside_leet() -> None:
+    assert unmask("sh1t at 10am, 3rd, 5kg, mp3, ps5, US$, US$5bn, $1bn, 5k$, 100usd$, $AAPL, $5, 100") == (
+        "shit at 10am, 3rd, 5kg, mp3, ps5, US$, US$5bn, $1bn, 5k$, 100usd$, $AAPL, $5, 100"
+    )
 
 
 @many
