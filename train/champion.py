@@ -56,6 +56,8 @@ class Recipe:
     """How it is trained."""
     spelling: SpellingConfig | None = None
     """What is fitted after it, beside an encoder."""
+    heads: tuple[str, ...] = ()
+    """Languages for which a head of their own is fitted after it, on an encoder."""
     own: int = 0
     """How often an epoch shows our own texts, beside the corpora; 0: not at all."""
     times: dict[str, int] = field(default_factory=dict)
@@ -83,6 +85,7 @@ RECIPES = {
         model=EncoderConfig(),
         # Where the gain was measured to be worth what n-grams lose on other kinds of text (docs/measured.md).
         spelling=SpellingConfig(languages=("de", "pt", "ru")),
+        heads=("de", "ru"),
         fit=FitConfig(epochs=2, batch_size=32, learning_rate=4e-4, balance=True, interpolation=0.7, language_rows=100),
         own=4,
         times={"de": 2, "ru": 2},
@@ -117,7 +120,9 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Model folder to write; the shipped one by default.")] = None,
     trained: Annotated[
         Path | None,
-        typer.Option(help="Model folder: keep its weights, and do only what follows (spellings, calibration, test)."),
+        typer.Option(
+            help="Model folder: keep its weights, and do only what follows (spellings, heads, calibration, test)."
+        ),
     ] = None,
     kept: Annotated[
         Path | None, typer.Option(help="Folder where what the networks see of images and videos is kept.")
@@ -193,7 +198,8 @@ def _without(recipe: Recipe, corpus: str) -> Recipe:
     spelling = recipe.spelling
     if spelling is not None:
         spelling = replace(spelling, languages=tuple(code for code in spelling.languages if code in left))
-    return replace(recipe, corpora=kept, languages=languages, spelling=spelling)
+    heads = tuple(code for code in recipe.heads if code in left)
+    return replace(recipe, corpora=kept, languages=languages, spelling=spelling, heads=heads)
 
 
 def _print(saved: Card) -> None:
@@ -235,20 +241,23 @@ def _train(
     validation = weighted(validation.materialize(), balance=recipe.fit.balance).materialize()
     plan = _plan(name, recipe, salt)
     if trained is None:
-        encoded = encode(_repeated(training, recipe, own), recipe.model).materialize()
+        shown = training.map_batches(lambda batch: repeated(batch, recipe, own), batch_format="pandas")
+        encoded = encode(shown, recipe.model).materialize()
         storage = REPOSITORY / ".seawall" / "runs"
         folder, metrics = fit(encoded, validation, plan, storage=storage, name=f"{name}-{os.getpid()}")
         print(metrics)
         model = load_text_classifier(folder)
     else:
         model = load_text_classifier(trained)
-        config = replace(model.config, spelling=None) if isinstance(model.config, EncoderConfig) else model.config
+        config = model.config
+        if isinstance(config, EncoderConfig):
+            config = replace(config, spelling=None, heads=())
         if model.card.labels != recipe.labels or config != recipe.model:
             raise typer.BadParameter(f"{trained} has other labels or another configuration than {name}")
         model.card.about.update(plan.about | {"fit": model.card.about.get("fit")})
-    if recipe.spelling is not None:
-        model = _spelled(model, training.to_pandas(), recipe.spelling)
-    if trained is not None or recipe.spelling is not None:
+    if recipe.spelling is not None or recipe.heads:
+        model = _with_own(model, training.to_pandas(), recipe)
+    if trained is not None or recipe.spelling is not None or recipe.heads:
         rows = validation_rows(validation, len(recipe.labels))
         model = calibrated(model, rows, None, language_rows=recipe.fit.language_rows)
     return model, test.to_pandas()
@@ -271,24 +280,21 @@ def _plan(name: str, recipe: Recipe, salt: str) -> Plan:
     )
 
 
-def _spelled(model: TextClassifier, training: pd.DataFrame, config: SpellingConfig) -> TextClassifier:
+def _with_own(model: TextClassifier, training: pd.DataFrame, recipe: Recipe) -> TextClassifier:
     from moderation.models.encoder import EncoderClassifier
-    from train.spelling import fit_spelling
+    from train.own import fit_heads, fit_spelling
 
     if not isinstance(model, EncoderClassifier):
-        raise typer.BadParameter(f"spellings stand beside an encoder; the model is {type(model).__name__}")
-    return model.with_spelling(fit_spelling(training, len(model.card.labels), config))
+        raise typer.BadParameter(f"spellings and heads stand beside an encoder; the model is {type(model).__name__}")
+    spelling = None if recipe.spelling is None else fit_spelling(training, len(model.card.labels), recipe.spelling)
+    return model.with_own(spelling, fit_heads(model, training, recipe.heads))
 
 
-def _repeated(training: Any, recipe: Recipe, own: set[str]) -> Any:
+def repeated(batch: pd.DataFrame, recipe: Recipe, own: set[str]) -> pd.DataFrame:
     """Each row as often as an epoch shows it; `own` are the units of our own texts."""
-
-    def repeat(batch: pd.DataFrame) -> pd.DataFrame:
-        times = batch["language"].map(recipe.times).fillna(1).astype(int)
-        times = times.where(~batch["unit"].isin(own), recipe.own)
-        return batch.loc[batch.index.repeat(times)]
-
-    return training.map_batches(repeat, batch_format="pandas")
+    times = batch["language"].map(recipe.times).fillna(1).astype(int)
+    times = times.where(~batch["unit"].isin(own), recipe.own)
+    return batch.loc[batch.index.repeat(times)]
 
 
 def _assign(batch: pd.DataFrame, shares: dict[str, float], salt: str) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 What the lower layers give is kept in memory as float16, some 25 KB a row of 30 tokens with the bundled base; that makes
 an epoch about twice as fast as running the whole encoder, and changes nothing but the rounding. What spellings say is
-fitted once, after it (`train.spelling`); a retraining keeps its parent's, and learns what is left to say beside it.
+fitted once, after it, and so are heads of languages' own (`train.own`). A retraining keeps its parent's spellings, and
+learns what is left to say beside them.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class _Upper(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self.module.above(hidden, mask)
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        return self.module.above(hidden, mask, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,13 @@ class _Rows:
 
     Attributes:
         hidden: states under the adapted layers, (tokens, hidden) a row.
+        places: of their heads; (rows,).
         added: what spellings add to the logits; (rows, labels).
         truth, weights: (rows, labels).
     """
 
     hidden: list[torch.Tensor]
+    places: torch.Tensor
     added: torch.Tensor
     truth: torch.Tensor
     weights: torch.Tensor
@@ -113,8 +116,8 @@ class EncoderLearner(Learner):
         for epoch in range(fit.epochs):
             losses = []
             upper.train()
-            for hidden, mask, added, truth, weights in self._batches(read, fit.seed + epoch):
-                loss = loss_of(upper(hidden.to(device), mask.to(device)).cpu() + added, truth, weights, fit)
+            for given, added, truth, weights in self._batches(read, fit.seed + epoch):
+                loss = loss_of(upper(*(each.to(device) for each in given)).cpu() + added, truth, weights, fit)
                 if loss is None:
                     continue
                 losses.append(float(loss.detach()))
@@ -139,10 +142,12 @@ class EncoderLearner(Learner):
 
     def _read(self, shard: Any, device: torch.device) -> _Rows:
         tokens: list[list[int]] = []
+        languages: list[str] = []
         added, truth, weights = [], [], []
         table: pa.Table
         for table in shard.iter_batches(batch_size=4096, batch_format="pyarrow"):
             tokens += table["tokens"].to_pylist()
+            languages += table["language"].to_pylist()
             truth.append(matrix_of(table["truth"], len(self._plan.labels)))
             weights.append(matrix_of(table["weight"], len(self._plan.labels)))
             if self._spelling is None:
@@ -158,7 +163,8 @@ class EncoderLearner(Learner):
                 below = self._module.below(ids.to(device), mask.to(device)).to("cpu", torch.float16)
                 for place, row in enumerate(rows):
                     hidden[row] = below[place, : len(tokens[row])].clone()
-        return _Rows(hidden, *(torch.from_numpy(np.concatenate(parts)) for parts in (added, truth, weights)))
+        numbers = (torch.from_numpy(np.concatenate(parts)) for parts in (added, truth, weights))
+        return _Rows(hidden, self._module.places(languages), *numbers)
 
     def _optimizer(self, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
         rate = self._plan.fit.learning_rate
@@ -176,8 +182,8 @@ class EncoderLearner(Learner):
 
     def _batches(
         self, rows: _Rows, seed: int
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """(hidden, mask, added, truth, weights) in batches of like length, in random order; as many for each worker."""
+    ) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """((hidden, mask, places), added, truth, weights) of like length, in random order; as many for each worker."""
         generator = random.Random(seed)  # noqa: S311  # an order of rows, not a secret
         # Lengths are blurred, so that batches are not the same ones every epoch.
         order = sorted(range(len(rows.hidden)), key=lambda row: len(rows.hidden[row]) + 4 * generator.random())
@@ -193,4 +199,5 @@ class EncoderLearner(Learner):
                 found = rows.hidden[row]
                 hidden[place, : len(found)] = found
                 mask[place, : len(found)] = 1
-            yield hidden, mask, rows.added[chosen], rows.truth[chosen], rows.weights[chosen]
+            given = (hidden, mask, rows.places[chosen])
+            yield given, rows.added[chosen], rows.truth[chosen], rows.weights[chosen]

@@ -178,8 +178,10 @@ def calibrated(
     """
     prepared = Prepared.of(rows.texts, rows.known)
     logits = model.logits(prepared)[0].astype(np.float64)
-    added = model.language_logits(prepared)
-    bare = logits if added is None else logits - added
+    bare = logits.copy()
+    apart = [row for row, code in enumerate(rows.languages) if code in model.own_languages]
+    if apart:  # by what all languages share
+        bare[apart] = model.logits(Prepared.of([rows.texts[row] for row in apart]))[0]
     calibration: dict[str, tuple[float, float]] = {}
     curves: dict[str, OperatingCurve] = {}
     for column, label in enumerate(model.card.labels):
@@ -188,8 +190,8 @@ def calibrated(
         if harmful.any() and not harmful.all():
             languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
             own = languages_of_their_own(harmful, languages, language_rows)
-            apart = languages_of_their_own(harmful, languages, min(language_rows, _FEW))
-            scaled = own | {code: at for code, at in apart.items() if code in model.own_languages}
+            few = languages_of_their_own(harmful, languages, min(language_rows, _FEW))
+            scaled = own | {code: at for code, at in few.items() if code in model.own_languages}
             weights = rows.weights[known, column]
             pairs = fitted(label, logits[known, column], bare[known, column], harmful, weights, scaled)
             if parent is not None:  # of a language that is on a scale of its own, and has too few rows

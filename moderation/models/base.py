@@ -113,17 +113,13 @@ class TextClassifier(ABC):
         """Itself, computing on the GPU where this process has one, and it gains by that."""
         return self
 
-    def language_logits(self, texts: Prepared) -> npt.NDArray[np.float32] | None:
-        """The part of `logits` that only some languages have, (texts, labels), 0 in the others; None: there is none.
-
-        In these languages logits are on a scale of their own, so each is calibrated by itself.
-        """
-        del texts
-        return None
-
     @property
     def own_languages(self) -> tuple[str, ...]:
-        """The languages that `language_logits` speaks of."""
+        """The languages that have a part of the model to themselves: spellings, a head.
+
+        In these, logits are on a scale of their own, so each is calibrated by itself. A text whose language is not
+        known is judged by what all share.
+        """
         return ()
 
     def score(self, texts: Sequence[str], known: Sequence[Known] | None = None) -> TextScores:

@@ -3,7 +3,8 @@
 It knows meaning, not only spelling: outside the kind of text that it was trained on it keeps far more than n-grams do,
 at some three hundred times their cost. Only what training changed is stored: low-rank adapters (LoRA, Hu et al. 2021)
 of the upper layers and the head, some 3 MB. The base is named by the card, read once a process, and never changed. In
-languages of which it was shown little, what spellings say can be added (see `models.spelling`).
+languages of which it was shown little, what spellings say can be added (see `models.spelling`), and a head of their own
+can say what the meaning comes to.
 
 The base is a transformers model of BERT's build (`embeddings`, `encoder.layer`): a hub id, a local folder, or
 `bundled`, the multilingual-e5-small inside a package.
@@ -11,7 +12,7 @@ The base is a transformers model of BERT's build (`embeddings`, `encoder.layer`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -40,6 +41,11 @@ BUNDLED = "bundled"
 
 _TOKENS_A_BATCH = 2048
 
+_OWN = ("spelling.", "heads.")
+DEPTHS = 3
+"""At which a head of a language's own reads: a probe of several layers sees what the last has dropped (Peters et al.,
+"Deep contextualized word representations", NAACL 2018)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
@@ -55,6 +61,8 @@ class EncoderConfig:
     """Of a longer text the encoder reads the first and last tokens, half each; tables of spellings read it all."""
     spelling: SpellingConfig | None = None
     """Whose spellings are read beside the meaning; null: nobody's."""
+    heads: tuple[str, ...] = ()
+    """Languages with a head of their own, on what three depths of layers give; all others share one."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 4 or self.max_tokens % 2:
@@ -82,23 +90,44 @@ class EncoderModule(nn.Module):
         upper = deepcopy(known.encoder.layer[config.frozen_layers :]).requires_grad_(False)
         adapters = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules=r".*(query|key|value|dense)")
         self.upper: Any = inject_adapter_in_model(adapters, upper)
-        self.head = nn.Linear(int(known.config.hidden_size), labels)
+        hidden = int(known.config.hidden_size)
+        self.head = nn.Linear(hidden, labels)
+        self.heads = nn.ModuleDict({code: nn.Linear(DEPTHS * hidden, labels) for code in config.heads})
 
     def below(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states (texts, tokens, hidden) under the adapted layers, of ids and a 0/1 mask (texts, tokens)."""
         return _through(self.lower, self.embeddings(input_ids=ids), mask)
 
-    def above(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Logits (texts, labels): the adapted layers, the mean over tokens, the head."""
-        hidden = _through(self.upper, hidden, mask)
-        weights = mask[:, :, None].to(hidden.dtype)
-        pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    def places(self, languages: Sequence[str]) -> torch.Tensor:
+        """Which head judges texts in these languages, (texts,): 0 the shared one, else the place in `config.heads`."""
+        known = {code: place for place, code in enumerate(self.heads, 1)}
+        return torch.tensor([known.get(code, 0) for code in languages], dtype=torch.long)
+
+    def states(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Means over tokens, (texts, `DEPTHS` * hidden): under the adapted layers, half way through, and above them."""
+        half = len(self.upper) // 2
+        between = _through(self.upper[:half], hidden, mask)
+        return torch.cat(
+            [_mean(each, mask) for each in (hidden, between, _through(self.upper[half:], between, mask))], 1
+        )
+
+    def above(self, hidden: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Logits (texts, labels) of hidden states under the adapted layers; `places` of the heads (see `places`)."""
+        if not self.heads:
+            return self._shared(_mean(_through(self.upper, hidden, mask), mask))
+        states = self.states(hidden, mask)
+        logits = self._shared(states[:, -self.head.in_features :])
+        for place, head in enumerate(self.heads.values(), 1):
+            logits = torch.where((places == place)[:, None], head(states), logits)
+        return logits
+
+    def _shared(self, pooled: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(pooled)
         return logits
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Logits (texts, labels)."""
-        return self.above(self.below(ids, mask), mask)
+        return self.above(self.below(ids, mask), mask, places)
 
     def pack(self) -> None:
         """Lay the layers out for scoring, once adapters are merged; where this machine cannot, they stay."""
@@ -111,6 +140,12 @@ class EncoderModule(nn.Module):
     def learned(self) -> dict[str, torch.Tensor]:
         """The parameters that training changes, by name: adapters and head."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+
+def _mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the tokens that the mask (texts, tokens) has, (texts, hidden)."""
+    weights = mask[:, :, None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def _through(layers: Iterable[nn.Module], hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -185,12 +220,17 @@ class EncoderClassifier(TextClassifier):
         module.pack()
         return cls(card, module, tokenizer, tensors["seen"].numpy(), spelling)
 
-    def with_spelling(self, spelling: Spelling) -> EncoderClassifier:
-        """The same model with these spellings beside it, not calibrated."""
-        config = replace(self.config, spelling=spelling.config)
-        tensors = {name: value for name, value in self.tensors().items() if not name.startswith("spelling.")}
+    def with_own(self, spelling: Spelling | None, heads: Mapping[str, nn.Linear]) -> EncoderClassifier:
+        """The same model with these spellings and heads of languages' own in place of what it had, not calibrated."""
+        config = replace(self.config, spelling=spelling and spelling.config, heads=tuple(heads))
+        tensors = {name: value for name, value in self.tensors().items() if not name.startswith(_OWN)}
+        tensors |= {
+            f"heads.{code}.{name}": value.to(torch.float16)
+            for code, head in heads.items()
+            for name, value in head.state_dict().items()
+        }
         card = replace(self.card, config=asdict(config), calibration={}, operating_curves={})
-        return self.from_tensors(card, tensors | spelling.tensors())
+        return self.from_tensors(card, tensors if spelling is None else tensors | spelling.tensors())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As stored."""
@@ -206,33 +246,43 @@ class EncoderClassifier(TextClassifier):
             self.module.to("cuda")
         return self
 
-    def language_logits(self, texts: Prepared) -> npt.NDArray[np.float32] | None:
-        """See `TextClassifier.language_logits`: what spellings say."""
-        return None if self.spelling is None else self.spelling.logits(texts, len(self.card.labels))
-
     @property
     def own_languages(self) -> tuple[str, ...]:
         """See `TextClassifier.own_languages`."""
-        return () if self.spelling is None else self.spelling.config.languages
+        spelled = () if self.config.spelling is None else self.config.spelling.languages
+        return tuple(dict.fromkeys((*spelled, *self.config.heads)))
 
     def logits(self, texts: Prepared) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `TextClassifier.logits`."""
+        outputs = self._run(texts, len(self.card.labels), self.module)
+        if self.spelling is not None:
+            outputs += self.spelling.logits(texts, len(self.card.labels))
+        return outputs, unseen_word_share(self.seen, *hash_words(texts.folded))
+
+    def states(self, texts: Prepared) -> npt.NDArray[np.float32]:
+        """What heads of languages' own read, (texts, `DEPTHS` * hidden)."""
+
+        def states(ids: torch.Tensor, mask: torch.Tensor, _places: torch.Tensor) -> torch.Tensor:
+            return self.module.states(self.module.below(ids, mask), mask)
+
+        return self._run(texts, DEPTHS * self.module.head.in_features, states)
+
+    def _run(self, texts: Prepared, width: int, network: Callable[..., torch.Tensor]) -> npt.NDArray[np.float32]:
+        """What the network makes of ids, a mask and places of heads: (texts, width)."""
         tokens = tokenise(self.tokenizer, texts.cleaned, self.config.max_tokens)
-        outputs = np.zeros((len(tokens), len(self.card.labels)), dtype=np.float32)
+        places = self.module.places(texts.languages)
+        outputs = np.zeros((len(tokens), width), dtype=np.float32)
         device = self.module.head.weight.device
         with torch.inference_mode():
             for rows in batches_by_length([len(ids) for ids in tokens], _TOKENS_A_BATCH):
-                ids, mask = padded([tokens[row] for row in rows])
-                outputs[rows] = self.module(ids.to(device), mask.to(device)).cpu().numpy()
-        added = self.language_logits(texts)
-        if added is not None:
-            outputs += added
-        return outputs, unseen_word_share(self.seen, *hash_words(texts.folded))
+                given = (*padded([tokens[row] for row in rows]), places[rows])
+                outputs[rows] = network(*(each.to(device) for each in given)).cpu().numpy()
+        return outputs
 
 
 def _config_of(card: Card) -> EncoderConfig:
-    # A model of before there were spellings has none.
-    return config_of(replace(card, config={"spelling": None} | card.config), EncoderConfig)
+    # A model of before there were spellings, or heads of languages' own, has none.
+    return config_of(replace(card, config={"spelling": None, "heads": ()} | card.config), EncoderConfig)
 
 
 @lru_cache(maxsize=2)

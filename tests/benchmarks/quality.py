@@ -11,8 +11,8 @@
                from the other folds as the product takes them, for the policy's objective. Folds are drawn several
                times; intervals resample rows, not folds. What is not read as English is judged as shipped
     elsewhere  Russian abuse of another source (ru-rudetoxifier-positives, where it is there), selected by a machine and
-               never trained on, beside the harmless test rows of ours: with what spellings say, and by meaning alone.
-               False positives on another source are not seen here
+               never trained on, beside the harmless test rows of ours: with what Russian has to itself (spellings, a
+               head), and by what all languages share. False positives on another source are not seen here
     obfuscated harmful test rows with leet, homoglyphs or spacing in their words, beside them as they are. In Chinese
                only spacing makes sense: digits and other alphabets resemble none of its characters, and what people do
                there instead (homophones, pinyin, characters taken apart) is no rewriting of single letters
@@ -444,13 +444,13 @@ def cross_fitted(truth: Bools, logits: Floats, shipped: Judged) -> dict[str, Any
 
 
 def elsewhere(model: TextClassifier, data: Path, most: int = 1000) -> dict[str, Any]:
-    """Do n-grams, which know the spellings of one source, harm on another? An encoder with spellings, and without."""
+    """Does what Russian has to itself, learned of one source, harm on another? With it, and by what all share."""
     own = corpus(corpus_path(data, "ru-vk-train"), "text-multi")
     harmless = [row for row in own if row.part == "test" and not row.labels["abuse"]]
     abuse = beside(own, corpus_path(data, ELSEWHERE), "text-multi")[:most]
     texts = [row.text for row in (*harmless, *abuse)]
     truth = np.arange(len(texts)) >= len(harmless)
-    known = [{"language": language} for language in ("ru", "*")]  # no table is of a language that is not known
+    known = [{"language": language} for language in ("ru", "*")]  # a language that is not known has nothing of its own
     column = model.card.labels.index("abuse")
     scores = [model.logits(Prepared.of(texts, [each] * len(texts)))[0][:, column].astype(np.float64) for each in known]
     return {
@@ -458,7 +458,7 @@ def elsewhere(model: TextClassifier, data: Path, most: int = 1000) -> dict[str, 
             "roc_auc": bounds(lambda drawn, values=values: roc_auc(truth[drawn], values[drawn]), len(truth)),
             "recall_at_5_percent_false_positives": round(recall_at(truth, values, 0.05), 4),
         }
-        for name, values in zip(("with spellings", "by meaning alone"), scores, strict=True)
+        for name, values in zip(("with its own", "by what all share"), scores, strict=True)
     } | {"rows": len(texts), "harmful": len(abuse)}
 
 

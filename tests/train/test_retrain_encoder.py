@@ -108,8 +108,9 @@ def learned_and_scores(registry: Registry) -> None:
     assert challenger.card.labels == champion.card.labels
     assert challenger.card.about["parent"] == f"{VARIANT}@1"
     assert champion.spelling is not None
-    german = ["du bist ein Schwachkopf", "guten Morgen"]
-    known, unknown = (Prepared.of(german, [{"language": code}] * 2) for code in ("de", "*"))
+    assert {"heads.de.weight", "heads.ru.bias"} <= before.keys()
+    portuguese = ["seu idiota do caralho", "bom dia"]  # with a table, and no head of its own
+    known, unknown = (Prepared.of(portuguese, [{"language": code}] * 2) for code in ("pt", "*"))
     said = challenger.logits(known)[0] - challenger.logits(unknown)[0]
     assert np.abs(said[:, champion.card.labels.index("abuse")]).min() > 0.01
     assert said == pytest.approx(champion.spelling.logits(known, 2), abs=1e-4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -40,6 +40,11 @@ def module(base: BertModel) -> EncoderModule:
     return EncoderModule(base, 2, CONFIG).eval()
 
 
+def given_of(rows: list[list[int]], place: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, a mask and the place of the head, of each row."""
+    return *padded(rows), torch.full((len(rows),), place)
+
+
 def some_rows(of: list[int]) -> list[list[int]]:
     return [[(7 * row + place) % 50 for place in range(length)] for row, length in enumerate(of)]
 
@@ -47,11 +52,11 @@ def some_rows(of: list[int]) -> list[list[int]]:
 @many
 @given(lengths)
 def test_layers_say_what_the_base_says_of_padded_texts(base: BertModel, module: EncoderModule, of: list[int]) -> None:
-    ids, mask = padded(some_rows(of))
+    ids, mask, places = given_of(some_rows(of))
     with torch.inference_mode():
         expected = base(input_ids=ids, attention_mask=mask).last_hidden_state * mask[:, :, None]
         pooled = expected.sum(1) / mask.sum(1, keepdim=True)
-        torch.testing.assert_close(module(ids, mask), module.head(pooled))
+        torch.testing.assert_close(module(ids, mask, places), module.head(pooled))
 
 
 @many
@@ -59,8 +64,8 @@ def test_layers_say_what_the_base_says_of_padded_texts(base: BertModel, module: 
 def test_a_text_is_judged_as_if_it_were_alone(module: EncoderModule, of: list[int]) -> None:
     rows = some_rows(of)
     with torch.inference_mode():
-        alone = torch.cat([module(*padded([row])) for row in rows])
-        torch.testing.assert_close(module(*padded(rows)), alone)
+        alone = torch.cat([module(*given_of([row])) for row in rows])
+        torch.testing.assert_close(module(*given_of(rows)), alone)
 
 
 @pytest.mark.parametrize("of", [[1], [3, 12, 7], [9] * 40])
@@ -74,27 +79,46 @@ def test_packed_layers_say_nearly_the_same_and_keep_what_was_learned(base: BertM
         if isinstance(part, LoraLayer):
             part.merge()
     module.pack()
-    ids, mask = padded(some_rows(of))
+    given = given_of(some_rows(of))
     with torch.inference_mode():
-        torch.testing.assert_close(module(ids, mask), plain(ids, mask), atol=2e-3, rtol=1e-2)
+        torch.testing.assert_close(module(*given), plain(*given), atol=2e-3, rtol=1e-2)
     assert module.learned().keys() == plain.learned().keys()
 
 
 def test_what_is_masked_counts_for_nothing(module: EncoderModule) -> None:
-    ids, mask = padded(some_rows([3, 9]))
+    ids, mask, places = given_of(some_rows([3, 9]))
     others = torch.where(mask == 0, torch.tensor(49), ids)
     with torch.inference_mode():
-        assert torch.equal(module(ids, mask), module(others, mask))
+        assert torch.equal(module(ids, mask, places), module(others, mask, places))
         assert not module.below(others, mask)[mask == 0].any()
 
 
-def test_every_adapter_and_the_head_learn_from_texts_of_all_lengths(base: BertModel) -> None:
-    module = EncoderModule(base, 2, CONFIG).train()
+def test_a_language_with_a_head_of_its_own_is_judged_by_it_and_the_others_by_theirs(base: BertModel) -> None:
+    module = EncoderModule(base, 2, replace(CONFIG, heads=("de", "ru"))).eval()
+    shared = EncoderModule(base, 2, CONFIG).eval()
+    shared.load_state_dict(module.state_dict(), strict=False)
+    assert module.places(["ru", "en", "*", "de"]).tolist() == [2, 0, 0, 1]
+    ids, mask = padded(some_rows([3, 7, 5, 7]))
+    with torch.inference_mode():
+        found = module(ids, mask, module.places(["ru", "en", "*", "de"]))
+        states = module.states(module.below(ids, mask), mask)
+        others = shared(ids, mask, shared.places(["ru", "en", "*", "de"]))
+        torch.testing.assert_close(found[0], module.heads["ru"](states[0]))
+        torch.testing.assert_close(found[3], module.heads["de"](states[3]))
+        torch.testing.assert_close(found[1:3], others[1:3])
+        torch.testing.assert_close(module.head(states[:, -16:]), others)
+        assert not torch.allclose(found[0], others[0])
+
+
+@pytest.mark.parametrize("heads", [(), ("de", "ru")])
+def test_every_adapter_and_head_learns_from_texts_of_all_lengths(base: BertModel, heads: tuple[str, ...]) -> None:
+    module = EncoderModule(base, 2, replace(CONFIG, heads=heads)).train()
     for name, value in module.learned().items():
         if ".lora_B." in name:
             torch.nn.init.normal_(value)  # from zero, the other half of an adapter learns nothing at first
     ids, mask = padded(some_rows([2, 5, 11]))
-    module.above(module.below(ids, mask), mask).square().sum().backward()  # type: ignore[no-untyped-call]  # untyped
+    places = module.places(["en", "de", "ru"])
+    module.above(module.below(ids, mask), mask, places).square().sum().backward()  # type: ignore[no-untyped-call]  # untyped
     assert all(value.grad is not None and value.grad.any() for value in module.learned().values())
     assert not any(value.requires_grad for value in module.lower.parameters())
 
