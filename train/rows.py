@@ -88,7 +88,7 @@ def from_lake(
     def merge(rows: pa.Table) -> pa.Table:
         return merge_labels(rows, tuple(labels), variant)
 
-    # What `groupby` does, but the rows of all posts at once: a call a post would take a hundred times as long.
+    # What `groupby` does, but the rows of all posts at once: a call a post took two hundred times as long.
     together = dataset.repartition(2, keys=["post_id", "content_version"], sort=True)
     return together.map_batches(merge, batch_format="pyarrow", batch_size=None)
 

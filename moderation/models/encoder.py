@@ -222,7 +222,7 @@ class EncoderClassifier(TextClassifier):
 
     def with_own(self, spelling: Spelling | None, heads: Mapping[str, nn.Linear]) -> EncoderClassifier:
         """The same model with these spellings and heads of languages' own in place of what it had, not calibrated."""
-        config = replace(self.config, spelling=spelling and spelling.config, heads=tuple(heads))
+        config = replace(self.config, spelling=None if spelling is None else spelling.config, heads=tuple(heads))
         tensors = {name: value for name, value in self.tensors().items() if not name.startswith(_OWN)}
         tensors |= {
             f"heads.{code}.{name}": value.to(torch.float16)
