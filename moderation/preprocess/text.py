@@ -43,7 +43,7 @@ _LONG_LIGATURE = re.compile("[\ufdfa\ufdfb]")
 _MARK_FLOOD = re.compile(
     "[\u0334-\u0338\u0489\u20d0-\u20ff]|[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff]{2,}"
 )
-# Spaces last: a word whose letters other signs keep apart is one by then. A letter of `I'm` or `b-day` is no part of any.
+# Spaces last: a word whose letters other signs keep apart is one by then. A letter of `I'm` or `b-day` is part of none.
 _SPACED = [
     re.compile(
         rf"(?<!\w)(?<!\w['’])[^\W\d_]({between})(?:[^\W\d_]\1){{2,}}[^\W\d_](?!\w|[.\-_*·'’][^\W\d_])",
