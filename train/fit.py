@@ -179,9 +179,15 @@ def calibrated(
     prepared = Prepared.of(rows.texts, rows.known)
     logits = model.logits(prepared)[0].astype(np.float64)
     bare = logits.copy()
-    apart = [row for row, code in enumerate(rows.languages) if code in model.own_languages]
-    if apart:  # by what all languages share
-        bare[apart] = model.logits(Prepared.of([rows.texts[row] for row in apart]))[0]
+    apart = [row for row, code in enumerate(prepared.languages) if code in model.own_languages]
+    if apart:  # judged by what all languages share
+        bare[apart] = model.logits(
+            Prepared(
+                cleaned=[prepared.cleaned[row] for row in apart],
+                folded=[prepared.folded[row] for row in apart],
+                known=[{**prepared.known[row], "language": "*"} for row in apart],
+            )
+        )[0]
     calibration: dict[str, tuple[float, float]] = {}
     curves: dict[str, OperatingCurve] = {}
     for column, label in enumerate(model.card.labels):

@@ -73,13 +73,14 @@ def _head(model: EncoderClassifier, rows: Frame) -> nn.Linear:
     shared = model.module.head
     states = model.states(Prepared.of(list(rows["text"]))).astype(np.float64)
     scaler = StandardScaler().fit(states)
+    scaled = scaler.transform(states)
     head = nn.Linear(states.shape[1], shared.out_features)
     with torch.no_grad():
         head.weight.zero_()
         head.weight[:, -shared.in_features :] = shared.weight  # the last layer stands last
         head.bias.copy_(shared.bias)
         for label in range(shared.out_features):
-            fitted = _regression(scaler.transform(states), rows, label, C=_HEAD_C, max_iter=1000)
+            fitted = _regression(scaled, rows, label, C=_HEAD_C, max_iter=1000)
             if fitted is not None:
                 slopes = fitted.coef_[0] / scaler.scale_
                 head.weight[label] = torch.from_numpy(slopes)

@@ -89,7 +89,7 @@ def from_lake(
         return merge_labels(rows, tuple(labels), variant)
 
     # What `groupby` does, but the rows of all posts at once: a call a post took two hundred times as long.
-    together = dataset.repartition(2, keys=["post_id", "content_version"], sort=True)
+    together = dataset.repartition(2, keys=["post_id", "content_version"])
     return together.map_batches(merge, batch_format="pyarrow", batch_size=None)
 
 
@@ -175,13 +175,17 @@ def target_of(line: Mapping[str, Any], label: str) -> float:
     """
     if label not in line["labels"]:
         return float("nan")
-    if "votes" not in line or label not in _KINDS:
+    votes = line.get("votes") or {}
+    kinds = _KINDS.get(label, ("",))
+    if not votes.keys() >= set(kinds):
         return float(line["labels"][label])
-    return float(max(line["votes"][kind] for kind in _KINDS[label]) / _ANNOTATORS)
+    return float(max(votes[kind] for kind in kinds) / _ANNOTATORS)
 
 
 def from_corpora(paths: Sequence[Path], labels: Sequence[str], *, seed: int, most: int = 0) -> Dataset:
     """Read JSON Lines, gzipped or not, of `{"text", "language", "labels": {...}}`, exact duplicates once, shuffled.
+
+    Where `votes` tell how many of three annotators said each of ToLD-Br's kinds, `target` is their share.
 
     A duplicate is judged after normalisation: short texts repeat, and one that stood in two splits would flatter.
 

@@ -92,7 +92,8 @@ class EncoderModule(nn.Module):
         self.upper: Any = inject_adapter_in_model(adapters, upper)
         hidden = int(known.config.hidden_size)
         self.head = nn.Linear(hidden, labels)
-        self.heads = nn.ModuleDict({code: nn.Linear(DEPTHS * hidden, labels) for code in config.heads})
+        self.heads = nn.ModuleList([nn.Linear(DEPTHS * hidden, labels) for _ in config.heads])
+        self._places = {code: place for place, code in enumerate(config.heads, 1)}
 
     def below(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states (texts, tokens, hidden) under the adapted layers, of ids and a 0/1 mask (texts, tokens)."""
@@ -100,8 +101,7 @@ class EncoderModule(nn.Module):
 
     def places(self, languages: Sequence[str]) -> torch.Tensor:
         """Which head judges texts in these languages, (texts,): 0 the shared one, else the place in `config.heads`."""
-        known = {code: place for place, code in enumerate(self.heads, 1)}
-        return torch.tensor([known.get(code, 0) for code in languages], dtype=torch.long)
+        return torch.tensor([self._places.get(code, 0) for code in languages], dtype=torch.long)
 
     def states(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Means over tokens, (texts, `DEPTHS` * hidden): under the adapted layers, half way through, and above them."""
@@ -113,16 +113,14 @@ class EncoderModule(nn.Module):
 
     def above(self, hidden: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Logits (texts, labels) of hidden states under the adapted layers; `places` of the heads (see `places`)."""
+        logits: torch.Tensor
         if not self.heads:
-            return self._shared(_mean(_through(self.upper, hidden, mask), mask))
+            logits = self.head(_mean(_through(self.upper, hidden, mask), mask))
+            return logits
         states = self.states(hidden, mask)
-        logits = self._shared(states[:, -self.head.in_features :])
-        for place, head in enumerate(self.heads.values(), 1):
+        logits = self.head(states[:, -self.head.in_features :])
+        for place, head in enumerate(self.heads, 1):
             logits = torch.where((places == place)[:, None], head(states), logits)
-        return logits
-
-    def _shared(self, pooled: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(pooled)
         return logits
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -225,8 +223,8 @@ class EncoderClassifier(TextClassifier):
         config = replace(self.config, spelling=None if spelling is None else spelling.config, heads=tuple(heads))
         tensors = {name: value for name, value in self.tensors().items() if not name.startswith(_OWN)}
         tensors |= {
-            f"heads.{code}.{name}": value.to(torch.float16)
-            for code, head in heads.items()
+            f"heads.{place}.{name}": value.to(torch.float16)
+            for place, head in enumerate(heads.values())
             for name, value in head.state_dict().items()
         }
         card = replace(self.card, config=asdict(config), calibration={}, operating_curves={})

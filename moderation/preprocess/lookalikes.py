@@ -9,8 +9,8 @@ Two tricks, undone where a word shows that they are meant, so that honest text o
     leet        digits and signs between letters: `sh1t`, `a$$hole`, `пи3дец`. A digit at a word's end stays one
                 (`covid19`, `mp3`), and so does one at its begin (`4chan`), unless the word hides another between
                 letters (`1d10t`, `b1tch35`). A `$` at either edge of three or more small letters is an s. Who hid one
-                so means it in all words (`you 1d10t, 3ven 7hat`), but for numbers with a unit, sums of money and
-                names of a letter or two (`10am`, `$5`, `mp3`).
+                in a word that is no name means it in all words (`you 1d10t, 3ven 7hat`), but for numbers with a unit,
+                sums of money and names in capitals or of a letter or two (`10am`, `$5`, `GPT4`, `mp3`).
 """
 
 from __future__ import annotations
@@ -55,11 +55,19 @@ _HIDES = re.compile(
 )
 
 _MONEY = re.compile(r"[A-Z]{1,3}\$\d")
+_UNITS = (
+    "am|pm|st|nd|rd|th|[kmgt]b|[kcm]m|m?g|kg|ml|ms|kw|mw|bn|mi[on]|mrd|mins?|secs?|hrs?|hours?|days?|weeks?|months?|years?|yrs?"
+    "|std|uhr|mal|tage?n?|jahre?n?|jährig\\w*|eur|euros?|usd|reais|anos?|dias?|meses|horas?|vezes|mil"
+    "|мин|сек|час\\w*|дн\\w*|лет|год\\w*|руб\\w*|тыс|млн|млрд|км|кг|см|мм|мл|раз|ти|го|ый|ой|ая|ое"
+)
 _STAYS = re.compile(
-    r"\d{1,3}[^\W\d_]{1,2}\$?|\d{1,3}[^\W\d_]{3,4}\$|\$\d{1,3}(?:[bkmt]|[bmt]n|mio?)"  # 10am, 3rd, 100usd$, $1bn
-    r"|[^\W\d_]{1,2}\d|[^\W\d_]\d{2,3}|[A-Z]{1,3}\$(?:\d.*)?|\$[A-Z]{1,5}"  # mp3, B12, US$, US$5bn, $AAPL
+    rf"\d{{1,3}}(?:[^\W\d_]|(?i:{_UNITS}))\$?|\d{{1,2}}(?i:h|v|x|х|on)\d{{1,2}}"  # 10am, 3x, 5k$, 100usd$, 14h30, 4x4
+    r"|\$\d{1,3}(?i:[bkmt]|[bmt]n|mio?|usd)|[A-Z]{1,3}\$(?:\d.*)?|\$[A-Z]{1,5}"  # $1bn, US$, US$5bn, $AAPL
+    r"|[^\W\d_]{1,2}\d|[^\W\d_]\d{2,3}|[A-ZА-ЯЁ]{2,}\d{1,3}"  # mp3, B12, GPT4
 )
 """What digits and signs are meant in, even beside leet."""
+_MEANT = re.compile(r"(?=.{4})(?=.*[^\W\d_A-ZА-ЯЁ]).*[^\W\d_][013457$]{1,3}[^\W\d_]")
+"""A word that shows that its writer hides letters: `b1tch`, but neither `H1N1` nor `W3C`, which are names."""
 
 
 def unmask(text: str) -> str:
@@ -79,16 +87,22 @@ def unmask(text: str) -> str:
 
 
 def _without_leet(text: str, words: re.Pattern[str], signs: dict[int, int]) -> str:
+    meant = False
+
     def sure(found: re.Match[str]) -> str:
+        nonlocal meant
         word = found.group()
-        return word.translate(signs) if _HIDES.search(word) and not _MONEY.match(word) else word
+        if not _HIDES.search(word) or _MONEY.match(word):
+            return word
+        meant = meant or (bool(_MEANT.match(word)) and text[found.start() - 1 : found.start()] != "#")
+        return word.translate(signs)
 
     def likely(found: re.Match[str]) -> str:
         word = found.group()
         return word if _STAYS.fullmatch(word) else word.translate(signs)
 
     read = words.sub(sure, text)
-    return read if read == text else words.sub(likely, read)
+    return words.sub(likely, read) if meant else read
 
 
 def _in_one_script(text: str) -> str:

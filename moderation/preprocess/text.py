@@ -43,12 +43,10 @@ _LONG_LIGATURE = re.compile("[\ufdfa\ufdfb]")
 _MARK_FLOOD = re.compile(
     "[\u0334-\u0338\u0489\u20d0-\u20ff]|[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff]{2,}"
 )
-# Spaces last: a word whose letters other signs keep apart is one by then. A letter of `I'm` or `b-day` is part of none.
+# Spaces last: a word whose letters signs keep apart is one by then. A letter of `I'm` or `b-day` is part of none.
 _SPACED = [
-    re.compile(
-        rf"(?<!\w)(?<!\w['’])[^\W\d_]({between})(?:[^\W\d_]\1){{2,}}[^\W\d_](?!\w|[.\-_*·'’][^\W\d_])",
-    )
-    for between in (r"[.\-_*·]", " ")
+    re.compile(r"(?<!\w)[^\W\d_]([.\-_*·|~])(?:[^\W\d_]\1){2,}[^\W\d_](?!\w)"),
+    re.compile(r"(?<!\w)(?<!\w['’])[^\W\d_]( )(?:[^\W\d_] ){2,}[^\W\d_](?!\w|[.\-_*·][^\W\d_]|['’](?!s\b)[^\W\d_])"),
 ]
 _STRETCHED = re.compile(r"([^\W\d_])\1{2,}", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")

@@ -108,7 +108,7 @@ def learned_and_scores(registry: Registry) -> None:
     assert challenger.card.labels == champion.card.labels
     assert challenger.card.about["parent"] == f"{VARIANT}@1"
     assert champion.spelling is not None
-    assert {"heads.de.weight", "heads.ru.bias"} <= before.keys()
+    assert {"heads.0.weight", "heads.1.bias"} <= before.keys()
     portuguese = ["seu idiota do caralho", "bom dia"]  # with a table, and no head of its own
     known, unknown = (Prepared.of(portuguese, [{"language": code}] * 2) for code in ("pt", "*"))
     said = challenger.logits(known)[0] - challenger.logits(unknown)[0]

@@ -190,6 +190,8 @@ def test_what_is_learned_is_the_share_of_people_who_said_so_where_that_is_known(
     assert target_of({"labels": {"abuse": True, "hate": False}}, "abuse") == 1
     assert target_of({"labels": {"hate": False}}, "hate") == 0
     assert math.isnan(target_of(line, "violence"))
+    assert target_of(line | {"labels": {"violence": True}}, "violence") == 1
+    assert target_of(line | {"votes": {"toxic": 1}}, "abuse") == target_of(line | {"votes": None}, "abuse") == 1
 
 
 def test_harmful_and_harmless_rows_weigh_the_same_within_bounds() -> None:

@@ -133,6 +133,8 @@ def test_an_invisible_character_does_not_hide_an_accent(text: str) -> None:
         ("b.o.t.a.r e-s-s-e b_a_b_a_c_a", "botar esse babaca"),
         ("I'm s o r r y", "I'm sorry"),
         ("'s t u p i d'", "'stupid'"),
+        ("i d i o t's, i.d.i.o.t's", "idiot's, idiot's"),
+        ("f.u.c.k.ing i|d|i|o|t-like", "fuck.ing idiot-like"),
         ("m y n e x t b-day", "mynext b-day"),
         ("i\u0335d\u0338i\u0334o\u0337t\u0336", "idiot"),
         ("p\u0430thetic", "pathetic"),
@@ -176,6 +178,9 @@ def test_many_stretched_letters_and_brackets_take_no_time() -> None:
     assert normalise("@" * 200_000) == "@" * 200_000
     assert normalise("[id1|" * 20_000).startswith("[id1|[id1|")
     assert normalise("u/" * 50_000) == "u/" * 50_000
+    assert normalise("a." * 50_000 + "bc") == "aa.bc"
+    assert normalise("a " * 50_000 + "bc") == "aa bc"
+    assert normalise("a " * 50_000 + "b-c") == "aa b-c"
 
 
 @pytest.mark.parametrize(
