@@ -2,8 +2,8 @@
 
 What the lower layers give is kept in memory as float16, some 25 KB a row of 30 tokens with the bundled base; that makes
 an epoch about twice as fast as running the whole encoder, and changes nothing but the rounding. What spellings say is
-fitted once, after it, and so are heads of languages' own (`train.own`). A retraining keeps its parent's spellings, and
-learns what is left to say beside them.
+fitted once, after it, and so are heads of languages' own (`train.own`). A retraining keeps its parent's spellings,
+learns what is left to say beside them, and trains its heads further.
 """
 
 from __future__ import annotations
