@@ -267,8 +267,9 @@ class FetchRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    buckets: tuple[str, ...] = ("*",)
-    """Buckets that an `s3://` address may name; `*`: all that the service's own credentials can read."""
+    buckets: tuple[str, ...] = ()
+    """Buckets that an `s3://` address may name, each exactly; empty: none. They are read with the service's own
+    credentials, so whoever may send a post may have anything in them looked at. `*`: all that those can read."""
     https_hosts: tuple[str, ...] = ()
     """Hosts that an `https://` address may name, in lower case, each exactly; empty: none."""
     https_ports: tuple[int, ...] = (443,)

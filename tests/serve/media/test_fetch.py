@@ -422,6 +422,16 @@ def test_no_host_is_listed_by_default(tmp_path: Path) -> None:
     assert found.code == "not_allowed"
 
 
+def test_no_bucket_is_listed_by_default(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the service's credentials can read is nobody else's to have looked at, unless the operator says so."""
+    fetcher = Fetcher(FetchRules())
+    monkeypatch.setattr(fetcher, "_client", lambda: pytest.fail("S3 was asked"))
+    found = run(_fetch(fetcher, f"s3://{bucket}/a/b c?.jpg", tmp_path / "m"))
+    assert isinstance(found, Refused)
+    assert (found.code, found.passing) == ("not_allowed", False)
+    assert f"the bucket '{bucket}', which is not listed in media.fetch.buckets" in found.detail
+
+
 def test_a_listed_host_must_be_a_name() -> None:
     with pytest.raises(ValueError, match=r"https_hosts has 'https://x', which is no host's name"):
         Fetcher(FetchRules(https_hosts=("https://x",)))
@@ -440,7 +450,7 @@ def bucket(bucket_url: str) -> str:
 
 
 def test_a_medium_of_a_bucket_is_read(bucket: str, tmp_path: Path) -> None:
-    sink = run(_fetch(Fetcher(FetchRules()), f"s3://{bucket}/a/b c?.jpg", tmp_path / "m", len(BODY)))
+    sink = run(_fetch(Fetcher(FetchRules(buckets=("*",))), f"s3://{bucket}/a/b c?.jpg", tmp_path / "m", len(BODY)))
     assert isinstance(sink, Sink)
     assert (tmp_path / "m").read_bytes() == BODY
     assert (sink.size, sink.sha256) == (len(BODY), hashlib.sha256(BODY).hexdigest())
@@ -460,7 +470,7 @@ def test_a_medium_of_a_bucket_is_read(bucket: str, tmp_path: Path) -> None:
 def test_what_a_bucket_has_not_or_too_much_of(
     uri: str, bound: int, code: str, detail: str, bucket: str, tmp_path: Path
 ) -> None:
-    found = run(_fetch(Fetcher(FetchRules()), uri.format(bucket), tmp_path / "m", bound))
+    found = run(_fetch(Fetcher(FetchRules(buckets=("*",))), uri.format(bucket), tmp_path / "m", bound))
     assert isinstance(found, Refused)
     assert (found.code, found.detail, found.passing) == (code, detail, False)
     assert list(tmp_path.iterdir()) == []
@@ -478,7 +488,7 @@ def test_a_store_that_hangs_is_cut_off(bucket_url: str, tmp_path: Path, monkeypa
         port = server.sockets[0].getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         async with server:
-            hurried = Fetcher(FetchRules(timeout_s=0.5))
+            hurried = Fetcher(FetchRules(buckets=("*",), timeout_s=0.5))
             await asyncio.to_thread(hurried._client)  # which takes a while, and what hangs must be the store
             found = await hurried.fetch("s3://some-bucket/key", tmp_path / "m", 10)
             await closed.wait()  # the thread that was given up ends too
@@ -518,7 +528,8 @@ def test_what_s3_may_answer_otherwise_later(
         port = server.sockets[0].getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         async with server:
-            return await Fetcher(FetchRules(timeout_s=60)).fetch("s3://some-bucket/key", tmp_path / "m", 10)
+            fetcher = Fetcher(FetchRules(buckets=("some-bucket",), timeout_s=60))
+            return await fetcher.fetch("s3://some-bucket/key", tmp_path / "m", 10)
 
     assert run(work()) == Refused("unreachable", f"uri was not read: S3 answers '{code}'", passing=passing)
 
