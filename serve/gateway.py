@@ -57,6 +57,7 @@ from serve.grouping import QueueFullError
 from serve.insight.routes import router as insight
 from serve.insight.series import DecisionSeries, start_refreshing
 from serve.media.door import MULTIPART, MediaDoor, carries_media, store_failed
+from serve.media.incoming import INCOMING
 from serve.media.intake import refusal
 from serve.media.routes import router as media
 from serve.moderator import Answer, Moderator
@@ -217,7 +218,8 @@ class Gateway:
             series.count,
             score_media=self._score_media,
         )
-        self._door = MediaDoor(self._topology.media, MediaStore(settings.media_url), settings.home / "incoming")
+        store = MediaStore(settings.media_url)
+        self._door = MediaDoor(self._topology.media, store, settings.home / INCOMING, self._ledger)
         self.context = Context(self._topology, self._ledger, self._moderator, self._known, self._door)
         start_refreshing(self._ledger, self._topology.metrics)
 
@@ -291,6 +293,7 @@ class Gateway:
         except ConflictError as error:
             raise Problem(409, str(error)) from error
         except RefusedMediumError as error:
+            await self._door.let_go(post)
             raise refusal(error.index, error.refused) from error
         except QueueFullError as error:
             raise overloaded(error) from error

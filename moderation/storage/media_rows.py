@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from moderation.media import MediaKind
 from moderation.storage.dialect import insert_into
 from moderation.storage.ledger import Ledger
-from moderation.storage.media_tables import media_scores, post_media
+from moderation.storage.media_tables import media, media_scores, post_media
 from moderation.storage.media_uses import pages
 
 ScoreKey = tuple[str, MediaKind, str, int]
@@ -40,6 +40,12 @@ def posts_with(ledger: Ledger, sha256: str) -> list[tuple[str, int]]:
     with ledger.read() as connection:
         rows = connection.execute(query.order_by(post_media.c.post_id, post_media.c.content_version))
         return [(row.post_id, row.content_version) for row in rows]
+
+
+def is_recorded(ledger: Ledger, sha256: str) -> bool:
+    """Whether a post was ever recorded with a medium."""
+    with ledger.read() as connection:
+        return connection.execute(select(media.c.sha256).where(media.c.sha256 == sha256)).first() is not None
 
 
 def known_scores(ledger: Ledger, wanted: Sequence[ScoreKey]) -> dict[ScoreKey, str]:

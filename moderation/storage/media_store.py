@@ -119,6 +119,14 @@ class MediaStore:
             raise NotFoundError(f"medium {sha256!r} is not held")
         return Held(sha256, found.size)
 
+    def put_aside(self, sha256: str) -> bool:
+        """Have the collector delete bytes in an hour, unless a post is recorded with them by then; False: not held.
+
+        Until then `open` finds them, and `hold` and `keep` bring them back.
+        """
+        with told():
+            return self.place.move(name_of(sha256), f"{ASIDE}/{sha256}")
+
     def has(self, sha256: str) -> bool:
         """Whether bytes are held."""
         with told():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import typer
 
@@ -11,6 +11,7 @@ from moderation.running import find, topology_of
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger, now
 from moderation.topology import Topology
+from serve.media.incoming import INCOMING, sweep
 
 app = typer.Typer(no_args_is_help=True, help="Images and videos that are kept.")
 
@@ -28,7 +29,9 @@ def collect(as_json: JsonOption = False, topology: TopologyOption = None) -> Non
 
     settings = Settings.from_environment()
     rules = Topology.load(topology_of(find(settings), topology)).media.keep
+    left = sweep(settings.home / INCOMING)
     done = media_collect.collect(Ledger(settings.ledger_url), MediaStore(settings.media_url), rules, now())
+    done = replace(done, leftovers=done.leftovers + left)
     if as_json:
         print_json(asdict(done))
         return

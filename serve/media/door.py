@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
 from moderation.errors import MediaUnavailableError, NotFoundError
 from moderation.media import MediaKind, MediaRef, MediaRules, Refused
 from moderation.posts import MediaFeature, MediaIn, PostIn
 from moderation.preprocess.formats import HEAD, sniff
+from moderation.storage import media_rows
+from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from serve.media.fetch import Fetcher
+from serve.media.incoming import Reception, sweep
 from serve.media.intake import Incoming, receive, refusal, scratch, source_of, too_many
 from serve.media.sink import on_thread
 from serve.media.upload import read_upload
@@ -27,7 +30,8 @@ from serve.wire import parsed, read_bounded
 
 MULTIPART = "multipart/form-data"
 _PIECE = 1 << 20
-_ABANDONED_S = 3600.0
+
+logger = logging.getLogger("ray.serve")
 
 
 class MediaDoor:
@@ -37,17 +41,18 @@ class MediaDoor:
         rules: the bounds.
         store: that holds them afterwards; blocking.
         folder: under which each request has its scratch folder; best on the store's own file system.
+        ledger: that says which media posts were recorded with; blocking.
     """
 
-    def __init__(self, rules: MediaRules, store: MediaStore, folder: Path) -> None:
+    def __init__(self, rules: MediaRules, store: MediaStore, folder: Path, ledger: Ledger) -> None:
         self.rules = rules
         self._store = store
-        self._folder = folder
+        self._ledger = ledger
         self._fetcher = Fetcher(rules.fetch)
         self._lookers = asyncio.Semaphore(rules.group_size * rules.max_in_flight)
         self._looking = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
+        sweep(folder)
+        self._reception = Reception(folder)
 
     async def read_post(self, request: Request, max_post_bytes: int) -> PostIn:
         """The post of a request, as JSON or as multipart/form-data, its media in the store.
@@ -90,10 +95,28 @@ class MediaDoor:
         came = await receive(post.media, rules=self.rules, fetcher=self._fetcher, folder=folder)
         told = [None] * len(files) + [source_of(medium) for medium in post.media]
         held = await asyncio.gather(*(self._held(medium) for medium in [*files, *came]))
+        whole = post.model_copy(update={"media": [medium for medium in held if isinstance(medium, MediaIn)]})
         for index, (medium, source) in enumerate(zip(held, told, strict=True)):
             if isinstance(medium, Refused):
+                await self.let_go(whole)
                 raise refusal(index, medium, source)
-        return post.model_copy(update={"media": held})
+        return whole
+
+    async def let_go(self, post: PostIn) -> None:
+        """Of a post that is refused: put aside its media that no post was recorded with, to be deleted in an hour.
+
+        What another request holds meanwhile is found where it is put, and goes back once its post is recorded.
+        """
+        sha256s = {medium.sha256 for medium in post.media if medium.sha256 is not None}
+        try:
+            await on_thread(partial(self._put_aside, sha256s))
+        except (MediaUnavailableError, SQLAlchemyError):  # the collector finds them, a day later
+            logger.exception("%d media of a refused post are not put aside", len(sha256s))
+
+    def _put_aside(self, sha256s: Iterable[str]) -> None:
+        for sha256 in sha256s:
+            if not media_rows.is_recorded(self._ledger, sha256):
+                self._store.put_aside(sha256)
 
     @contextlib.contextmanager
     def room_for(self, count: int) -> Iterator[None]:
@@ -133,9 +156,11 @@ class MediaDoor:
         """What the store holds under a SHA-256, a piece at a time, and how many bytes there are.
 
         Raises:
-            NotFoundError: nothing.
+            NotFoundError: nothing, or bytes that no post was recorded with: they were refused, or are not judged yet.
             MediaUnavailableError: the store cannot be had.
         """
+        if not await on_thread(partial(media_rows.is_recorded, self._ledger, sha256)):
+            raise NotFoundError(f"medium {sha256!r} is not held")
         opening = self._store.open(sha256)
         path = await on_thread(opening.__enter__)
 
@@ -151,7 +176,11 @@ class MediaDoor:
 
     def scratch(self) -> AbstractAsyncContextManager[Path]:
         """A folder for one request."""
-        return scratch(self._folder)
+        return scratch(self._reception.folder)
+
+    def close(self) -> None:
+        """Remove what is still arriving."""
+        self._reception.close()
 
     async def _held(self, medium: Incoming | Refused | MediaIn) -> MediaIn | Refused:
         if isinstance(medium, Refused):
@@ -159,7 +188,7 @@ class MediaDoor:
         try:
             if isinstance(medium, MediaIn):
                 assert medium.sha256 is not None  # the others came as files
-                await on_thread(partial(self._store.hold, medium.sha256))
+                await on_thread(partial(self._hold_again, medium.sha256))
                 return medium
             kind = medium.kind or await on_thread(partial(_kind_of, medium.path))
             if kind is None:
@@ -168,6 +197,11 @@ class MediaDoor:
             return MediaIn(kind=kind, sha256=held.sha256)
         except NotFoundError:
             return Refused("unknown_media", "no bytes with this SHA-256 are held")
+
+    def _hold_again(self, sha256: str) -> None:
+        if not media_rows.is_recorded(self._ledger, sha256):
+            raise NotFoundError(f"medium {sha256!r} is not held")
+        self._store.hold(sha256)
 
 
 def carries_media(request: Request, max_post_bytes: int) -> bool:
@@ -179,14 +213,6 @@ def carries_media(request: Request, max_post_bytes: int) -> bool:
 def store_failed(error: MediaUnavailableError) -> Problem:
     """Nothing was recorded: try again."""
     return Problem(503, f"{error}; nothing was recorded", retry_after=1)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what requests of killed processes left; none takes an hour."""
-    for left in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if left.stat().st_mtime < time.time() - _ABANDONED_S:
-                shutil.rmtree(left)
 
 
 def _is_multipart(request: Request) -> bool:

@@ -23,7 +23,7 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.storage.media_tables import media_scores, post_media
 from tests.end_to_end.service import PATIENT_S, SEAWALL, Service
-from tests.media_samples import clip, encoded, picture, samples
+from tests.media_samples import IMAGES, clip, encoded, picture, samples
 
 pytestmark = pytest.mark.slow
 
@@ -215,6 +215,20 @@ def test_bad_media_among_good_ones_each_get_their_own_problem(service: Service) 
         else:
             assert answer["status"] in (413, 422)
             assert answer["problem"]["errors"][0]["pointer"].startswith("/media/0")
+
+
+def test_refused_bytes_are_given_to_nobody(service: Service) -> None:
+    """The decoder alone refuses these, so they were in the store by then."""
+    good, bad = a_picture(7), IMAGES["png_rows_are_noise"][0]()
+
+    def status_of(data: bytes) -> int:
+        url = f"{service.url}/v1/media/{sha256(data).hexdigest()}"
+        return httpx.get(url, timeout=PATIENT_S, trust_env=False).status_code
+
+    assert put(service, a_post(), ("image/png", good), ("image/png", bad)).status_code == 422
+    assert (status_of(good), status_of(bad)) == (404, 404)
+    assert put(service, a_post(), ("image/png", good)).status_code == 200
+    assert (status_of(good), status_of(bad)) == (200, 404)
 
 
 def test_a_file_that_is_too_large_is_told_so(service: Service) -> None:

@@ -114,6 +114,20 @@ def test_what_no_post_was_recorded_with_goes_sooner(ledger: Ledger, store: Media
     assert (store.has(unused.sha256), store.has(held.sha256)) == (False, True)
 
 
+def test_what_a_refused_post_put_aside_goes_after_an_hour_unless_another_is_recorded_with_it(
+    ledger: Ledger, store: MediaStore, begun: datetime
+) -> None:
+    post(ledger, store)
+    refused, raced = store.keep_bytes(b"refused"), store.keep_bytes(b"refused once, and taken at the same time")
+    for held in (refused, raced):
+        store.put_aside(held.sha256)
+    record(ledger, with_held("p-2", raced, used_at=now()))
+    assert collect(ledger, store, RULES, begun) == Collected()
+    let_aside_grow_old(store)
+    assert collect(ledger, store, RULES, begun) == Collected(removed=1, bytes=refused.size, restored=1)
+    assert (store.has(refused.sha256), store.place.has(name_of(raced.sha256))) == (False, True)
+
+
 def test_what_was_touched_lately_stays(ledger: Ledger, store: MediaStore, begun: datetime) -> None:
     post(ledger, store)
     with ledger.write() as connection:

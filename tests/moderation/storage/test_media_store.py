@@ -107,8 +107,10 @@ def test_what_was_cut_short_is_written_anew(store: MediaStore) -> None:
 
 
 def test_what_is_aside_is_still_held(store: MediaStore) -> None:
+    assert not store.put_aside(NAMED)
     store.keep_bytes(BYTES)
-    assert store.place.move(name_of(NAMED), f"{ASIDE}/{NAMED}")
+    assert store.put_aside(NAMED)
+    assert everything(store) == [f"{ASIDE}/{NAMED}"]
     assert store.has(NAMED)
     assert read(store, NAMED) == BYTES
     assert store.hold(NAMED) == Held(NAMED, 9)

@@ -40,7 +40,7 @@ def make_compat(tmp_path: Path, loaded: dict[str, TextClassifier]) -> Iterator[C
         known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
         models = Models(loaded)
         moderator = Moderator(topology, ledger, models.score, models.card, known, score_media=models.look)
-        door = MediaDoor(topology.media, MediaStore(tmp_path / "media"), tmp_path / "incoming")
+        door = MediaDoor(topology.media, MediaStore(tmp_path / "media"), tmp_path / "incoming", ledger)
         context = Context(topology, ledger, moderator, known, door)
         app = FastAPI()
         for module in (openai, perspective, discovery):

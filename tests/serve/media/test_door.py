@@ -8,23 +8,30 @@ from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
 
-from moderation.media import MediaRules, ReadRules
+from moderation.media import MediaRules, ReadRules, Refused
 from moderation.posts import PostIn
 from moderation.settings import DEPLOYMENTS
-from moderation.storage.media_store import MediaStore
+from moderation.storage.media_store import ASIDE, MediaStore
 from moderation.topology import Topology
 from serve.context import current
+from serve.gateway import Gateway
 from serve.media.door import MediaDoor, carries_media
 from serve.media.routes import router
+from serve.moderator import Answer
+from serve.parts import RefusedMediumError
 from serve.problems import Problem
 from serve.wire import json_reply
+from tests.fresh import fresh_ledger
 from tests.media_samples import clip, encoded, picture
+from tests.moderation.storage.media import with_media
+from tests.serve.house import run
 
 PNG = encoded(picture(64, 64), "PNG")
 RULES = MediaRules(max_media=3, max_json_body_bytes=200_000, read=ReadRules(max_image_bytes=50_000))
@@ -53,8 +60,9 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.store = MediaStore(folder / "media")
+        self.ledger = fresh_ledger(folder / "ledger.db")
         self.incoming = folder / "incoming"
-        self.door = MediaDoor(RULES, self.store, self.incoming)
+        self.door = MediaDoor(RULES, self.store, self.incoming, self.ledger)
         self.topology = replace(Topology.load(DEPLOYMENTS / "light.yaml"), media=RULES)
         app = FastAPI()
 
@@ -73,8 +81,19 @@ class World:
     def put(self, post: dict[str, Any], *files: tuple[str, bytes, str]) -> PostIn:
         response = self.send(post, *files)
         assert response.status_code == 200, response.text
-        assert list(self.incoming.iterdir()) == []
+        assert self.arriving() == []
         return PostIn.model_validate_json(response.text)
+
+    def arriving(self) -> list[Path]:
+        return [path for path in self.incoming.glob("*/*") if path.name != ".lock"]
+
+    def record(self, *sha256s: str, post_id: str = "p-1") -> None:
+        """What the moderator does with a post that is not refused."""
+        self.ledger.record([with_media(post_id, sha256s)])
+
+    def had(self, data: bytes) -> int:
+        """The status with which bytes are answered to who asks for them."""
+        return int(self.client.get(f"/v1/media/{digest(data)}").status_code)
 
     def send(self, post: dict[str, Any], *files: tuple[str, bytes, str]) -> Any:
         if not files:
@@ -88,6 +107,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     with world.client:
         yield world
+    world.door.close()
+    world.ledger.close()
 
 
 def test_a_post_without_media_passes(world: World) -> None:
@@ -114,8 +135,11 @@ def test_uploads_come_first_and_their_kind_is_told_or_seen(world: World) -> None
     ]
 
 
-def test_held_bytes_may_be_named(world: World) -> None:
+def test_held_bytes_may_be_named_once_a_post_has_them(world: World) -> None:
     world.put(a_post(media=[{"kind": "image", "data": base64_of(PNG)}]))
+    unjudged = world.send(a_post(media=[{"kind": "image", "sha256": digest(PNG)}])).json()
+    assert (unjudged["status"], unjudged["code"]) == (422, "unknown_media")
+    world.record(digest(PNG))
     [medium] = world.put(a_post(media=[{"kind": "image", "sha256": digest(PNG)}])).media
     assert medium.sha256 == digest(PNG)
 
@@ -136,7 +160,7 @@ def test_what_is_refused_is_told_at_its_place(
     problem = response.json()
     assert (response.status_code, problem["code"]) == (status, code)
     assert problem["errors"][0]["pointer"] == pointer
-    assert list(world.incoming.iterdir()) == []
+    assert world.arriving() == []
 
 
 def test_files_and_listed_media_count_together(world: World) -> None:
@@ -158,12 +182,68 @@ def test_a_long_body_is_for_media_alone(world: World) -> None:
 
 def test_what_is_held_can_be_had_and_is_never_a_page(world: World) -> None:
     world.put(a_post(media=[{"kind": "image", "data": base64_of(PNG)}]))
+    world.record(digest(PNG))
     response = world.client.get(f"/v1/media/{digest(PNG)}")
     assert response.content == PNG
     assert response.headers["content-type"] == "application/octet-stream"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert world.client.get(f"/v1/media/{'0' * 64}").status_code == 404
     assert world.client.get("/v1/media/ABC").status_code == 422
+
+
+def test_bytes_are_given_to_nobody_before_a_post_is_recorded_with_them(world: World) -> None:
+    world.put(a_post(media=[{"kind": "image", "data": base64_of(PNG)}]))
+    assert world.store.has(digest(PNG))  # or nobody could judge them
+    assert world.had(PNG) == 404
+    world.record(digest(PNG))
+    assert world.had(PNG) == 200
+
+
+def test_bytes_of_a_refused_post_are_put_aside_but_those_that_a_post_has(world: World) -> None:
+    other, third = PNG + b" ", PNG + b"  "
+    world.record(digest(other))
+    files = [("a", data, "image/png") for data in (PNG, other, third)]
+    post = world.put(a_post(), *files)
+    run(world.door.let_go(post))
+    assert sorted(stored.name for stored in world.store.place.listing(ASIDE)) == sorted(
+        f"{ASIDE}/{digest(data)}" for data in (PNG, third)
+    )
+    assert [world.had(data) for data in (PNG, other, third)] == [404, 200, 404]
+    world.put(a_post(), files[0])  # posted again, and not refused this time
+    world.record(digest(PNG), post_id="p-2")
+    assert world.had(PNG) == 200
+
+
+def test_one_refused_file_puts_the_others_of_its_post_aside(world: World) -> None:
+    response = world.send(a_post(), ("a", PNG, "image/png"), ("b", b"just some words", "application/octet-stream"))
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/media/1")
+    assert [stored.name for stored in world.store.place.listing()] == [f"{ASIDE}/{digest(PNG)}"]
+    assert world.had(PNG) == 404
+
+
+def test_a_store_that_fails_to_put_aside_leaves_the_refusal_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_name: str, _to: str) -> bool:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(world.store.place, "move", fails)
+    response = world.send(a_post(), ("a", PNG, "image/png"), ("b", b"just some words", "application/octet-stream"))
+    assert response.status_code == 422
+
+
+def test_what_the_decoder_refuses_is_let_go_by_the_gateway(world: World) -> None:
+    async def refuses(_post_id: str, _post: PostIn, **_told: object) -> Answer:
+        raise RefusedMediumError(0, Refused("broken", "the decoder refuses it"))
+
+    post = world.put(a_post(), ("a", PNG, "image/png"))
+    gateway = SimpleNamespace(
+        _bounds=world.topology.gateway, _moderator=SimpleNamespace(moderate=refuses), _door=world.door
+    )
+    with pytest.raises(Problem) as caught:
+        run(Gateway.func_or_class._moderate(gateway, "p-1", post, client=None))  # type: ignore[attr-defined]  # the decorator's
+    assert (caught.value.status, caught.value.members) == (422, {"code": "broken"})
+    assert [stored.name for stored in world.store.place.listing()] == [f"{ASIDE}/{digest(PNG)}"]
 
 
 @pytest.mark.parametrize(
