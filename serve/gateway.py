@@ -65,6 +65,7 @@ from serve.names import GatewayConfig, application_of
 from serve.parts import RefusedMediumError
 from serve.problems import OF_A_BODY, Problem, documented, over_bound, overloaded, parameters
 from serve.review.routes import router as people
+from serve.turns import Turns
 from serve.wire import (
     Api,
     batch_line,
@@ -341,16 +342,19 @@ class Gateway:
         lines = await read_lines(request, most, self._bounds.max_batch_posts)
         client = client_of(request)
         self._admit(client)
-        answers = await asyncio.gather(*(self._batch_line(number, line, client) for number, line in lines))
+        turns = Turns()
+        answers = await asyncio.gather(*(self._batch_line(number, line, client, turns) for number, line in lines))
         return Response("".join(answers), media_type="application/x-ndjson")
 
-    async def _batch_line(self, number: int, line: bytes, client: str | None) -> str:
+    async def _batch_line(self, number: int, line: bytes, client: str | None, turns: Turns) -> str:
         post_id = None
         try:
             told = parsed(BatchPost, line)
             post_id = told.post_id
-            post = await self._door.hold_all(told)
-            answer = await self._moderate(post_id, post, taken=True, client=client)
+            with turns.take(post_id) as turn:
+                post = await self._door.hold_all(told)
+                await turn.come()  # of one post, the later line is the later content, though its media were here first
+                answer = await self._moderate(post_id, post, taken=True, client=client)
         except Problem as problem:
             return batch_line(number, post_id, problem)
         except MediaUnavailableError as error:

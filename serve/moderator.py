@@ -17,7 +17,8 @@ from moderation.posts import Decision, LanguageDecision, LinkDecision, PostIn, R
 from moderation.preprocess.links import check_links, find_links
 from moderation.review import item_for
 from moderation.storage.features import FeatureStore, PostObserved, posts_observed
-from moderation.storage.ledger import Entry, Ledger, Recorded, conflict_with, now
+from moderation.storage.ledger import Entry, Ledger, Recorded, now
+from moderation.storage.settling import Came, settle
 from moderation.topology import Topology
 from serve import parts
 from serve.fusebox import FuseBox
@@ -54,11 +55,18 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """What was last sent of a post, and is not answered yet."""
+    """What was last sent of a post, and is not answered yet.
+
+    Attributes:
+        queue: that it goes by.
+        waits: True: it is not in that queue yet, but follows what is in another one.
+    """
 
     content_hash: str
     created_at: datetime
     answer: asyncio.Future[Answer]
+    queue: Grouper[_Task, Answer]
+    waits: bool
 
 
 class Moderator:
@@ -118,8 +126,8 @@ class Moderator:
     ) -> Answer:
         """Decide on a post, and record it; content that was decided before is not judged again.
 
-        What is sent of one post while other content of it is on its way follows that in the same queue: content with
-        media has one of its own, and there only `created_at` settles what is newer.
+        What is sent of one post while other content of it is on its way follows that, also where one of them has media
+        and so another queue: what came last is recorded last, unless `created_at` says that it is older.
 
         Args:
             post_id: chosen by the platform.
@@ -135,17 +143,25 @@ class Moderator:
             RefusedMediumError: one of its media is refused; nothing is recorded.
         """
         task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
-        while (same := self._in_flight.get(post_id)) is not None and same.content_hash == task.content_hash:
-            if post.created_at <= same.created_at:
-                # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
-                answer = await asyncio.shield(same.answer)
-                return Answer(answer.body, replayed=True)
-            await asyncio.wait([same.answer])  # then the ledger knows this content
-        if post.media:
-            future = asyncio.ensure_future(self._media_grouper.submit(task, client=client, key=post_id))
-        else:
-            future = asyncio.ensure_future(self._grouper.submit(task, taken=taken, client=client, key=post_id))
-        mine = self._in_flight[post_id] = _InFlight(task.content_hash, post.created_at, future)
+        queue = self._media_grouper if post.media else self._grouper
+        before = self._in_flight.get(post_id)
+        if before is not None and before.content_hash == task.content_hash and post.created_at <= before.created_at:
+            # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
+            answer = await asyncio.shield(before.answer)
+            return Answer(answer.body, replayed=True)
+        # Within one queue contents of a post follow each other; what is in another one is waited for.
+        waits = before is not None and (before.waits or before.queue is not queue)
+        taken = taken and not post.media
+
+        async def submit() -> Answer:
+            if before is not None and waits:
+                if not taken:
+                    queue.admit(client)
+                await asyncio.wait([before.answer])
+            return await queue.submit(task, taken=taken, client=client, key=post_id)
+
+        future = asyncio.ensure_future(submit())
+        mine = self._in_flight[post_id] = _InFlight(task.content_hash, post.created_at, future, queue, waits)
 
         def forget(_: asyncio.Future[Answer]) -> None:
             if self._in_flight.get(post_id) is mine:
@@ -173,19 +189,18 @@ class Moderator:
         return self._card(variant, version)
 
     async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
-        recorded, exempt = await self.judge.aside(self._known_of, group)
+        settled, exempt = await self.judge.aside(self._known_of, group)
         if self._fuses.due():
             self._keep(self._fuses.look())
         answers: dict[int, Answer | Exception] = {}
         fresh: list[int] = []
-        for index, task in enumerate(group):
-            answer = _settled(task, recorded.get(task.post_id))
-            if answer is None:
+        for index, known in enumerate(settled):
+            if known is None:
                 fresh.append(index)
             else:
-                answers[index] = answer
+                answers[index] = _answer(known)
         if fresh:
-            cases = await self.judge.judge([group[index].post for index in fresh])
+            cases = await self._judge([group[index] for index in fresh])
             links = await self.judge.aside(lambda: [self._links_of(case) for case in cases])
             entries: dict[int, Entry] = {}
             for index, case, checked in zip(fresh, cases, links, strict=True):
@@ -205,23 +220,22 @@ class Moderator:
             self._count(posts_observed(list(entries.values()), outcomes))
             self._tell(list(entries.values()), outcomes)
             for index, outcome in zip(entries, outcomes, strict=True):
-                replayed = isinstance(outcome, Recorded) and not outcome.fresh
-                answers[index] = Answer(outcome.body, replayed) if isinstance(outcome, Recorded) else outcome
+                answers[index] = _answer(outcome)
         return [answers[index] for index in range(len(group))]
 
-    def _known_of(self, group: Sequence[_Task]) -> tuple[dict[str, Recorded], set[str]]:
-        """What is recorded of a group's posts, and which of their contents were restored on appeal."""
-        recorded = self._ledger.newest([task.post_id for task in group])
-        again = {
-            task.post_id: (task.content_hash, task.post.created_at)
-            for task in group
-            if (newest := recorded.get(task.post_id)) is not None
-            and newest.content_hash == task.content_hash
-            and newest.created_at < task.post.created_at
-        }
-        if again:
-            recorded |= self._ledger.note_again(again)
-        return recorded, self._ledger.exempt([task.content_hash for task in group])
+    async def _judge(self, tasks: Sequence[_Task]) -> list[Case]:
+        """What the models say of each task; of what came twice in one group they are asked once."""
+        first: dict[tuple[str, str], _Task] = {}
+        for task in tasks:
+            first.setdefault((task.post_id, task.content_hash), task)
+        cases = await self.judge.judge([task.post for task in first.values()])
+        judged = dict(zip(first, cases, strict=True))
+        return [judged[task.post_id, task.content_hash] for task in tasks]
+
+    def _known_of(self, group: Sequence[_Task]) -> tuple[list[Recorded | ConflictError | None], set[str]]:
+        """What the ledger alone answers of a group, and which of its contents were restored on appeal."""
+        settled = settle(self._ledger, [Came(task.post_id, task.content_hash, task.post.created_at) for task in group])
+        return settled, self._ledger.exempt([task.content_hash for task in group])
 
     def _count(self, posts: list[PostObserved]) -> None:
         """Count recorded posts, after the reply: what is derived from the ledger holds up nobody."""
@@ -336,10 +350,6 @@ def _all_text(case: Case) -> str:
     return "\n".join(filter(None, [case.post.text, *map(parts.text_in, case.media)]))
 
 
-def _settled(task: _Task, newest: Recorded | None) -> Answer | Exception | None:
-    """What the ledger alone answers, without any inference."""
-    if newest is None:
-        return None
-    if newest.content_hash == task.content_hash:
-        return Answer(newest.body, replayed=True)
-    return conflict_with(newest, task.post_id, task.post, task.content_hash)
+def _answer(outcome: Recorded | ConflictError) -> Answer | Exception:
+    """What the ledger says of a post, as it is answered."""
+    return Answer(outcome.body, not outcome.fresh) if isinstance(outcome, Recorded) else outcome

@@ -100,6 +100,10 @@ class Recorded:
     fresh: bool = False
 
 
+Again = dict[str, tuple[str, datetime]]
+"""Of posts whose newest content came again: its hash, and when it was created as it was sent now."""
+
+
 def now() -> datetime:
     """The time, aware and in UTC."""
     return datetime.now(UTC)
@@ -189,7 +193,11 @@ class Ledger:
             for entry in entries:
                 post_id = entry.decision.post_id
                 newest = known.get(post_id)
-                conflict = None if newest is None else conflict_with(newest, post_id, entry.post, entry.content_hash)
+                conflict = (
+                    None
+                    if newest is None
+                    else conflict_with(newest, post_id, entry.post.created_at, entry.content_hash)
+                )
                 if conflict is not None:
                     results.append(conflict)
                     continue
@@ -300,13 +308,13 @@ class Held:
             raise ConflictError(f"lock {self.name!r} was held for longer than {self.hold} and is another one's now")
 
 
-def conflict_with(newest: Recorded, post_id: str, post: PostIn, content_hash: str) -> ConflictError | None:
+def conflict_with(newest: Recorded, post_id: str, created_at: datetime, content_hash: str) -> ConflictError | None:
     """Why content must not follow what is recorded, if so: other content that is newer stands already."""
-    if content_hash == newest.content_hash or post.created_at >= newest.created_at:
+    if content_hash == newest.content_hash or created_at >= newest.created_at:
         return None
     return ConflictError(
         f"post {post_id!r} has content created at {newest.created_at.isoformat()}, later than"
-        f" {post.created_at.isoformat()}; the older one is not recorded"
+        f" {created_at.isoformat()}; the older one is not recorded"
     )
 
 

@@ -110,9 +110,9 @@ def test_older_content_is_a_conflict_that_says_both_times(ledger: Ledger) -> Non
 def test_a_conflict_is_known_before_anything_is_scored(ledger: Ledger) -> None:
     newest = record(ledger, an_entry(text="b", minutes=1))
     same, older, newer = an_entry(text="b", minutes=0), an_entry(text="a", minutes=0), an_entry(text="a", minutes=2)
-    assert conflict_with(newest, "p-1", same.post, same.content_hash) is None
-    assert isinstance(conflict_with(newest, "p-1", older.post, older.content_hash), ConflictError)
-    assert conflict_with(newest, "p-1", newer.post, newer.content_hash) is None
+    assert conflict_with(newest, "p-1", same.post.created_at, same.content_hash) is None
+    assert isinstance(conflict_with(newest, "p-1", older.post.created_at, older.content_hash), ConflictError)
+    assert conflict_with(newest, "p-1", newer.post.created_at, newer.content_hash) is None
 
 
 def test_one_batch_may_hold_a_post_more_than_once(ledger: Ledger) -> None:
