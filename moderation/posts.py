@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -21,21 +24,52 @@ from pydantic import (
 from moderation.labels import BY_NAME, Mode, Service
 from moderation.media import Box, Code, MediaKind
 
-IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._~-]*$"
-Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=IDENTIFIER)]
+IDENTIFIER = r"^[A-Za-z0-9._~:/?#@!$&'()*+,;=-]+$"
+"""What an id of a post or a person may hold: the characters of a URI (RFC 3986), so ids as other platforms have them, a
+URI among them. In a path each of `/?#` is percent-encoded. Not `%`, by which that is done, nor `[]`, which terminals
+and globs read."""
+_DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 
 
-def shortest_code(code: str) -> str:
-    """The ISO 639 code of two letters of a language that has one, as models and routes name it: `eng` -> `en`."""
+def _no_dots(name: str) -> str:
+    if _DOTS.search(name):
+        raise ValueError(f"{name!r} has a part that is . or .., which clients and proxies take out of a path")
+    return name
+
+
+Identifier = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=IDENTIFIER), AfterValidator(_no_dots)
+]
+
+LANGUAGE_TAG = r"^[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8})*$"
+"""BCP 47, as far as a language of posts goes, with `_` for `-` as POSIX's locales have it."""
+_RENAMED = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "sh": "sr"}
+"""Codes that ISO 639 withdrew, and that Java and others still send."""
+
+
+@lru_cache(maxsize=4096)
+def shortest_code(tag: str) -> str:
+    """The ISO 639 code of a language tag, of two letters where it has such, as models and routes name it.
+
+    Script, region and whatever else a tag says are left out.
+
+    Example:
+        >>> [shortest_code(tag) for tag in ("en-US", "pt_BR", "zh-Hans-CN", "eng", "IW")]
+        ['en', 'pt', 'zh', 'en', 'he']
+    """
+    code = re.split("[-_]", tag, maxsplit=1)[0].lower()
     if len(code) == 2:
-        return code
+        return _RENAMED.get(code, code)
     import langcodes  # late: nearly all codes have two letters
 
     found = [langcodes.standardize_tag(code, macro=macro) for macro in (False, True)]
     return next((short for short in found if len(short) == 2), code)
 
 
-LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$"), AfterValidator(shortest_code)]
+LanguageCode = Annotated[str, StringConstraints(max_length=64, pattern=LANGUAGE_TAG), AfterValidator(shortest_code)]
+ToldLanguage = Annotated[LanguageCode | None, BeforeValidator(lambda told: None if told == "" else told)]
+"""A language that may be left out, by an empty text too."""
+Region = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2}$", to_upper=True)]
 
 
 class Wire(BaseModel):
@@ -93,9 +127,11 @@ class PostIn(Wire):
 
     author_id: Identifier
     community: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    region: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")] = Field(description="ISO 3166-1 alpha-2")
-    language: LanguageCode | None = Field(
-        default=None, description="ISO 639, kept with two letters where it has such; detected where absent"
+    region: Region = Field(description="ISO 3166-1 alpha-2, kept in capitals")
+    language: ToldLanguage = Field(
+        default=None,
+        description="ISO 639 or BCP 47, as `en` or `en-US`, kept as the ISO 639 code, with two letters where it has "
+        "such; detected where absent, empty or undetermined",
     )
     created_at: AwareDatetime = Field(description="When the post was written or last edited, with its offset from UTC")
     text: str
@@ -272,7 +308,7 @@ class TextFeature(Wire):
 
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     text: str
-    language: LanguageCode | None = None
+    language: ToldLanguage = None
 
 
 class ModerateIn(Wire):

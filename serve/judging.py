@@ -22,7 +22,7 @@ from moderation.media import Failed, Found, MediaKind, MediaRef, Refused, Words
 from moderation.models.card import Card
 from moderation.posts import LabelConfidence, ModerateResult, PostIn, TextFeature
 from moderation.preprocess.features import Features, observe, scored_features
-from moderation.preprocess.language import Language, detect_language
+from moderation.preprocess.language import Language, detect_language, names_a_language
 from moderation.storage.features import FeatureStore
 from moderation.storage.ledger import Scoring, now
 from moderation.topology import Topology
@@ -370,7 +370,7 @@ class Judge:
 
 
 def _language(text: str, told: str | None) -> Language:
-    return Language(told, 1.0) if told else detect_language(text)
+    return Language(told, 1.0) if told and names_a_language(told) else detect_language(text)
 
 
 def _moves(medium: Medium) -> bool:

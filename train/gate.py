@@ -1,7 +1,8 @@
 """May a retrained model challenge the champion? Reasons, not a mood: every check has a value, a bound and a sentence.
 
-Both models are judged on the same rows, so differences are paired; intervals resample authors. A check that cannot be
-made for want of rows does not pass: what is not shown is not claimed.
+Both models are judged on the same rows, so differences are paired; intervals resample authors. A row is a text,
+however many people posted it: copies were merged before (`moderation.copies`). A check that cannot be made for want of
+rows, or of authors, does not pass: what is not shown is not claimed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from moderation.metrics import Interval, cluster_bootstrap, confusion
+from moderation.metrics import Bools, Interval, cluster_bootstrap, confusion
 from train.evaluate import Paired
 
 
@@ -24,6 +25,9 @@ class GateConfig:
     """Harmful holdout rows below which nothing is concluded."""
     minimum_harmless: int = 50
     """Harmless holdout rows, likewise."""
+    minimum_authors: int = 5
+    """Authors of the rows that a difference is about, below which its interval is not believed: where all of a few
+    agree, drawing them anew shows no doubt at all."""
     precision_margin: float = 0.05
     """By how much the lower end of the precision difference may lie below 0."""
     minimum_slice: int = 10
@@ -92,6 +96,7 @@ def judge(
     """
     recall = difference(holdout, "recall")
     precision = difference(holdout, "precision")
+    flagged = holdout.champion | holdout.challenger
     checks = [
         _enough("harmful holdout rows", int(holdout.truth.sum()), config.minimum_harmful),
         _enough("harmless holdout rows", int((~holdout.truth).sum()), config.minimum_harmless),
@@ -104,15 +109,23 @@ def judge(
             if threshold is not None
             else "no threshold meets the policy's objective on validation rows",
         ),
-        _above("recall", recall, 0.0, "recall on the holdout, challenger minus champion"),
-        _above("precision", precision, -config.precision_margin, "precision on the holdout, challenger minus champion"),
+        _above("recall", recall, 0.0, _authors(holdout, holdout.truth), config, "recall on the holdout"),
+        _above(
+            "precision",
+            precision,
+            -config.precision_margin,
+            _authors(holdout, flagged),
+            config,
+            "precision on the holdout",
+        ),
         *_anchor_checks(anchor, config),
     ]
     if has_new_words:
         inside = holdout.where(holdout.drifted)
         checks.append(_enough("harmful rows with new words", int(inside.truth.sum()), config.minimum_slice))
-        what = "recall on posts with new words, challenger minus champion"
-        checks.append(_above("new words", difference(inside, "recall"), 0.0, what))
+        authors = _authors(inside, inside.truth)
+        new = difference(inside, "recall")
+        checks.append(_above("new words", new, 0.0, authors, config, "recall on posts with new words"))
     figures = {
         "holdout": {"rows": len(holdout.units), "harmful": int(holdout.truth.sum()), **_rates(holdout)},
         "anchor": {"rows": len(anchor.units), "harmful": int(anchor.truth.sum()), **_rates(anchor)},
@@ -156,9 +169,18 @@ def _enough(what: str, found: int, bound: int) -> Check:
     return Check(what, found >= bound, found, bound, said)
 
 
-def _above(name: str, interval: Interval, bound: float, what: str) -> Check:
+def _authors(rows: Paired, chosen: Bools) -> int:
+    return len(set(rows.where(chosen).units))
+
+
+def _above(name: str, interval: Interval, bound: float, authors: int, config: GateConfig, of: str) -> Check:
+    """The lower end of a difference, which so many authors' rows bear on, must exceed a bound."""
+    what = f"{of}, challenger minus champion"
     if interval.low is None:
         return Check(name, False, None, bound, f"{what}: cannot be told from these rows")
+    if authors < config.minimum_authors:
+        said = f"{what}: {interval.value:+.3f}, of too few authors: {authors}, {config.minimum_authors} are needed"
+        return Check(name, False, interval.low, bound, said)
     said = f"{what}: {interval.value:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
     return Check(name, interval.low > bound, interval.low, bound, f"{said}; the lower end must exceed {bound:+.3f}")
 

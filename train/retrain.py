@@ -29,7 +29,7 @@ from train.evaluate import anchors, pair, score_both, threshold
 from train.fit import encode, fit
 from train.gate import GateConfig, Verdict, judge
 from train.learner import FitConfig, Plan
-from train.rows import from_lake, unit_hash, weighted
+from train.rows import from_lake, once_a_text, unit_hash, weighted
 
 Progress = Callable[[str], None]
 
@@ -51,7 +51,7 @@ class RetrainConfig:
     holdout_authors: float = 0.4
     """Share of authors of whom training never sees a row."""
     holdout_time: float = 0.25
-    """Share of the labelled rows, the newest ones, of which training never sees any."""
+    """Share of the labelled texts, the newest ones, of which training never sees any."""
     validation_authors: float = 0.3
     """Share of the training authors whose rows calibrate, and set thresholds, instead of training."""
 
@@ -159,7 +159,7 @@ def _retrain(
     rows = from_lake(lake.files("labels"), labels, variant=variant, filesystem=lake.filesystem)
     if until is not None:
         rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
-    rows = rows.materialize()  # the split reads them twice
+    rows = once_a_text(rows).materialize()  # the split reads them twice
     split = _Split(config, salt=f"{variant}@{champion}")
     rows = weighted(split.assign(rows).materialize(), balance=config.fit_of(parent.architecture).balance)
     rows = encode(rows, parent.config).materialize()
@@ -243,6 +243,8 @@ def _register(
 class _Split:
     """Who learns, who calibrates, who judges: by author and by time, so that neither leaks.
 
+    Nor does a text: what several people posted is one row by now, of who posted it first (`train.rows.once_a_text`).
+
     holdout     authors of the holdout share, after the cut-off
     training    the other authors, before the cut-off, but for
     validation  a share of these authors
@@ -279,5 +281,6 @@ class _Split:
         config = self._config
         return (
             f"holdout: {config.holdout_authors:.0%} of authors, newest {config.holdout_time:.0%} of rows; validation:"
-            f" {config.validation_authors:.0%} of the other authors, earlier rows; hashed with {self._salt!r}"
+            f" {config.validation_authors:.0%} of the other authors, earlier rows; a text counts once, as its first"
+            f" author's; hashed with {self._salt!r}"
         )

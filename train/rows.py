@@ -31,6 +31,7 @@ import pyarrow.fs
 import ray.data
 from ray.data import Dataset
 
+from moderation.copies import key_of
 from moderation.errors import NotEnoughDataError
 from moderation.preprocess.text import normalise
 
@@ -141,6 +142,40 @@ def merge_labels(rows: pa.Table, labels: Sequence[str], variant: str) -> pa.Tabl
             }
         )
     return pa.Table.from_pylist(merged, schema=_ROWS)
+
+
+def once_a_text(dataset: Dataset) -> Dataset:
+    """Rows whose texts are copies of one another as one row each (see `merge_copies`).
+
+    So that no text stands in two parts of a split, and none counts more often than once, whoever posted it.
+    """
+
+    def add_key(rows: pa.Table) -> pa.Table:
+        return rows.append_column("key", pa.array([key_of(text) for text in rows["text"].to_pylist()], pa.string()))
+
+    keyed = dataset.map_batches(add_key, batch_format="pyarrow")
+    return keyed.repartition(2, keys=["key"]).map_batches(merge_copies, batch_format="pyarrow", batch_size=None)
+
+
+def merge_copies(rows: pa.Table) -> pa.Table:
+    """All rows of some keys (`moderation.copies`) -> one row a key: the first one, with what was said of all of them.
+
+    On each label the majority of the copies of which it is known decides; where they are even, the newest.
+    """
+    rows = rows.sort_by([(column, "ascending") for column in ("key", "created", "unit", "text")])
+    merged: list[dict[str, Any]] = []
+    for _, found in groupby(_lines(rows), key=itemgetter("key")):
+        copies = list(found)
+        truths = zip(*(copy["truth"] for copy in copies), strict=True)
+        merged.append(copies[0] | {"truth": [_majority([said for said in told if not isnan(said)]) for told in truths]})
+    return pa.Table.from_pylist(merged, schema=_ROWS)
+
+
+def _majority(told: Sequence[float]) -> float:
+    if not told:
+        return float("nan")
+    harmful = sum(told) / len(told)
+    return told[-1] if harmful == 0.5 else float(harmful > 0.5)
 
 
 def _lines(rows: pa.Table) -> Iterator[dict[str, Any]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from moderation.preprocess.text import MENTION_TOKEN, URL_TOKEN, clean
 
 UNDETERMINED = "und"
+_NO_LANGUAGE = frozenset({UNDETERMINED, "mul", "mis", "zxx"})
+"""ISO 639's words for an undetermined language, several, one without a code, and none."""
 
 _TOKENS = re.compile(f"{URL_TOKEN}|{MENTION_TOKEN}")
 _HAN = re.compile("[\u3400-\u9fff]")
@@ -26,6 +29,14 @@ class Language:
 
     code: str
     confidence: float
+
+
+@lru_cache(maxsize=4096)
+def names_a_language(code: str) -> bool:
+    """Whether an ISO 639 code, in small letters, says what language a text is in: `und` does not, nor does `xx`."""
+    import langcodes  # late, as below
+
+    return code not in _NO_LANGUAGE and langcodes.Language.make(code).is_valid()
 
 
 def detect_language(text: str, *, minimum_confidence: float = 0.4) -> Language:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from moderation.copies import key_of
 from moderation.errors import ConflictError, NotFoundError
 from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, now
@@ -68,6 +69,7 @@ class JudgedPost:
         labels: what people said, the newest word on each label; empty: nobody did. Where a text is judged and the post
             has media, without the harms: they may be in the media alone.
         sampling_probability: with which it was drawn for labelling; None: not drawn at random.
+        key: what copies of what is judged have in common (`moderation.copies`); None: nobody spoke of the post.
     """
 
     arm: str
@@ -76,6 +78,7 @@ class JudgedPost:
     flagged: dict[str, bool]
     labels: dict[str, bool]
     sampling_probability: float | None
+    key: str | None = None
 
 
 _OF_MEDIA = ("image", "video")
@@ -214,6 +217,7 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
             scorings.c.model_version,
             scorings.c.service,
             posts.c.author_id,
+            posts.c.text,
             decisions.c.body,
             labels.c.labels,
             labels.c.sampling_probability,
@@ -236,16 +240,18 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
     judged: dict[int, JudgedPost] = {}
     unclear: set[int] = set()
     with ledger.read() as connection:
-        for decision_id, arm, version, service, author_id, body, said, probability in connection.execute(query):
+        for decision_id, arm, version, service, author_id, text, body, said, probability in connection.execute(query):
             post = judged.get(decision_id)
             if post is None:
                 decision = json.loads(body)
                 post = JudgedPost(arm, version, author_id, _flags(decision, service), {}, None)
                 if decision.get("media") and service not in _OF_MEDIA:
                     unclear.add(decision_id)
+            if said is not None and post.key is None:
+                post = replace(post, key=_key(text, json.loads(body), service))
             drawn = [p for p in (post.sampling_probability, probability) if p is not None]
-            judged[decision_id] = JudgedPost(
-                arm, version, author_id, post.flagged, post.labels | (said or {}), max(drawn, default=None)
+            judged[decision_id] = replace(
+                post, labels=post.labels | (said or {}), sampling_probability=max(drawn, default=None)
             )
     for decision_id in unclear:
         post = judged[decision_id]
@@ -263,6 +269,13 @@ def buckets_of(share: float) -> int:
     if not 0 <= share <= 1:
         raise ValueError(f"share is {share:g}; it must lie in [0, 1]")
     return round(share * BUCKETS)
+
+
+def _key(text: str, decision: Mapping[str, Any], service: str) -> str:
+    """What copies of what a service judges have in common: its words, or its media's bytes."""
+    if service in _OF_MEDIA:
+        return " ".join(sorted(medium["sha256"] for medium in decision.get("media", [])))
+    return key_of(text)
 
 
 def _flags(decision: Mapping[str, Any], service: str) -> dict[str, bool]:

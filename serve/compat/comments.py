@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from moderation.posts import LANGUAGE_TAG, shortest_code
 from moderation.preprocess.language import UNDETERMINED, detect_language
 from serve.compat.google import PerspectiveError
 from serve.compat.labels import ATTRIBUTES, scored_names
@@ -14,7 +15,7 @@ from serve.compat.perspective_wire import SCORE_TYPES, TEXT_TYPES, AnalyzeCommen
 MAX_LANGUAGES = 8
 """Languages that a request may name."""
 
-_CODE = re.compile(r"^([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{1,8})*$")
+_TAG = re.compile(LANGUAGE_TAG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +126,9 @@ def languages_of(told: Sequence[str] | None, text: str) -> Languages:
         raise PerspectiveError(f"{len(told)} languages, the bound is {MAX_LANGUAGES}")
     codes: dict[str, None] = {}
     for code in told:
-        match = _CODE.match(code)
-        if match is None:
+        if _TAG.fullmatch(code) is None:
             raise PerspectiveError(f"Invalid language code: {code[:64]!r}")
-        codes[match[1].lower()] = None
+        codes[shortest_code(code)] = None
     requested = tuple(codes)
     found = detect_language(text).code
     detected = None if found == UNDETERMINED else found

@@ -2,7 +2,8 @@
 
 Every post of the experiment is judged by the arm of its author, at the threshold that ships. Labels that nobody drew at
 random (reports) are left out: people report what they see, and they see less of what an arm removes. The others weigh
-the inverse of their sampling probability. Intervals resample authors, because the split is by author.
+the inverse of their sampling probability. Intervals resample authors, because the split is by author. What several
+people of an arm posted word for word counts once, as the first author's: a wave of one message shows one thing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from moderation.copies import first_authors, shares
 from moderation.metrics import (
     Bools,
     Floats,
@@ -145,12 +147,13 @@ def _rows(judged: list[JudgedPost], label: str) -> _Rows:
         for post in judged
         if post.sampling_probability is not None and label in post.labels and label in post.flagged
     ]
+    keys = [f"{post.arm}:{index if post.key is None else '=' + post.key}" for index, (post, _) in enumerate(drawn)]
     return _Rows(
         truth=np.array([post.labels[label] for post, _ in drawn], dtype=bool),
         flagged=np.array([post.flagged[label] for post, _ in drawn], dtype=bool),
-        weights=np.array([1 / probability for _, probability in drawn], dtype=float),
+        weights=np.array([1 / probability for _, probability in drawn], dtype=float) * shares(keys),
         challenger=np.array([post.arm == "challenger" for post, _ in drawn], dtype=bool),
-        authors=[post.author_id for post, _ in drawn],
+        authors=first_authors(keys, [post.author_id for post, _ in drawn]),
     )
 
 

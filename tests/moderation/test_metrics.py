@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -128,6 +129,20 @@ def test_an_interval_lies_around_its_estimate_on_all_rows() -> None:
         assert interval.high is not None
         assert interval.value is not None
         assert 0 <= interval.low < interval.value < interval.high <= 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_interval_is_that_of_all_the_ways_to_draw_the_authors(seed: int) -> None:
+    # Of five authors, with 1 to 4 rows each, all 5 ** 5 draws, each as likely as any other.
+    generator = np.random.default_rng(seed)
+    names = [f"a-{author}" for author in range(5) for _ in range(int(generator.integers(1, 5)))]
+    values: Floats = generator.normal(size=len(names))
+    rows = {name: np.flatnonzero(np.array(names) == name) for name in set(names)}
+    every = [mean_of(values, np.concatenate([rows[name] for name in draw])) for draw in product(rows, repeat=5)]
+    found = cluster_bootstrap(partial(mean_of, values), names, resamples=20_000, seed=seed)
+    assert found.value == mean_of(values, np.arange(len(names)))
+    spread = float(np.std(every))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(every, [0.025, 0.975])), abs=spread / 10)
 
 
 def test_the_order_of_rows_and_the_names_of_authors_do_not_move_the_estimate() -> None:

@@ -53,17 +53,22 @@ def wrong_field(model: Any, raw: dict[str, Any]) -> tuple[int | str, ...]:
     [
         ({"author_id": ""}, ("author_id",)),
         ({"author_id": "a" * 129}, ("author_id",)),
-        ({"author_id": "-a"}, ("author_id",)),
         ({"author_id": "a b"}, ("author_id",)),
         ({"author_id": "a\n"}, ("author_id",)),
         ({"author_id": "é"}, ("author_id",)),
+        ({"author_id": "a%2Fb"}, ("author_id",)),
+        ({"author_id": "a\u0000"}, ("author_id",)),
+        ({"author_id": "."}, ("author_id",)),
+        ({"author_id": "a/../b"}, ("author_id",)),
         ({"community": ""}, ("community",)),
         ({"community": "c" * 129}, ("community",)),
-        ({"region": "us"}, ("region",)),
+        ({"region": "u1"}, ("region",)),
         ({"region": "USA"}, ("region",)),
         ({"region": "US\n"}, ("region",)),
-        ({"language": "EN"}, ("language",)),
         ({"language": "e"}, ("language",)),
+        ({"language": "en-"}, ("language",)),
+        ({"language": "en US"}, ("language",)),
+        ({"language": "en-" + "-".join(["aaaaaaaa"] * 7)}, ("language",)),
         ({"language": "engl"}, ("language",)),
         ({"created_at": "2020-01-01T00:00:00"}, ("created_at",)),
         ({"created_at": "2020-13-01T00:00:00Z"}, ("created_at",)),
@@ -88,6 +93,9 @@ def test_a_post_out_of_bounds_is_refused_at_its_field(changes: dict[str, Any], w
     [
         *(("en", "en"), ("eng", "en"), ("deu", "de"), ("ger", "de"), ("zho", "zh"), ("cmn", "zh"), ("por", "pt")),
         *(("rus", "ru"), ("hrv", "hr"), ("tl", "tl"), ("ceb", "ceb"), ("und", "und"), ("xyz", "xyz")),
+        *(("en-US", "en"), ("en_US", "en"), ("EN", "en"), ("pt-BR", "pt"), ("zh-Hans-CN", "zh"), ("zh_hant_tw", "zh")),
+        *(("sr-Latn", "sr"), ("deu-DE", "de"), ("de-DE-1996", "de"), ("es-419", "es"), ("en-US-u-ca-gregory", "en")),
+        *(("iw", "he"), ("iw-IL", "he"), ("in", "id"), ("CMN", "zh"), ("fil-PH", "fil"), ("UND", "und")),
     ],
 )
 def test_a_language_is_kept_with_two_letters_where_it_has_such(told: str, kept: str) -> None:
@@ -100,6 +108,19 @@ def test_a_language_is_kept_with_two_letters_where_it_has_such(told: str, kept: 
     [
         {"author_id": "A" * 128},
         {"author_id": "0.a_b~c-d"},
+        {"author_id": "_ann"},
+        {"author_id": "-MhLeOlGIEjaIOFHR0xd"},  # a push id of Firebase
+        {"author_id": "t2_4f9x"},
+        {"author_id": "@ann:example.org"},
+        {"author_id": "$h29iv0s8:example.com"},
+        {"author_id": "+4915112345678"},
+        {"author_id": "ann+cats@example.org"},
+        {"author_id": "did:plc:z72i7hdynmk6r22z27h6tvur"},
+        {"author_id": "at://did:plc:z72i7hdynmk6/app.bsky.feed.post/3k43tv4rft22g"},
+        {"author_id": "https://example.org/users/ann/statuses/1?page=2#likes"},
+        {"author_id": "dGVzdA=="},
+        {"author_id": "!room:example.org"},
+        {"author_id": "..."},
         {"community": "c" * 128},
         {"language": "yue"},
         {"language": None},
@@ -113,6 +134,43 @@ def test_a_post_at_its_bounds_is_taken(changes: dict[str, Any]) -> None:
     post = PostIn.model_validate_json(json.dumps(a_post(**changes)))
     (name, value), *_ = changes.items()
     assert getattr(post, name) == value
+
+
+@pytest.mark.parametrize("told", ["us", "Us", "US"])
+def test_a_region_is_kept_in_capitals(told: str) -> None:
+    assert PostIn.model_validate(a_post(region=told)).region == "US"
+    assert PostIn.model_validate(a_post(region=told)).content_hash() == PostIn.model_validate(a_post()).content_hash()
+
+
+def test_a_language_that_is_empty_is_one_that_is_not_told() -> None:
+    assert PostIn.model_validate(a_post(language="")).language is None
+    assert TextFeature(id="1", text="", language="").language is None
+
+
+def test_one_language_is_one_content_however_it_is_written() -> None:
+    told = [PostIn.model_validate(a_post(language=tag)).content_hash() for tag in ("en", "en-US", "EN_us", "eng")]
+    assert len(set(told)) == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "2020-01-02T03:04:05Z",
+        "2020-01-02t03:04:05z",
+        "2020-01-02 03:04:05Z",
+        "2020-01-02T03:04:05.000000000Z",
+        "2020-01-02T04:04:05+0100",
+        "2020-01-02T08:49:05+05:45",
+        1577934245,
+        1577934245.0,
+        "1577934245",
+        1577934245000,
+    ],
+)
+def test_a_time_is_taken_as_clients_write_it(told: str | float) -> None:
+    assert PostIn.model_validate_json(json.dumps(a_post(created_at=told))).created_at == datetime(
+        2020, 1, 2, 3, 4, 5, tzinfo=UTC
+    )
 
 
 def test_the_time_of_a_post_is_kept_in_utc() -> None:

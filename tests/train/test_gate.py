@@ -6,10 +6,13 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from moderation.copies import key_of
 from train.evaluate import Paired
 from train.gate import Check, GateConfig, Verdict, difference, judge
+from train.rows import _ROWS, merge_copies
 
 CONFIG = GateConfig()
 
@@ -262,6 +265,76 @@ def test_rows_of_one_author_stand_or_fall_together() -> None:
     assert narrow.value == wide.value == 0.5
     assert None not in (narrow.low, narrow.high, wide.low, wide.high)
     assert (wide.high or 0) - (wide.low or 0) > (narrow.high or 0) - (narrow.low or 0)
+
+
+def holdout_of(posts: Sequence[tuple[str, str, bool]], *, champion: set[str], challenger: set[str]) -> Paired:
+    """Posts of (text, author, harmful) as the gate gets them; each model flags the texts that it knows."""
+    lines = [
+        {
+            "text": text,
+            "unit": author,
+            "created": number,
+            "language": "en",
+            "truth": [float(harmful)],
+            "known": "{}",
+            "key": key_of(text),
+        }
+        for number, (text, author, harmful) in enumerate(posts)
+    ]
+    table = pa.Table.from_pylist(lines, schema=_ROWS.append(pa.field("key", pa.string())))
+    kept = merge_copies(table).to_pylist()
+    return Paired(
+        truth=np.array([row["truth"] == [1.0] for row in kept]),
+        champion=np.array([row["text"] in champion for row in kept]),
+        challenger=np.array([row["text"] in challenger for row in kept]),
+        units=[row["unit"] for row in kept],
+        drifted=np.array(["drumvik" in row["text"] for row in kept]),
+    )
+
+
+SENTENCE = "What an absolute drumvik you are"
+KNOWN = [(f"you are an idiot, number {n}", f"known-{n}", True) for n in range(60)]
+HARMLESS = [(f"my tomatoes are ripe in week {n}", f"gardener-{n}", False) for n in range(200)]
+CAUGHT = {text for text, _, _ in KNOWN[:40]}
+
+
+@pytest.mark.parametrize("others", [[], KNOWN], ids=["the sentence alone", "the sentence among others"])
+def test_four_hundred_authors_with_one_sentence_show_no_more_than_one_author(
+    others: list[tuple[str, str, bool]],
+) -> None:
+    wave = [(SENTENCE, f"wave-{n}", True) for n in range(400)]
+    holdout = holdout_of(wave + others + HARMLESS, champion=CAUGHT, challenger=CAUGHT | {SENTENCE})
+    assert (len(holdout.units), int(holdout.truth.sum())) == (201 + len(others), 1 + len(others))
+    found = verdict(holdout, new_words=True)
+    assert not found.passed
+    assert not check(found, "recall").passed
+    assert check(found, "harmful rows with new words").value == 1
+    assert found.figures["recall_difference"]["value"] == pytest.approx(1 / (1 + len(others)), abs=1e-4)
+
+
+def test_who_learned_what_many_authors_say_in_their_own_words_still_passes() -> None:
+    wave = [(f"{SENTENCE}, {n} times over", f"wave-{n}", True) for n in range(40)]
+    learned = CAUGHT | {text for text, _, _ in wave[:30]}
+    found = verdict(holdout_of(wave + KNOWN + HARMLESS, champion=CAUGHT, challenger=learned), new_words=True)
+    assert found.passed, found.refusals
+    assert found.figures["recall_difference"]["value"] == 0.3
+
+
+@pytest.mark.parametrize(("authors", "passed"), [(1, False), (4, False), (5, True)])
+def test_a_difference_is_believed_of_so_many_authors_however_many_texts_each_posts(authors: int, passed: bool) -> None:
+    # Where all of them agree the interval is a point: one author's texts would show anything.
+    wave = [(f"{SENTENCE}, {n} times over", f"wave-{n % authors}", True) for n in range(40)]
+    found = verdict(holdout_of(wave + HARMLESS, champion=set(), challenger={text for text, _, _ in wave}))
+    one = check(found, "recall")
+    assert (one.value, one.passed) == (1.0, passed)
+    assert passed or one.reason.endswith(f"+1.000, of too few authors: {authors}, 5 are needed")
+
+
+def test_one_author_s_many_texts_among_others_are_still_one_author_s() -> None:
+    wave = [(f"{SENTENCE}, {n} times over", "wave", True) for n in range(40)]
+    learned = CAUGHT | {text for text, _, _ in wave}
+    found = verdict(holdout_of(wave + KNOWN + HARMLESS, champion=CAUGHT, challenger=learned))
+    assert failed(found) == ["recall"]
 
 
 def test_a_verdict_is_json_with_its_reasons() -> None:

@@ -151,5 +151,5 @@ def test_the_loss_that_is_asked_for_is_the_plan_s() -> None:
 def test_a_split_is_described_for_the_card() -> None:
     assert _Split(RetrainConfig(), salt="text-multi@1").describe() == (
         "holdout: 40% of authors, newest 25% of rows; validation: 30% of the other authors, earlier rows;"
-        " hashed with 'text-multi@1'"
+        " a text counts once, as its first author's; hashed with 'text-multi@1'"
     )

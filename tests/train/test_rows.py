@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from moderation.copies import key_of
 from moderation.errors import NotEnoughDataError
 from moderation.storage.lake import SCHEMAS
 from train.rows import (
+    _ROWS,
     MOST_WEIGHT,
     class_weight,
     corpus_path,
@@ -24,6 +26,7 @@ from train.rows import (
     lines_of,
     lists_of,
     matrix_of,
+    merge_copies,
     merge_labels,
     target_of,
     unit_hash,
@@ -154,6 +157,64 @@ def test_each_post_and_each_version_of_one_becomes_a_row_of_its_own() -> None:
 
 def test_a_language_that_was_not_logged_is_undetermined() -> None:
     assert merged(said({"abuse": True}, features="{}"))[0]["language"] == "und"
+
+
+def copies(*rows: tuple[str, str, int, float | None]) -> list[dict[str, Any]]:
+    """Rows of (text, author, hour, whether it is abuse; None: unknown), merged; nothing is known of hate."""
+    found = [
+        {
+            "text": text,
+            "unit": author,
+            "created": hour,
+            "language": "en",
+            "truth": [NAN if abuse is None else abuse, NAN],
+            "known": json.dumps({"hour": hour}),
+            "key": key_of(text),
+        }
+        for text, author, hour, abuse in rows
+    ]
+    return list(
+        merge_copies(pa.Table.from_pylist(found, schema=_ROWS.append(pa.field("key", pa.string())))).to_pylist()
+    )
+
+
+def test_what_several_people_post_is_one_row_of_who_posted_it_first() -> None:
+    found = copies(
+        ("you IDIOT!", "u-2", 7, 1.0), ("a fine day", "u-3", 2, 0.0), ("You idiot", "u-1", 5, 1.0), ("", "u-4", 1, 0.0)
+    )
+    assert [(row["text"], row["unit"], row["created"], row["truth"][0]) for row in found] == [
+        ("", "u-4", 1, 0.0),
+        ("a fine day", "u-3", 2, 0.0),
+        ("You idiot", "u-1", 5, 1.0),
+    ]
+    assert found[2]["known"] == '{"hour": 5}'
+    assert all(math.isnan(row["truth"][1]) for row in found)
+    assert "key" not in found[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "truth"),
+    [
+        ([1.0, 1.0, 0.0], 1.0),
+        ([0.0, 1.0, 0.0], 0.0),
+        ([0.0, 1.0], 1.0),  # the newest copy's
+        ([1.0, 0.0], 0.0),
+        ([None, 1.0, None], 1.0),
+        ([1.0, None], 1.0),
+        ([1.0, 0.0, None], 0.0),
+    ],
+)
+def test_of_copies_the_majority_decides_and_where_they_are_even_the_newest(
+    said: list[float | None], truth: float
+) -> None:
+    [row] = copies(*(("you idiot", f"u-{hour}", hour, abuse) for hour, abuse in enumerate(said)))
+    assert row["truth"][0] == truth
+
+
+def test_no_rows_and_unknown_ones_stay_what_they_are() -> None:
+    assert copies() == []
+    [row] = copies(("a", "u-1", 1, None), ("a", "u-2", 2, None))
+    assert math.isnan(row["truth"][0])
 
 
 def test_a_place_in_the_hash_never_changes_or_a_holdout_would_leak() -> None:

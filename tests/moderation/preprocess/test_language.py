@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.preprocess.language import Language, detect_language
+from moderation.preprocess.language import Language, detect_language, names_a_language
 from tests.moderation.properties import few
 
 
@@ -78,3 +78,11 @@ def test_any_text_has_a_code_and_a_confidence(text: str) -> None:
     assert 0 <= found.confidence <= 1
     assert found.code == "und" or (found.code.isalpha() and found.confidence >= 0.4)
     assert detect_language(text) == found
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [("en", True), ("yue", True), ("he", True), ("und", False), ("mul", False), ("zxx", False), ("xx", False)],
+)
+def test_not_every_code_names_a_language(code: str, named: bool) -> None:
+    assert names_a_language(code) is named

@@ -124,6 +124,37 @@ def test_each_arm_has_its_own_rows() -> None:
     assert rows.of("challenger").truth.tolist() == [False]
 
 
+def test_what_many_people_of_an_arm_post_word_for_word_counts_once() -> None:
+    wave = [replace(ABUSE, author_id=f"u-{n}", key="you idiot", sampling_probability=0.5) for n in range(4)]
+    own = [replace(post, key=f"{post.author_id} says so", flagged={"abuse": False}) for post in wave]
+    rows = _rows([*wave, *own], "abuse")
+    assert rows.weights.tolist() == [0.5] * 4 + [2.0] * 4
+    assert rows.authors == ["u-0"] * 4 + ["u-0", "u-1", "u-2", "u-3"]
+    found = _arm([*wave, *own], rows)
+    assert found.recall.value == pytest.approx(2 / 10)
+    assert (found.posts, found.authors, found.labelled) == (8, 4, 8)
+    other_arm = [replace(post, arm="challenger") for post in wave[:2]]
+    assert _rows([*wave, *other_arm], "abuse").weights.tolist() == [0.5] * 4 + [1.0] * 2
+
+
+def test_a_wave_of_one_sentence_shows_no_arm_to_be_better(ledger: Ledger) -> None:
+    # All else is alike in both arms; the challenger catches the sentence, which two hundred authors of each arm post.
+    judged_traffic(ledger, "try-2", champion_recall=0.5, challenger_recall=0.5)
+    entries, labels = [], []
+    for arm in ("champion", "challenger"):
+        for number in range(200):
+            post = a_post("you absolute drumvik" + "!" * (number % 3), author_id=f"wave-{arm}-{number}")
+            name = f"wave-{arm}-{number}"
+            caught = arm == "challenger"
+            entries.append(an_entry(name, post, scores={"abuse": 0.9}, flagged=caught, experiment=("try-2", arm)))
+            labels.append(a_label(name, True))
+    ledger.record(entries)
+    labelling.add(ledger, dict(enumerate(labels, start=1)))
+    found = report(ledger, "try-2", label="abuse", objective=PRECISION, at=DAY)
+    assert found.verdict == "no difference shown"
+    assert found.recall_difference.value == pytest.approx(11 / 21 - 10 / 21)
+
+
 @pytest.mark.parametrize(
     ("champion_recall", "challenger_recall", "verdict"),
     [(0.3, 0.9, "better"), (0.9, 0.3, "worse"), (0.5, 0.5, "no difference shown")],
@@ -251,6 +282,7 @@ def test_an_experiment_looks_at_what_its_own_service_flagged(
 ) -> None:
     post = with_media(ledger, service, parts, flagged=not flags.get("abuse", False))
     assert post.flagged == flags
+    assert post.key == ("the tomatoes are ripe" if service == "text" else "ab" * 32)  # what the service looks at
 
 
 @pytest.mark.parametrize(("service", "labels"), [("text", {"hate": False}), ("image", {"abuse": True, "hate": False})])
