@@ -200,8 +200,14 @@ class ReadRules(BaseModel):
     """Of one video."""
     max_image_pixels: int = Field(default=50_000_000, ge=1)
     """Width times height of one image, read from its header, before anything is decoded."""
+    max_image_side: int = Field(default=65_535, ge=1, le=1_000_000)
+    """Width, and height, of one image, in pixels: what a JPEG can have."""
+    max_animation_pixels: int = Field(default=1_000_000_000, ge=1)
+    """Width times height times frames of one animated image: to see its last frame all of them are decoded."""
     max_video_pixels: int = Field(default=9_000_000, ge=1)
     """Width times height of one video: 4K passes, 8K does not."""
+    max_video_side: int = Field(default=16_384, ge=1, le=1_000_000)
+    """Width, and height, of one video, in pixels."""
     max_image_frames: int = Field(default=1000, ge=1)
     """Of an animated image."""
     max_video_frames: int = Field(default=20_000, ge=1)

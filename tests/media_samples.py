@@ -302,6 +302,20 @@ def _tall_jpeg() -> bytes:
     return bytes(image)
 
 
+def _long_bmp() -> bytes:
+    """A bitmap of one row of 1,000,001 pixels, two colours: 125 kB."""
+    row = (1_000_001 + 31) // 32 * 4
+    head = struct.pack("<IiiHHIIiiII", 40, 1_000_001, 1, 1, 1, 0, row, 0, 0, 2, 2)
+    return b"BM" + struct.pack("<IHHI", 62 + row, 0, 0, 62) + head + bytes(8 + row)
+
+
+def _scan_bomb() -> bytes:
+    """A progressive JPEG whose last scan comes four hundred times more: each is a walk over the whole picture."""
+    image = encoded(picture(640, 480), "JPEG", progressive=True)
+    last = image.rindex(b"\xff\xda")
+    return image[:-2] + image[last:-2] * 400 + b"\xff\xd9"
+
+
 def _claims_8k() -> bytes:
     """The codec's own header stays as it is, and is what counts: the container alone says that it is 8K."""
     video = bytearray(clip(codec="mpeg4"))
@@ -349,6 +363,11 @@ IMAGES: Mapping[str, tuple[Callable[[], bytes], Code | None]] = {
     "gif_header_bomb": (lambda: gif_of(1, (65_535, 65_535)), "too_many_pixels"),
     "gif_frame_bomb": (lambda: gif_of(1, (8, 8), (65_535, 65_535)), "too_many_pixels"),
     "webp_header_bomb": (_huge_webp, "too_many_pixels"),
+    "png_one_row_of_a_million": (lambda: png(1_000_001, 1, zlib.compress(bytes(1_000_002))), "too_many_pixels"),
+    "png_one_column_of_a_million": (lambda: png(1, 1_000_001, zlib.compress(bytes(2_000_002))), "too_many_pixels"),
+    "bmp_one_row_of_a_million": (_long_bmp, "too_many_pixels"),
+    "gif_of_a_billion_pixels_and_more": (lambda: gif_of(900, (1100, 1100)), "too_many_pixels"),
+    "jpeg_scan_bomb": (_scan_bomb, "too_many_frames"),
     "gif_10000_frames": (lambda: gif_of(10_000), "too_many_frames"),
     "gif_too_long": (lambda: animated("GIF", delay_ms=20_000), "too_long"),
     "too_many_bytes": (lambda: encoded(picture(), "PNG") + bytes(20_000_001), "too_many_bytes"),
@@ -415,6 +434,11 @@ VIDEOS: Mapping[str, tuple[Callable[[], bytes], Code | None]] = {
     "mp4_head_alone": (lambda: clip()[:32], "truncated"),
     "8k": (lambda: clip(size=(7680, 4320), seconds=1 / 15, blank=True, options=_QUICK), "too_many_pixels"),
     "claims_8k": (_claims_8k, None),
+    "two_rows_of_20000": (
+        lambda: clip("avi", "png", (20_000, 2), 1 / 15, pixels="rgb24", blank=True),
+        "too_many_pixels",
+    ),
+    "gif_of_two_billion_pixels_told_as_video": (lambda: gif_of(1900, (1100, 1100)), "too_many_pixels"),
     "too_long": (lambda: clip(size=(32, 32), seconds=90, rate=2, options=_QUICK), "too_long"),
     "gap_of_an_hour": (lambda: clip(moments_ms=(0, 40, 80, 3_600_000)), "too_long"),
     "gif_10000_frames_told_as_video": (lambda: gif_of(20_001), "too_many_frames"),

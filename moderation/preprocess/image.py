@@ -32,6 +32,8 @@ Image.MAX_IMAGE_PIXELS = None
 
 _MAY_MOVE = ANIMATED | {"avif"}
 _DECODERS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "bmp": "BMP", "avif": "AVIF"}
+_MOST_SCANS = 100
+"""Of a JPEG: encoders make about ten."""
 _SCREEN = 2.2
 _LEAST_GAMMA = 0.1
 """Relative deviation from a screen's gamma, beyond which it is seen."""
@@ -48,10 +50,17 @@ _TURNS = {
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much an image may be, in the units of their names."""
+    """How much an image may be, in the units of their names.
+
+    Attributes:
+        side: of width and height each.
+        moving: pixels of all frames of an animation.
+    """
 
     pixels: int
+    side: int
     frames: int
+    moving: int
     seconds: float
 
 
@@ -127,8 +136,7 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
     known = check_format(data[:HEAD], declared)
     if isinstance(known, Refused):
         return known
-    bounds = Bounds(rules.max_image_pixels, rules.max_image_frames, rules.max_seconds)
-    opened = open_image(data, known.format, bounds, rules.image_side)
+    opened = open_image(data, known.format, image_bounds(rules), rules.image_side)
     if isinstance(opened, Refused):
         return opened
     try:
@@ -152,6 +160,17 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
         perceptual_hash=perceptual_hash(whole),
         reader="pillow",
         regions=regions,
+    )
+
+
+def image_bounds(rules: ReadRules) -> Bounds:
+    """How much an image may be that is told as one."""
+    return Bounds(
+        pixels=rules.max_image_pixels,
+        side=rules.max_image_side,
+        frames=rules.max_image_frames,
+        moving=rules.max_animation_pixels,
+        seconds=rules.max_seconds,
     )
 
 
@@ -227,21 +246,42 @@ def open_image(data: bytes, image_format: str, bounds: Bounds, side: int) -> Ope
 
 def check_outline(outline: Outline, image_format: str, bounds: Bounds) -> Refused | None:
     """Hold what the container says against the bounds; a bound that is exceeded is told before a missing end."""
-    pixels, frames, seconds = outline.width * outline.height, len(outline.delays), sum(outline.delays)
-    if pixels > bounds.pixels:
-        return _too_many_pixels(outline.width, outline.height, bounds)
+    frames, seconds = len(outline.delays), sum(outline.delays)
+    refused = check_extent(outline.width, outline.height, bounds.pixels, bounds.side)
+    if refused is not None:
+        return refused
     if frames > bounds.frames:
         return _too_many_frames(bounds)
+    refused = _check_moving(outline.width, outline.height, frames, bounds)
+    if refused is not None:
+        return refused
     if seconds > bounds.seconds and frames > 1:
         return _too_long(seconds, bounds)
+    if outline.scans > _MOST_SCANS:
+        detail = f"it has {outline.scans} scans, each over the whole picture; at most {_MOST_SCANS} are read"
+        return Refused("too_many_frames", detail, _MOST_SCANS)
     if not outline.whole:
         return Refused("truncated", f"its bytes end before the {image_format} does")
     return None
 
 
-def _too_many_pixels(width: int, height: int, bounds: Bounds) -> Refused:
-    detail = f"it is {width} x {height}, {width * height} pixels; at most {bounds.pixels} are read"
-    return Refused("too_many_pixels", detail, bounds.pixels)
+def check_extent(width: int, height: int, most: int, most_side: int) -> Refused | None:
+    """Refuse a picture, or a video, of more than `most` pixels, or with a side of more than `most_side`."""
+    if width * height > most:
+        detail = f"it is {width} x {height}, {width * height} pixels; at most {most} are read"
+        return Refused("too_many_pixels", detail, most)
+    if max(width, height) > most_side:
+        detail = f"it is {width} x {height}, a side of {max(width, height)} pixels; at most {most_side} are read"
+        return Refused("too_many_pixels", detail, most_side)
+    return None
+
+
+def _check_moving(width: int, height: int, frames: int, bounds: Bounds) -> Refused | None:
+    pixels = width * height * frames
+    if frames < 2 or pixels <= bounds.moving:
+        return None
+    detail = f"it is {width} x {height} in {frames} frames, {pixels} pixels in all; at most {bounds.moving} are read"
+    return Refused("too_many_pixels", detail, bounds.moving)
 
 
 def _too_many_frames(bounds: Bounds) -> Refused:
@@ -274,13 +314,17 @@ def decoder_refuses(error: Exception) -> Refused:
 def _open(data: bytes, image_format: str, outline: Outline, bounds: Bounds, side: int) -> Opened | Refused:
     image = Image.open(io.BytesIO(data), formats=[_DECODERS[image_format]])
     stored = (image.width, image.height)
-    if image.width * image.height > bounds.pixels:
-        return _too_many_pixels(image.width, image.height, bounds)
+    refused = check_extent(image.width, image.height, bounds.pixels, bounds.side)
+    if refused is not None:
+        return refused
     count = int(getattr(image, "n_frames", 1)) if image_format in _MAY_MOVE else 1
     first = int(bool(getattr(image, "default_image", False)))  # an APNG's picture for who cannot see it move
     count -= first
     if count > bounds.frames:
         return _too_many_frames(bounds)
+    refused = _check_moving(image.width, image.height, count, bounds)
+    if refused is not None:
+        return refused
     if len(outline.delays) > max(count, 1):  # what the decoder leaves out, a browser may show
         return Refused("broken", f"it has {len(outline.delays)} frames, of which the decoder knows {count}")
     if image_format == "jpeg":

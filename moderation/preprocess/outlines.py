@@ -27,6 +27,7 @@ class Outline:
         end: where the picture ends: bytes behind are not its own.
         whole: False: the file ends before its picture does.
         skipped: ranges of bytes that a decoder need not see.
+        scans: of a JPEG: each goes over the whole picture, so that a small file of many may take minutes.
         gamma: of a PNG, from samples to light: 1 / 2.2 is the rule; None: it says nothing of it, or has a profile,
             which comes first.
     """
@@ -37,6 +38,7 @@ class Outline:
     end: int = 0
     whole: bool = False
     skipped: list[tuple[int, int]] = field(default_factory=list)
+    scans: int = 0
     gamma: float | None = None
 
 
@@ -89,6 +91,7 @@ def _jpeg(data: bytes, _most_frames: int) -> Outline:
             found.width, found.height = max(found.width, width), max(found.height, height)
         at += length
         if marker == 0xDA:
+            found.scans += 1
             following = _ENTROPY_END.search(data, at)
             if following is None:
                 return found

@@ -16,7 +16,14 @@ import numpy as np
 
 from moderation.media import Reading, ReadRules, Refused
 from moderation.preprocess.formats import HEAD
-from moderation.preprocess.image import Bounds, check_format, check_size, decoder_refuses, open_image
+from moderation.preprocess.image import (
+    Bounds,
+    check_format,
+    check_outline,
+    check_size,
+    decoder_refuses,
+    open_image,
+)
 from moderation.preprocess.outlines import outline_of, walk_boxes
 from moderation.preprocess.payloads import hidden_payload
 from moderation.preprocess.pixels import follower, perceptual_hash
@@ -49,6 +56,9 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
         return known
     if known.kind == "image" and known.format != "gif":
         return _read_animation(path, known.format, rules, sampling)
+    refused = _check_gif(path, rules) if known.format == "gif" else None
+    if refused is not None:
+        return refused
     payload = _behind(path, known.format)
     if payload is not None:
         return Refused("hidden_payload", f"{payload} stands behind the video")
@@ -65,6 +75,26 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
         except Undecodable as error:
             return Refused("broken", f"no decoder reads it: {error}")
     return _reading(known.format, header.shown, len(header.pts), header.seconds, header.codec, sampled)
+
+
+def _animation_bounds(rules: ReadRules) -> Bounds:
+    """How much an animated image may be that is told as a video."""
+    return Bounds(
+        pixels=rules.max_video_pixels,
+        side=rules.max_video_side,
+        frames=rules.max_video_frames,
+        moving=rules.max_animation_pixels,
+        seconds=rules.max_seconds,
+    )
+
+
+def _check_gif(path: Path, rules: ReadRules) -> Refused | None:
+    """Bounds of a GIF, which FFmpeg decodes from its first frame to its last, whichever are wanted."""
+    bounds = _animation_bounds(rules)
+    outline = outline_of(path.read_bytes(), "gif", bounds.frames)
+    if outline is None:
+        return Refused("broken", "its gif container makes no sense")
+    return check_outline(outline, "gif", bounds)
 
 
 def _behind(path: Path, video_format: str) -> str | None:
@@ -84,8 +114,7 @@ def _behind(path: Path, video_format: str) -> str | None:
 
 def _read_animation(path: Path, image_format: str, rules: ReadRules, sampling: Sampling) -> Reading | Refused:
     """Animated WebP and PNG, told as a video: FFmpeg reads the former not at all, so Pillow reads both."""
-    bounds = Bounds(rules.max_video_pixels, rules.max_video_frames, rules.max_seconds)
-    found = open_image(path.read_bytes(), image_format, bounds, rules.video_side)
+    found = open_image(path.read_bytes(), image_format, _animation_bounds(rules), rules.video_side)
     if isinstance(found, Refused):
         return found
     count = len(found.starts)

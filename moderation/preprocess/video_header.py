@@ -22,6 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from moderation.media import ReadRules, Refused
+from moderation.preprocess.image import check_extent
 from moderation.preprocess.outlines import walk_boxes
 
 av.logging.set_level(None)
@@ -115,7 +116,7 @@ def read_header(path: Path, video_format: str, rules: ReadRules) -> Header | Ref
 def _header(
     container: InputContainer, stream: VideoStream, path: Path, video_format: str, rules: ReadRules
 ) -> Header | Refused:
-    refused = _check_size(stream.width, stream.height, rules)
+    refused = check_extent(stream.width, stream.height, rules.max_video_pixels, rules.max_video_side)
     if refused is not None:
         return refused
     if _index_exceeds(stream, path):
@@ -137,7 +138,7 @@ def _header(
     if missing is not None:
         return missing
     width, height, rotation = _first_frame(path, (stream.width, stream.height))
-    refused = _check_size(width, height, rules)
+    refused = check_extent(width, height, rules.max_video_pixels, rules.max_video_side)
     if refused is not None:
         return refused
     alone = len(_moving(container)) == 1
@@ -159,13 +160,6 @@ def _codec(stream: VideoStream) -> str:
     return {"libdav1d": "av1", "libaom-av1": "av1", "libvpx-vp9": "vp9"}.get(stream.codec_context.name) or str(
         stream.codec_context.name
     )
-
-
-def _check_size(width: int, height: int, rules: ReadRules) -> Refused | None:
-    if width * height > rules.max_video_pixels:
-        detail = f"it is {width} x {height}, {width * height} pixels; at most {rules.max_video_pixels} are read"
-        return Refused("too_many_pixels", detail, rules.max_video_pixels)
-    return None
 
 
 def _index_exceeds(stream: VideoStream, path: Path) -> bool:

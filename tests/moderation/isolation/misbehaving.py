@@ -54,6 +54,10 @@ def read(path: Path, kind: MediaKind, rules: ReadRules) -> Reading | Refused:
         times = np.full(1, np.nan, dtype=np.float32)
         pixels = np.zeros((1, 9, 9, 3), dtype=np.uint8)
         return Reading("image", "jpeg", 9, 9, 1, None, pixels, times, None, None, None, "pillow")
+    elif wish == "nonsense":
+        pixels = np.zeros((1, 9, 9, 3), dtype=np.uint8)
+        times = np.zeros(1, dtype=np.float32)
+        return Reading("image", "jpeg", 2_000_000, 9, 1, None, pixels, times, None, None, None, "pillow")
     elif wish == "tell":
         core, files = resource.getrlimit(resource.RLIMIT_CORE)[1], resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         told = {"secrets": [name for name in os.environ if name.startswith(("AWS_", "SEAWALL_"))], "nice": os.nice(0)}

@@ -67,6 +67,7 @@ def pid_of(outcome: Reading | Refused | Failed) -> int:
         ("exit", "code 3"),
         ("memory", "ran out of memory: it may take 600 MB"),
         ("raise", "KeyError"),
+        ("nonsense", "its decoder says what cannot be"),
         ("garble!" + "x" * 200, "sent"),
         ("garble" + "\0" * 4 + "\xff" * 8, "sent"),
         ("garble" + "\0\0\0\2" + "\0" * 8 + "{}", "sent"),
