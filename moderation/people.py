@@ -84,8 +84,10 @@ class LeaseIn(Wire):
 
     reviewer_id: Identifier
     limit: int = Field(default=10, ge=1)
-    labels: list[LabelName] | None = Field(default=None, min_length=1, description="Only items about one of these")
-    languages: list[LanguageCode] | None = Field(default=None, min_length=1)
+    labels: list[LabelName] | None = Field(
+        default=None, min_length=1, fail_fast=True, description="Only items about one of these"
+    )
+    languages: list[LanguageCode] | None = Field(default=None, min_length=1, fail_fast=True)
 
     @field_validator("labels")
     @classmethod

@@ -136,7 +136,10 @@ class PostIn(Wire):
     created_at: AwareDatetime = Field(description="When the post was written or last edited, with its offset from UTC")
     text: str
     media: list[MediaIn] = Field(
-        default_factory=list, max_length=100, description="Images and videos, in the order they are shown"
+        default_factory=list,
+        max_length=100,
+        fail_fast=True,
+        description="Images and videos, in the order they are shown",
     )
     author: dict[str, float | bool | str | None] = Field(
         default_factory=dict, max_length=50, description="Profile features that the platform knows, logged as told"
@@ -314,7 +317,7 @@ class TextFeature(Wire):
 class ModerateIn(Wire):
     """The body of `POST /v1/text/moderate` and of the services like it."""
 
-    features: list[TextFeature] = Field(min_length=1)
+    features: list[TextFeature] = Field(min_length=1, fail_fast=True)
 
     model_config = ConfigDict(
         extra="forbid",
@@ -361,7 +364,7 @@ class MediaFeature(Wire):
 class ModerateMediaIn(Wire):
     """The body of `POST /v1/image/moderate` and `POST /v1/video/moderate`."""
 
-    features: list[MediaFeature] = Field(min_length=1, max_length=1000)
+    features: list[MediaFeature] = Field(min_length=1, max_length=1000, fail_fast=True)
 
     model_config = ConfigDict(
         extra="forbid",

@@ -109,7 +109,8 @@ class Gateway(_Scaled):
     max_waiting_posts: int = Field(default=1024, ge=1)
     """Posts that wait for a group; beyond, 503 with Retry-After. A batch may pass it once: it is taken whole."""
     client_share: float = Field(default=0.9, gt=0, le=1)
-    """Of the posts that wait, how large a share one client's may be; beyond, 429 with Retry-After, and others go on. A
+    """Of the posts that wait, and of the bodies that come, how large a share one client's may be; beyond, 429 with
+    Retry-After, and others go on. A
     client is told by its `X-Api-Key` or `Authorization`; without either, nothing is refused for its sake. As with
     every bound here, each replica counts for itself."""
     deadline_ms: float = Field(default=5000.0, gt=0)
@@ -138,6 +139,28 @@ class Gateway(_Scaled):
     """Of one `POST /v1/events`; beyond, 413."""
     max_events_body_bytes: int = Field(default=8_000_000, ge=1024)
     """Of one `POST /v1/events`; beyond, 413."""
+
+    max_receiving: int = Field(default=1024, ge=1)
+    """Bodies that one replica receives at a time. Beyond, the one that has been coming longest gives way, with 503 and
+    Retry-After; where all have just begun, the next one does."""
+    max_receiving_bytes: int = Field(default=256_000_000, ge=1024)
+    """Of all bodies that are held in memory while they come; beyond, likewise."""
+    max_uploading_bytes: int = Field(default=1_000_000_000, ge=1024)
+    """Of all uploads while they go to the disk; beyond, likewise."""
+    body_grace_s: float = Field(default=10.0, gt=0)
+    """How long nothing may come of a body; beyond, 408. From then on `min_body_bytes_per_s` counts too."""
+    min_body_bytes_per_s: int = Field(default=10_000, ge=1)
+    """Of a body, on average and after `body_grace_s`, as long as it is waited for; below, 408."""
+
+    @property
+    def max_receiving_a_client(self) -> int:
+        """Bodies of one client that are received at a time; at least 1."""
+        return max(1, int(self.client_share * self.max_receiving))
+
+    @property
+    def most_values(self) -> int:
+        """JSON values of one body that is a list, at any depth."""
+        return 1000 + 5 * self.max_features
 
     @property
     def max_waiting_a_client(self) -> int:

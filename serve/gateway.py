@@ -48,7 +48,7 @@ from moderation.storage.ledger import Ledger, found, now
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Gateway as Bounds
 from moderation.topology import Topology
-from serve import examples, exports
+from serve import examples, exports, reception
 from serve.answers import GroupFound, GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
@@ -67,13 +67,14 @@ from serve.problems import OF_A_BODY, Problem, documented, over_bound, overloade
 from serve.review.routes import router as people
 from serve.turns import Turns
 from serve.wire import (
+    MOST_VALUES,
     Api,
     batch_line,
     body_schema,
     check_media_type,
     client_of,
     json_reply,
-    parsed,
+    parsed_lines,
     read_json,
     read_lines,
     shown,
@@ -152,7 +153,7 @@ class _Lines(JSONResponse):
 
 async def read_features(request: Request, bounds: Bounds) -> list[TextFeature]:
     """The texts of a request to a stateless service, within the bounds."""
-    body = await read_json(request, ModerateIn, bounds.max_batch_body_bytes)
+    body = await read_json(request, ModerateIn, bounds.max_batch_body_bytes, most_values=bounds.most_values)
     if len(body.features) > bounds.max_features:
         raise over_bound("/features", f"{len(body.features)} features", bounds.max_features)
     for index, feature in enumerate(body.features):
@@ -206,6 +207,7 @@ class Gateway:
         self._topology = Topology.load(Path(topology))
         self._topology.blocklist.watch()
         self._bounds = self._topology.gateway
+        reception.HERE.bounds = self._bounds  # of the module: Ray copies what this class itself refers to
         self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)
         self._known = open_features(settings.features_url)
@@ -342,14 +344,16 @@ class Gateway:
         lines = await read_lines(request, most, self._bounds.max_batch_posts)
         client = client_of(request)
         self._admit(client)
+        told = await parsed_lines(BatchPost, lines, most_values=MOST_VALUES)
         turns = Turns()
-        answers = await asyncio.gather(*(self._batch_line(number, line, client, turns) for number, line in lines))
+        answers = await asyncio.gather(*(self._batch_line(number, post, client, turns) for number, post in told))
         return Response("".join(answers), media_type="application/x-ndjson")
 
-    async def _batch_line(self, number: int, line: bytes, client: str | None, turns: Turns) -> str:
+    async def _batch_line(self, number: int, told: BatchPost | Problem, client: str | None, turns: Turns) -> str:
         post_id = None
         try:
-            told = parsed(BatchPost, line)
+            if isinstance(told, Problem):
+                raise told
             post_id = told.post_id
             with turns.take(post_id) as turn:
                 post = await self._door.hold_all(told)
@@ -409,11 +413,11 @@ class Gateway:
         lines = await read_lines(request, self._bounds.max_labels_body_bytes, self._bounds.max_label_lines)
         good: dict[int, LabelIn] = {}
         errors: list[LabelLineError] = []
-        for number, line in lines:
-            try:
-                good[number] = parsed(LabelIn, line)
-            except Problem as problem:
-                errors.append(LabelLineError(line=number, detail=problem.detail))
+        for number, line in await parsed_lines(LabelIn, lines):
+            if isinstance(line, Problem):
+                errors.append(LabelLineError(line=number, detail=line.detail))
+            else:
+                good[number] = line
         out = await asyncio.to_thread(labelling.add, self._ledger, good)
         tasks = BackgroundTasks()
         tasks.add_task(self._count_labels, [line.id for line in good.values()])

@@ -5,10 +5,14 @@ Apart from the gateway's module because Ray Serve copies the FastAPI application
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import secrets
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from fastapi import FastAPI
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -16,9 +20,24 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serve import reception
 from serve.problems import Problem, invalid
+from serve.shape import holds_more
 
 Body = TypeVar("Body", bound=BaseModel)
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+MOST_VALUES = 1000
+"""JSON values of a body or line that is one object. The largest is a post with a hundred media, which has some 600."""
+LINE_VALUES = 100
+"""JSON values of a line of labels or events."""
+_BLANK_LINES = 1000
+"""Beside four for each line that may be."""
+_SHORT = 1 << 14
+"""Bytes of JSON that are parsed at once; more would hold up whoever else is served, so they are on a thread."""
+_PARSERS = ThreadPoolExecutor(2, thread_name_prefix="bodies")  # few: what is parsed takes memory
+
 _NULL = "(null)"
 _DIGEST_KEY = secrets.token_bytes(16)  # digests are compared within a process alone, and tell nothing outside it
 
@@ -87,50 +106,84 @@ def client_of(request: Request) -> str | None:
     return None
 
 
-def told_length(request: Request) -> int:
-    """What `Content-Length` tells, in bytes; 0 where it tells nothing."""
-    told = request.headers.get("content-length", "")
-    # ASCII alone: '²' is a digit to str.isdigit and none to int. Twenty digits are beyond any bound already.
-    return int(told.lstrip("0")[:20] or "0") if told.isascii() and told.isdigit() else 0
-
-
 async def read_bounded(request: Request, bound: int) -> bytes:
-    """The body; 413 as soon as it is known to exceed the bound."""
-    size = told_length(request)
-    body = bytearray()
-    if size <= bound:
-        async for chunk in request.stream():
-            body += chunk
-            size = len(body)
-            if size > bound:
-                break
-    if size > bound:
-        raise Problem(413, f"the body has {size} bytes or more, the bound is {bound}", members={"bound": bound})
-    return bytes(body)
+    """The body; raises as `serve.reception.Arriving.pieces`, where it is beyond the bound as soon as that is known."""
+    with reception.HERE.body(request, client_of(request), bound) as body:
+        return await body.whole()
 
 
 async def read_lines(request: Request, bytes_bound: int, lines_bound: int) -> list[tuple[int, bytes]]:
     """The lines of an NDJSON body that are not blank, each with its number; 413 beyond either bound."""
     check_media_type(request, "application/x-ndjson", "application/jsonl", "application/json")
-    raw = await read_bounded(request, bytes_bound)
+    with reception.HERE.body(request, client_of(request), bytes_bound) as body:
+        return await _aside(_lines, await body.whole(), lines_bound)
+
+
+def _lines(raw: bytes, bound: int) -> list[tuple[int, bytes]]:
+    ends = raw.count(b"\n")
+    if ends > 4 * bound + _BLANK_LINES:  # told before they are made: millions of blank ones would take gigabytes
+        raise Problem(413, f"{ends} lines, of which most are blank; the bound is {bound}", members={"bound": bound})
     lines = [(number, line) for number, line in enumerate(raw.split(b"\n"), start=1) if line.strip()]
-    if len(lines) > lines_bound:
-        raise Problem(413, f"{len(lines)} lines, the bound is {lines_bound}", members={"bound": lines_bound})
+    if len(lines) > bound:
+        raise Problem(413, f"{len(lines)} lines, the bound is {bound}", members={"bound": bound})
     return lines
 
 
-def parsed(model: type[Body], raw: bytes) -> Body:
-    """A JSON body or line as a model; a problem that says what is wrong with it."""
+def parsed(model: type[Body], raw: bytes, *, most_values: int = MOST_VALUES) -> Body:
+    """A JSON body or line as a model.
+
+    Args:
+        model: what it must be.
+        raw: the JSON.
+        most_values: that it may hold, at any depth; see `serve.shape`.
+
+    Raises:
+        Problem: what is wrong with it.
+    """
+    if holds_more(raw, most_values):
+        detail = f"the body holds more than {most_values} JSON values, which is the bound"
+        raise Problem(413, detail, members={"bound": most_values})
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
         raise invalid(error) from error
 
 
-async def read_json(request: Request, model: type[Body], bound: int) -> Body:
-    """A JSON body within a bound, in bytes, as a model."""
+async def read_json(request: Request, model: type[Body], bound: int, *, most_values: int = MOST_VALUES) -> Body:
+    """A JSON body within a bound, in bytes, as a model; a long one is parsed on a thread."""
     check_media_type(request, "application/json")
-    return parsed(model, await read_bounded(request, bound))
+    return await read_parsed(request, partial(parsed, model, most_values=most_values), bound)
+
+
+async def read_parsed(request: Request, parse: Callable[[bytes], Result], bound: int) -> Result:
+    """What is made of a body within a bound, in bytes; its bytes count as received meanwhile.
+
+    Args:
+        request: whose body was not read yet.
+        parse: makes it; called on a thread where the body is long.
+        bound: bytes.
+    """
+    with reception.HERE.body(request, client_of(request), bound) as body:
+        raw = await body.whole()
+        return parse(raw) if len(raw) <= _SHORT else await _aside(parse, raw)
+
+
+async def parsed_lines(
+    model: type[Body], lines: Sequence[tuple[int, bytes]], *, most_values: int = LINE_VALUES
+) -> list[tuple[int, Body | Problem]]:
+    """Lines as models, each by its number, or what is wrong with it; on a thread."""
+
+    def parse(line: bytes) -> Body | Problem:
+        try:
+            return parsed(model, line, most_values=most_values)
+        except Problem as problem:
+            return problem
+
+    return await _aside(lambda: [(number, parse(line)) for number, line in lines])
+
+
+async def _aside(call: Callable[Parameters, Result], /, *args: Parameters.args, **named: Parameters.kwargs) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(_PARSERS, partial(call, *args, **named))
 
 
 def batch_line(line: int, post_id: str | None, outcome: Problem | tuple[bool, str]) -> str:

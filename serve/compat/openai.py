@@ -26,7 +26,8 @@ from serve.compat.openai_wire import (
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.context import Context, current
 from serve.problems import Problem
-from serve.wire import body_schema, check_media_type, json_reply, read_bounded
+from serve.shape import holds_more
+from serve.wire import body_schema, check_media_type, json_reply, read_parsed
 
 
 class RefusedError(Exception):
@@ -97,12 +98,16 @@ async def moderate(request: Request, context: Annotated[Context, Depends(current
 
 
 async def _read(request: Request, context: Context) -> ModerationRequest:
-    bound = context.topology.gateway.max_body_bytes
-    raw = await read_bounded(request, max(bound, context.topology.media.max_json_body_bytes))
-    body = _parsed(raw)
-    if len(raw) > bound and not _images(body):
-        raise Problem(413, f"the body has {len(raw)} bytes, the bound without images is {bound}")
-    return body
+    bounds = context.topology.gateway
+    bound = bounds.max_body_bytes
+
+    def parse(raw: bytes) -> ModerationRequest:
+        body = _parsed(raw, bounds.most_values)
+        if len(raw) > bound and not _images(body):
+            raise Problem(413, f"the body has {len(raw)} bytes, the bound without images is {bound}")
+        return body
+
+    return await read_parsed(request, parse, max(bound, context.topology.media.max_json_body_bytes))
 
 
 async def _seen(context: Context, images: Mapping[str, str]) -> dict[str, ImageScores]:
@@ -117,7 +122,9 @@ def _shown_names(context: Context) -> dict[str, str]:
     return scored_names(SHOWN, SHOWN, (label for item in variants if item.service != "video" for label in item.labels))
 
 
-def _parsed(raw: bytes) -> ModerationRequest:
+def _parsed(raw: bytes, most_values: int) -> ModerationRequest:
+    if holds_more(raw, most_values):
+        raise RefusedError(f"the body holds more than {most_values} JSON values", None, "array_above_max_length")
     try:
         return ModerationRequest.model_validate_json(raw)
     except ValidationError as error:

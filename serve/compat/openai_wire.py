@@ -40,8 +40,8 @@ def _kind(value: Any) -> str:
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 _Text = Annotated[str, Tag("text")]
-_Texts = Annotated[list[str], Field(min_length=1), Tag("texts")]
-_Parts = Annotated[list[Part], Field(min_length=1), Tag("parts")]
+_Texts = Annotated[list[str], Field(min_length=1, fail_fast=True), Tag("texts")]
+_Parts = Annotated[list[Part], Field(min_length=1, fail_fast=True), Tag("parts")]
 
 
 class ModerationRequest(_Wire):

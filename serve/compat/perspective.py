@@ -17,6 +17,7 @@ from moderation.storage.ledger import now
 from serve.compat.comments import Asked, asked_of, check_comment, languages_of
 from serve.compat.errors import documented, route_class
 from serve.compat.google import PerspectiveError, error_of
+from serve.compat.labels import ATTRIBUTES
 from serve.compat.perspective_wire import (
     AnalyzeCommentRequest,
     AnalyzeCommentResponse,
@@ -32,12 +33,14 @@ from serve.compat.spans import Span, sentences, whole
 from serve.compat.suggestions import label_of, post_of, suggested_labels
 from serve.context import Context, current
 from serve.problems import Problem
-from serve.wire import Body, body_schema, check_media_type, parsed, read_bounded
+from serve.wire import MOST_VALUES, Body, body_schema, check_media_type, parsed, read_parsed
 
 logger = logging.getLogger("ray.serve")
 
 router = APIRouter(route_class=route_class(error_of))
 _ERRORS = documented("Perspective's", 400, 413, 415)
+_VALUES_A_SPAN = 5 * sum(label is not None for label in ATTRIBUTES.values())
+"""JSON values that a suggestion of all attributes has for a span."""
 
 
 @router.post(
@@ -170,7 +173,9 @@ async def _read(request: Request, model: type[Body], context: Context) -> Body:
     """The body. Perspective takes it without a media type, as many of its clients send it."""
     if "content-type" in request.headers:
         check_media_type(request, "application/json")
-    return parsed(model, await read_bounded(request, context.topology.gateway.max_body_bytes))
+    bounds = context.topology.gateway
+    most = MOST_VALUES + _VALUES_A_SPAN * bounds.max_spans
+    return await read_parsed(request, lambda raw: parsed(model, raw, most_values=most), bounds.max_body_bytes)
 
 
 def _answer(

@@ -43,7 +43,7 @@ class Context(_Message):
     """What a comment refers to: one of the two. Taken, checked and not read: no model makes use of it."""
 
     article_and_parent_comment: ArticleAndParentComment | None = None
-    entries: list[TextEntry] | None = None
+    entries: list[TextEntry] | None = Field(default=None, fail_fast=True)
 
 
 class AttributeParameters(_Message):
@@ -71,14 +71,16 @@ class SpanScore(_Message):
 class AttributeScores(_Message):
     """What one attribute says of the text as a whole, and of its parts."""
 
-    span_scores: list[SpanScore] | None = None
+    span_scores: list[SpanScore] | None = Field(default=None, fail_fast=True)
     summary_score: Score | None = None
 
 
 class _CommentRequest(_Message):
     comment: TextEntry | None = None
     context: Context | None = None
-    languages: list[str] | None = Field(default=None, description="ISO 639 or BCP 47; detected where absent")
+    languages: list[str] | None = Field(
+        default=None, fail_fast=True, description="ISO 639 or BCP 47; detected where absent"
+    )
     client_token: str | None = Field(default=None, description="Comes back in the answer")
     session_id: str | None = None
     community_id: str | None = Field(default=None, description="At most 128 characters")

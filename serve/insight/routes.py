@@ -21,7 +21,7 @@ from moderation.topology import Metrics
 from serve import examples
 from serve.context import Context, current
 from serve.problems import Problem, documented
-from serve.wire import body_schema, json_reply, parsed, read_lines, shown
+from serve.wire import body_schema, json_reply, parsed_lines, read_lines, shown
 
 router = APIRouter()
 _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
@@ -42,11 +42,11 @@ async def post_events(request: Request, context: Annotated[Context, Depends(curr
     lines = await read_lines(request, bounds.max_events_body_bytes, bounds.max_event_lines)
     good: dict[int, EventIn] = {}
     errors: list[LabelLineError] = []
-    for number, line in lines:
-        try:
-            good[number] = parsed(EventIn, line)
-        except Problem as problem:
-            errors.append(LabelLineError(line=number, detail=problem.detail))
+    for number, found in await parsed_lines(EventIn, lines):
+        if isinstance(found, Problem):
+            errors.append(LabelLineError(line=number, detail=found.detail))
+        else:
+            good[number] = found
     out = await asyncio.to_thread(events.add, context.ledger, good)
     out.errors = sorted([*errors, *out.errors], key=lambda item: item.line)
     return json_reply(out.model_dump_json())

@@ -26,7 +26,7 @@ from serve.media.intake import Incoming, receive, refusal, scratch, source_of, t
 from serve.media.sink import on_thread
 from serve.media.upload import read_upload
 from serve.problems import Problem
-from serve.wire import parsed, read_bounded
+from serve.wire import parsed, read_parsed
 
 MULTIPART = "multipart/form-data"
 _PIECE = 1 << 20
@@ -68,12 +68,17 @@ class MediaDoor:
             async with self.scratch() as folder:
                 upload = await read_upload(request, self.rules, folder, max_post_bytes=max_post_bytes)
                 return await self.hold(parsed(PostIn, upload.post), upload.files, folder)
-        raw = await read_bounded(request, max(max_post_bytes, self.rules.max_json_body_bytes))
-        post = parsed(PostIn, raw)
-        if len(raw) > max_post_bytes and not post.media:
-            detail = f"the body has {len(raw)} bytes, the bound without media is {max_post_bytes}"
-            raise Problem(413, detail, members={"bound": max_post_bytes})
-        return await self.hold_all(post)
+
+        def parse(raw: bytes) -> PostIn:
+            post = parsed(PostIn, raw)
+            if len(raw) > max_post_bytes and not post.media:
+                detail = f"the body has {len(raw)} bytes, the bound without media is {max_post_bytes}"
+                raise Problem(413, detail, members={"bound": max_post_bytes})
+            return post
+
+        return await self.hold_all(
+            await read_parsed(request, parse, max(max_post_bytes, self.rules.max_json_body_bytes))
+        )
 
     async def hold_all(self, post: PostIn) -> PostIn:
         """A post whose media are told by its JSON alone, with all of them in the store."""

@@ -68,7 +68,8 @@ async def get_media(sha256: str, house: House) -> Response:
 
 async def _moderate(kind: MediaKind, request: Request, house: Context) -> Response:
     rules = house.topology.media
-    body = await read_json(request, ModerateMediaIn, rules.max_json_body_bytes)
+    most = house.topology.gateway.most_values
+    body = await read_json(request, ModerateMediaIn, rules.max_json_body_bytes, most_values=most)
     if len(body.features) > rules.max_features:
         raise over_bound("/features", f"{len(body.features)} features", rules.max_features)
     with house.door.room_for(len(body.features)):

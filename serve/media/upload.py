@@ -10,7 +10,8 @@ says what it is to be, anything else leaves that to whoever looks at its first b
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -23,7 +24,8 @@ from moderation.media import MediaKind, MediaRules, Refused
 from serve.media.intake import Incoming, bound_of, refusal, too_many
 from serve.media.sink import Sink
 from serve.problems import Problem
-from serve.wire import check_media_type, told_length
+from serve.reception import HERE
+from serve.wire import check_media_type, client_of
 
 _PIECE = 1 << 16  # bytes that are parsed at a time, whatever the server hands over
 _LONGEST_BOUNDARY = 70  # RFC 2046
@@ -55,8 +57,9 @@ async def read_upload(request: Request, rules: MediaRules, folder: Path, *, max_
         max_post_bytes: of the part `post`.
 
     Raises:
-        Problem: 400, it is no multipart, or ends early; 413, the body, a file or the part `post` exceeds its bound;
-            415, another media type; 422, too many files, no part `post` or two, a part that is neither it nor a file.
+        Problem: 400, it is no multipart, or ends early; 408, 429, 503, as `serve.reception.Arriving.pieces`; 413, the
+            body, a file or the part `post` exceeds its bound; 415, another media type; 422, too many files, no part
+            `post` or two, a part that is neither it nor a file.
         ClientDisconnect: nobody waits for the answer any more.
         OSError: a file cannot be written.
     """
@@ -64,9 +67,10 @@ async def read_upload(request: Request, rules: MediaRules, folder: Path, *, max_
     parts = _Parts(rules, folder, max_post_bytes)
     try:
         parser = _parser(request, parts)
-        async for piece in _pieces(request, rules.max_body_bytes):
-            parser.write(piece)
-            await parts.settle()
+        async with aclosing(_pieces(request, rules.max_body_bytes)) as pieces:
+            async for piece in pieces:
+                parser.write(piece)
+                await parts.settle()
         return parts.upload()
     except FormParserError as error:
         parts.discard()
@@ -99,22 +103,12 @@ def _parser(request: Request, parts: _Parts) -> MultipartParser:
     )
 
 
-async def _pieces(request: Request, bound: int) -> AsyncIterator[bytes]:
-    """The body; 413 as soon as it is known to exceed the bound."""
-    size = told_length(request)
-    if size > bound:
-        raise _body_too_large(size, bound)
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > bound:
-            raise _body_too_large(size, bound)
-        for start in range(0, len(chunk), _PIECE):
-            yield chunk[start : start + _PIECE]
-
-
-def _body_too_large(size: int, bound: int) -> Problem:
-    return Problem(413, f"the body has {size} bytes or more, the bound is {bound}", members={"bound": bound})
+async def _pieces(request: Request, bound: int) -> AsyncGenerator[bytes]:
+    """The body; raises as `serve.reception.Arriving.pieces`."""
+    with HERE.body(request, client_of(request), bound, on_disk=True) as body:
+        async for chunk in body.pieces():
+            for start in range(0, len(chunk), _PIECE):
+                yield chunk[start : start + _PIECE]
 
 
 @dataclass(frozen=True, slots=True)

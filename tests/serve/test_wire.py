@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 
 import pytest
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.types import Message
 
-from moderation.posts import LabelIn, ModerateIn, PostIn, TextFeature
+from moderation.events import EventIn
+from moderation.people import LeaseIn, VerdictIn
+from moderation.posts import BatchPost, LabelIn, ModerateIn, ModerateMediaIn, PostIn, TextFeature
 from serve.problems import Problem
 from serve.wire import (
+    MOST_VALUES,
     batch_line,
     body_schema,
     check_media_type,
     client_of,
     json_reply,
     parsed,
+    parsed_lines,
     read_bounded,
+    read_json,
     read_lines,
 )
 from tests.serve.house import run
@@ -154,6 +161,99 @@ def test_a_line_becomes_a_model_or_a_problem() -> None:
         with pytest.raises(Problem) as refused:
             parsed(ModerateIn, raw)
         assert refused.value.status == status
+
+
+MANY = 100_000
+
+
+@pytest.mark.parametrize(
+    ("model", "raw"),
+    [
+        (ModerateIn, b'{"features": [' + b"{}," * MANY + b"{}]}"),
+        (ModerateIn, b'{"features": [' + b"1," * MANY + b"1]}"),
+        (ModerateMediaIn, b'{"features": [' + b"{}," * MANY + b"{}]}"),
+        (PostIn, b'{"media": [' + b"{}," * MANY + b"{}]}"),
+        (PostIn, b'{"author": {' + b'"a":1,' * MANY + b'"a":1}}'),
+        (BatchPost, b"[" * MANY),
+        (LabelIn, b'{"labels": {' + b'"abuse":true,' * MANY + b'"abuse":true}}'),
+        (EventIn, b'{"detail": {' + b'"a":[],' * MANY + b'"a":[]}}'),
+        (VerdictIn, b'{"labels": {' + b'"a":1,' * MANY + b'"a":1}}'),
+        (LeaseIn, b'{"labels": [' + b'"a",' * MANY + b'"a"]}'),
+        (PostIn, b"{" + b'"unknown":1,' * MANY + b'"unknown":1}'),
+        (PostIn, b"[" + b"{}," * MANY),
+    ],
+)
+def test_a_body_of_very_many_values_is_refused_before_anything_is_made_of_them(
+    model: type[BaseModel], raw: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "model_validate_json", lambda _raw: pytest.fail("it was parsed"))
+    with pytest.raises(Problem, match="more than 1000 JSON values, which is the bound") as refused:
+        parsed(model, raw)
+    assert (refused.value.status, refused.value.members) == (413, {"bound": MOST_VALUES})
+
+
+@pytest.mark.parametrize(
+    ("model", "raw"),
+    [
+        (ModerateIn, b'{"features": [' + b"{}," * 400 + b"{}]}"),
+        (ModerateMediaIn, b'{"features": [' + b"1," * 900 + b"1]}"),
+        (PostIn, b'{"media": [' + b"1," * 900 + b"1]}"),
+        (LeaseIn, b'{"labels": [' + b"1," * 900 + b"1]}"),
+    ],
+)
+def test_of_a_list_of_wrong_items_no_more_errors_are_built_than_are_told(model: type[BaseModel], raw: bytes) -> None:
+    with pytest.raises(Problem) as refused:
+        parsed(model, raw)
+    caused = refused.value.__cause__
+    assert isinstance(caused, ValidationError)
+    assert caused.error_count() <= 20
+    assert refused.value.status == 422
+
+
+def test_commas_in_texts_are_no_values() -> None:
+    text = 'so, [he] said {to, me} "no",' * 1000
+    body = json.dumps({"features": [{"id": "1", "text": text}]}).encode()
+    assert parsed(ModerateIn, body).features[0].text == text
+
+
+def test_a_post_with_all_that_it_may_have_is_within_the_bound_of_values() -> None:
+    media = [{"kind": "image", "data": None, "uri": None, "sha256": f"{number:064}"} for number in range(100)]
+    author = {f"feature {number}": 1.5 for number in range(50)}
+    post = {"author_id": "u", "community": "c", "region": "US", "created_at": "2026-11-24T00:00:00Z", "text": ""}
+    body = json.dumps(post | {"media": media, "author": author}).encode()
+    assert len(parsed(PostIn, body).media) == 100
+
+
+@pytest.mark.parametrize(("characters", "aside"), [(10, False), (20_000, True)])
+def test_a_long_body_is_parsed_on_a_thread(characters: int, aside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    parse = ModerateIn.model_validate_json
+
+    def seen(raw: bytes) -> ModerateIn:
+        threads.append(threading.current_thread().name)
+        return parse(raw)
+
+    monkeypatch.setattr(ModerateIn, "model_validate_json", seen)
+    body = json.dumps({"features": [{"id": "1", "text": "a" * characters}]}).encode()
+    request, _ = a_request([body], {"content-type": "application/json"})
+    assert len(run(read_json(request, ModerateIn, 100_000)).features[0].text) == characters
+    assert [thread.startswith("bodies") for thread in threads] == [aside]
+
+
+def test_lines_are_read_on_a_thread_and_each_is_a_model_or_a_problem() -> None:
+    lines = [(1, b"{"), (2, b'{"features": [{"id": "1", "text": "a"}]}'), (5, b'{"a": [' + b"1," * 200 + b"1]}")]
+    found = dict(run(parsed_lines(ModerateIn, lines)))
+    assert list(found) == [1, 2, 5]
+    assert isinstance(found[2], ModerateIn)
+    wrong = [found[number] for number in (1, 5)]
+    assert [problem.status for problem in wrong if isinstance(problem, Problem)] == [400, 413]
+
+
+def test_very_many_blank_lines_are_refused_before_a_list_is_made_of_them() -> None:
+    request, _ = a_request([b"a\n" + b"\n" * 6000], {"content-type": "application/x-ndjson"})
+    with pytest.raises(Problem, match="6001 lines, of which most are blank; the bound is 3") as refused:
+        run(read_lines(request, 10_000, 3))
+    assert (refused.value.status, refused.value.members) == (413, {"bound": 3})
 
 
 def test_a_line_of_a_batch_s_answer_holds_the_decision_as_it_is_recorded() -> None:
