@@ -191,6 +191,7 @@ class AppealOut(Wire):
     status: Literal["open", "upheld", "rejected"]
     created_at: datetime
     decided_at: datetime | None
+    action_id: int | None = Field(default=None, description="Of the removal that it is against")
 
 
 class GoldenIn(Wire):

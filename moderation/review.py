@@ -17,6 +17,10 @@ from moderation.posts import Decision, LabelDecision
 Kind = Literal["flagged", "reported", "sampled", "cluster", "second", "third", "golden", "appeal"]
 
 
+_MOST_DOUBLED = 64
+"""Times that what people allowed becomes harder to bring back; by then nobody does."""
+
+
 class ReviewRules(BaseModel):
     """How review works: section `review` of a topology."""
 
@@ -32,6 +36,12 @@ class ReviewRules(BaseModel):
     """Sum of the reporters' reliabilities at which a post enters review; an unknown reporter has 0.5."""
     report_thresholds: dict[str, float] = Field(default_factory=dict)
     """The same for single communities."""
+    reopen_upheld: int = Field(default=1, ge=0)
+    """Reports that a reporter must have been right with, so that what they report weighs against what a person allowed;
+    0: anybody's does."""
+    reopen_factor: float = Field(default=2.0, ge=1, le=100)
+    """What a person allowed comes before a person again at `report_threshold` times this; at the square of it where
+    people allowed it twice, and so on."""
     second_share: float = Field(default=0.05, ge=0, le=1)
     """Share of decided items that a second person is asked about."""
     golden_share: float = Field(default=0.02, ge=0, le=1)
@@ -54,6 +64,10 @@ class ReviewRules(BaseModel):
     def report_threshold_of(self, community: str) -> float:
         """Sum of reliabilities at which a post of a community enters review."""
         return self.report_thresholds.get(community, self.report_threshold)
+
+    def reports_needed(self, community: str, *, allowed: int) -> float:
+        """Sum of reliabilities at which a post of a community enters review after people allowed it so often."""
+        return self.report_threshold_of(community) * self.reopen_factor ** min(allowed, _MOST_DOUBLED)
 
     def expected_in(self, community: str) -> float:
         """Impressions that a new post of a community is expected to have."""

@@ -65,7 +65,13 @@ REVIEWER = ReviewerOut(
 )
 AGREEMENT = Agreement(items=50, agreement=0.92, kappa=0.81)
 APPEAL = AppealOut(
-    appeal_id=1, post_id="p-1", content_version=1, status="open", created_at=_AT + timedelta(hours=2), decided_at=None
+    appeal_id=1,
+    post_id="p-1",
+    content_version=1,
+    status="open",
+    created_at=_AT + timedelta(hours=2),
+    decided_at=None,
+    action_id=7,
 )
 FUSE = FuseOut(
     fuse_id=1,

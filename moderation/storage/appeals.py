@@ -1,10 +1,10 @@
-"""Appeals: an author objects to a removal, and somebody else looks again."""
+"""Appeals: an author objects to a removal, and somebody else looks again. There is one a removal."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from moderation.errors import ConflictError
@@ -22,7 +22,7 @@ from moderation.storage.people_tables import actions, appeals, reviews
 def add(
     ledger: Ledger, post_id: str, appeal: AppealIn, *, policy: Policy, rules: ReviewRules
 ) -> tuple[AppealOut, bool]:
-    """Record an appeal against the removal of a post's newest content; there is one a content version.
+    """Record an appeal against the removal of a post's newest content, its last one; a second is the first.
 
     Returns:
         What is recorded, and whether it is new.
@@ -36,16 +36,18 @@ def add(
         post = newest_content(connection, post_id)
         if post.author_id != appeal.author_id:
             raise ConflictError(f"post {post_id!r} is not by {appeal.author_id!r}; its author may appeal")
-        mine = (appeals.c.post_id == post_id) & (appeals.c.content_version == post.content_version)
-        row = connection.execute(select(appeals).where(mine)).first()
+        removal = _removal(connection, post)
+        row = _appealed(connection, post, removal)
         fresh = row is None
         if row is None:
             _check_removed(connection, post_id)
-            review_id = _queue(connection, post, policy, rules)
+            assert removal is not None  # as it stands removed
+            review_id = _queue(connection, post, removal, policy, rules)
             values = {"post_id": post_id, "content_version": post.content_version, "reason": appeal.reason}
+            values |= {"action_id": removal.action_id}
             values |= {"review_id": review_id, "status": "open", "created_at": now()}
             connection.execute(insert(appeals).values(**values))
-            row = connection.execute(select(appeals).where(mine)).one()
+            row = connection.execute(select(appeals).where(appeals.c.action_id == removal.action_id)).one()
     return _out(row), fresh
 
 
@@ -61,13 +63,28 @@ def of_post(ledger: Ledger, post_id: str) -> list[AppealOut]:
         return [_out(row) for row in rows]
 
 
+def _removal(connection: Connection, post: Any) -> Any | None:
+    """The last removal of a post's newest content, if any."""
+    theirs = (actions.c.post_id == post.post_id) & (actions.c.content_version == post.content_version)
+    query = select(actions).where(theirs, actions.c.action == "remove").order_by(actions.c.action_id.desc())
+    return connection.execute(query.limit(1)).first()
+
+
+def _appealed(connection: Connection, post: Any, removal: Any | None) -> Any | None:
+    """The appeal against a removal, or the one against an earlier removal of the same content that is still open."""
+    mine = (appeals.c.post_id == post.post_id) & (appeals.c.content_version == post.content_version)
+    against = None if removal is None else removal.action_id
+    query = select(appeals).where(mine, or_(appeals.c.action_id == against, appeals.c.status == "open"))
+    return connection.execute(query.order_by(appeals.c.appeal_id.desc()).limit(1)).first()
+
+
 def _check_removed(connection: Connection, post_id: str) -> None:
     stands = standing.of(connection, [post_id]).get(post_id)
     if stands is None or stands.state != "removed":
         raise ConflictError(f"post {post_id!r} is {'shown' if stands is None else stands.state}, not removed")
 
 
-def _queue(connection: Connection, post: Any, policy: Policy, rules: ReviewRules) -> int:
+def _queue(connection: Connection, post: Any, removal: Any, policy: Policy, rules: ReviewRules) -> int:
     """Queue the appeal, in the place of whatever else is asked about the content."""
     same = (reviews.c.post_id == post.post_id) & (reviews.c.content_version == post.content_version)
     waiting = same & (reviews.c.status == "open") & (reviews.c.kind != "golden")
@@ -75,8 +92,7 @@ def _queue(connection: Connection, post: Any, policy: Policy, rules: ReviewRules
     decision = Decision.model_validate_json(post.body, extra="ignore")
     region_rules = policy.rules(post.region)
     ranked = rank(decision.labels, region_rules)
-    newest = select(actions.c.labels).where(actions.c.post_id == post.post_id).order_by(actions.c.action_id.desc())
-    removed_for = [name for name in connection.execute(newest.limit(1)).scalar_one() if name in BY_NAME]
+    removed_for = [name for name in removal.labels if name in BY_NAME]
     labels = tuple(dict.fromkeys([*removed_for, *ranked]))
     item = ReviewItem(
         kind="appeal",
@@ -99,4 +115,5 @@ def _out(row: Any) -> AppealOut:
         status=row.status,
         created_at=row.created_at,
         decided_at=row.decided_at,
+        action_id=row.action_id,
     )

@@ -347,6 +347,12 @@ def content_of(connection: Connection, post_id: str, content_version: int) -> An
     return connection.execute(_content().where(which)).one()
 
 
+def same_content(connection: Connection, post_id: str, content_hash: str) -> list[int]:
+    """The versions of a post with this content: it may have come back, or have been judged again."""
+    same = (posts.c.post_id == post_id) & (posts.c.content_hash == content_hash)
+    return list(connection.execute(select(posts.c.content_version).where(same)).scalars())
+
+
 def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[str, Recorded]:
     """Recorded decisions with what people made of them since."""
     if not recorded:

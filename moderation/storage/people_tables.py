@@ -98,11 +98,12 @@ reports = Table(
     Column("weight", Float, nullable=False),
     Column("outcome", String(9)),
     Column("created_at", UtcDateTime, nullable=False),
-    UniqueConstraint("post_id", "reporter_id"),
+    UniqueConstraint("post_id", "reporter_id", "content_version"),
     Index("reports_created_at", "created_at"),
     sqlite_autoincrement=True,
 )
-"""What people report; one a reporter and post. weight: the reporter's when they reported; 0: muted.
+"""What people report; one a reporter and content version. weight: the reporter's when they reported; 0: muted, or the
+author's own.
 outcome: `upheld` or `dismissed`, by the first verdict that followed."""
 
 reporters = Table(
@@ -126,11 +127,13 @@ appeals = Table(
     Column("status", String(8), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("decided_at", UtcDateTime),
-    UniqueConstraint("post_id", "content_version"),
+    Column("action_id", RowNumber),
+    UniqueConstraint("action_id"),
     Index("appeals_created_at", "created_at"),
+    Index("appeals_post", "post_id"),
     sqlite_autoincrement=True,
 )
-"""Objections of authors to removals; one a content version. status: `open`, `upheld` or `rejected`."""
+"""Objections of authors to removals; one a removal, which is action_id. status: `open`, `upheld` or `rejected`."""
 
 strikes = Table(
     "strikes",

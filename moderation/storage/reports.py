@@ -1,4 +1,7 @@
-"""Reports: one a reporter and post; enough reliable reporters put a post before a person at once."""
+"""Reports: one a reporter and content version; enough reliable reporters put a post before a person at once.
+
+What a person allowed takes more than that to come before a person again, and more each time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from moderation.labels import BY_NAME
@@ -16,11 +19,13 @@ from moderation.posts import Decision
 from moderation.review import ReviewItem, ReviewRules, rank, reliability, severity_of, with_reports
 from moderation.storage import standing
 from moderation.storage.dialect import claim, insert_into
-from moderation.storage.ledger import Ledger, newest_content, now
+from moderation.storage.ledger import Ledger, content_of, newest_content, now, same_content
 from moderation.storage.people_tables import reporters, reports, reviews
 
 _MOST_HEARD = 200
-"""Unanswered reports of a post that are weighed; with more nothing changes any more."""
+"""Reporters of a post whose unanswered reports are weighed; with more nothing changes any more."""
+_MOST_NEEDED = 10_000
+"""The same where it takes more than those to bring back what people allowed."""
 _MOST_SHOWN = 20
 """Reports that a reviewer is shown."""
 
@@ -28,7 +33,7 @@ _MOST_SHOWN = 20
 def add(
     ledger: Ledger, post_id: str, report: ReportIn, *, policy: Policy, rules: ReviewRules
 ) -> tuple[ReportOut, bool]:
-    """Record a report on a post's newest content; a reporter's second report on a post is their first.
+    """Record a report on a post's newest content; a reporter's second report on that is their first.
 
     Args:
         ledger: of the post.
@@ -46,11 +51,16 @@ def add(
     with ledger.write() as connection:
         claim(connection, "post", [post_id])
         post = newest_content(connection, post_id)
-        known = (reports.c.post_id == post_id) & (reports.c.reporter_id == report.reporter_id)
+        known = (
+            (reports.c.post_id == post_id)
+            & (reports.c.content_version == post.content_version)
+            & (reports.c.reporter_id == report.reporter_id)
+        )
         row = connection.execute(select(reports).where(known)).first()
         fresh = row is None
         if fresh:
-            weight = _weights(connection, [report.reporter_id])[report.reporter_id]
+            own = report.reporter_id == post.author_id  # that puts nothing before a person
+            weight = 0.0 if own else _weights(connection, [report.reporter_id])[report.reporter_id]
             values = report.model_dump() | {"post_id": post_id, "content_version": post.content_version}
             values |= {"weight": weight, "outcome": None, "created_at": now()}
             connection.execute(insert(reports).values(**values))
@@ -73,10 +83,12 @@ def add(
 
 def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules) -> None:
     """Let what people report move the post in the queue, or into it."""
-    heard = _unanswered(connection, post.post_id)
+    allowed = _times_allowed(connection, post)
+    needed = rules.reports_needed(post.community, allowed=allowed)
+    heard = _unanswered(connection, post.post_id, upheld=rules.reopen_upheld if allowed else 0, needed=needed)
     weights = [row.weight for row in heard]
     named = list(dict.fromkeys(row.label for row in heard if row.label is not None))
-    enough = sum(weights) >= rules.report_threshold_of(post.community)
+    enough = sum(weights) >= needed
     found = connection.execute(
         select(reviews)
         .where(reviews.c.post_id == post.post_id, reviews.c.content_version == post.content_version)
@@ -141,15 +153,40 @@ def _deadline(labels: Sequence[str], rules: Mapping[str, Rule]) -> timedelta:
     return min((urgency_of(name, rules).deadline for name in labels if name in BY_NAME), default=timedelta(hours=24))
 
 
-def _unanswered(connection: Connection, post_id: str) -> Sequence[Any]:
-    """What people whose word counts reported of a post and nobody answered yet, the first first.
+def _times_allowed(connection: Connection, post: Any) -> int:
+    """How often people allowed this content of a post; of two who looked at it one after the other, once."""
+    same = same_content(connection, post.post_id, post.content_hash)
+    query = select(func.count()).where(
+        reviews.c.post_id == post.post_id,
+        reviews.c.content_version.in_(same),
+        reviews.c.verdict == "allow",
+        reviews.c.kind.not_in(("golden", "second")),
+    )
+    return connection.execute(query).scalar_one()
+
+
+def _unanswered(connection: Connection, post_id: str, *, upheld: int, needed: float) -> Sequence[Any]:
+    """What people whose word counts reported of a post and nobody answered yet, the first first; the last of each.
 
     Also of content that was edited since: an edit does not make the reports go away.
+
+    Args:
+        connection: in a transaction that claims the post.
+        post_id: that is reported.
+        upheld: reports that a reporter must have been right with to be heard.
+        needed: sum of their weights that matters.
     """
-    query = select(reports.c.label, reports.c.weight).where(
+    heard = select(func.max(reports.c.report_id)).where(
         reports.c.post_id == post_id, reports.c.outcome.is_(None), reports.c.weight > 0
     )
-    return connection.execute(query.order_by(reports.c.report_id).limit(_MOST_HEARD)).all()
+    if upheld:
+        of_record = select(reporters.c.reporter_id).where(reporters.c.upheld >= upheld)
+        heard = heard.where(reports.c.reporter_id.in_(of_record))
+    most = int(min(_MOST_NEEDED, max(_MOST_HEARD, 4 * needed)))
+    query = select(reports.c.label, reports.c.weight).where(
+        reports.c.report_id.in_(heard.group_by(reports.c.reporter_id))
+    )
+    return connection.execute(query.order_by(reports.c.report_id).limit(most)).all()
 
 
 def shown(connection: Connection, post_ids: Sequence[str]) -> dict[str, list[ReportShown]]:
@@ -163,14 +200,17 @@ def shown(connection: Connection, post_ids: Sequence[str]) -> dict[str, list[Rep
 
 
 def answer(connection: Connection, post_id: str, content_version: int, *, removed: bool) -> None:
-    """Count a verdict for those who reported this content and were not answered yet."""
+    """Count a verdict for those who reported this content and were not answered yet; not for its author."""
     outcome = "upheld" if removed else "dismissed"
-    same = (reports.c.post_id == post_id) & (reports.c.content_version == content_version)
+    post = content_of(connection, post_id, content_version)
+    versions = same_content(connection, post_id, post.content_hash)
+    same = (reports.c.post_id == post_id) & reports.c.content_version.in_(versions)
     mine = same & reports.c.outcome.is_(None)
-    heard = sorted(row[0] for row in connection.execute(select(reports.c.reporter_id).where(mine)))
+    asked = select(reports.c.reporter_id).where(mine, reports.c.reporter_id != post.author_id).distinct()
+    heard = sorted(row[0] for row in connection.execute(asked))
+    connection.execute(update(reports).where(mine).values(outcome=outcome))
     if not heard:
         return
-    connection.execute(update(reports).where(mine).values(outcome=outcome))
     statement = insert_into(connection, reporters)
     added = {
         reporters.c.upheld: reporters.c.upheld + statement.excluded.upheld,

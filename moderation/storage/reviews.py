@@ -1,7 +1,8 @@
 """The review queue: leases, verdicts, and what follows from a verdict, in one transaction each.
 
 No reviewer is asked about the same content twice. That alone keeps appeals away from who removed, and second looks
-away from the first; golden items, which a reviewer meets unknowingly, are apart.
+away from the first; golden items, which a reviewer meets unknowingly, are apart. Nobody judges what they wrote or
+reported.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from moderation.posts import Actor, Decision, Standing
 from moderation.review import Kind, ReviewItem, ReviewRules, rank, severity_of
 from moderation.storage import labelling, reports, standing
 from moderation.storage.dialect import claim
+from moderation.storage.interests import check_disinterested, interested
 from moderation.storage.ledger import Ledger, chunks, content_of, newest_content, now
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.standing import Act, Action
@@ -72,6 +74,7 @@ def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
         select(reviews)
         .where(reviews.c.status == "open", reviews.c.kind != "golden")
         .where(or_(reviews.c.leased_until.is_(None), reviews.c.leased_until < at))
+        .where(~interested(wanted.reviewer_id, reviews.c.post_id))
         .where(
             ~exists().where(
                 _judged.c.post_id == reviews.c.post_id,
@@ -109,7 +112,8 @@ def _golden(
         same, or_(_judged.c.decided_by == wanted.reviewer_id, _judged.c.leased_by == wanted.reviewer_id)
     )
     leased: list[tuple[int, Any]] = []
-    for row in connection.execute(select(golden).where(~met).order_by(golden.c.created_at)):
+    free = ~met & ~interested(wanted.reviewer_id, golden.c.post_id)
+    for row in connection.execute(select(golden).where(free).order_by(golden.c.created_at)):
         post = content_of(connection, row.post_id, row.content_version)
         decision = Decision.model_validate_json(post.body, extra="ignore")
         region_rules = policy.rules(post.region)
@@ -172,7 +176,8 @@ def decide(
 
     Raises:
         NotFoundError: there is no such item.
-        ConflictError: somebody else decided it or holds it, or this reviewer said something else, or never leased it.
+        ConflictError: somebody else decided it or holds it, or this reviewer said something else, never leased it, or
+            wrote or reported the post.
     """
     with ledger.write() as connection:
         first = connection.execute(select(reviews.c.post_id).where(reviews.c.review_id == review_id)).first()
@@ -184,6 +189,7 @@ def decide(
             return _repeated(connection, row, said), False
         _check_lease(row, said.reviewer_id)
         _check_first(connection, row, said.reviewer_id)
+        check_disinterested(connection, said.reviewer_id, row.post_id)
         at = now()
         labels = _complete(row, said)
         values: dict[str, Any] = {"verdict": said.verdict, "verdict_labels": labels, "note": said.note}

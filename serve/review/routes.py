@@ -82,7 +82,7 @@ def _checked(name: str, value: str) -> str:
     summary="Report a post",
 )
 async def post_report(post_id: str, request: Request, house: House) -> Response:
-    """One a reporter and post: a second one answers with the first, and `Seawall-Replayed: true`."""
+    """One a reporter and content: a second one answers with the first, and `Seawall-Replayed: true`."""
     body = await read_json(request, ReportIn, house.topology.gateway.max_body_bytes)
     policy, rules = house.topology.policy, house.topology.review
     out, fresh = await _on_thread(lambda: reports.add(house.ledger, post_id, body, policy=policy, rules=rules))
@@ -125,7 +125,10 @@ async def get_reporter(reporter_id: str, house: House) -> Response:
     summary="Lease items to a reviewer",
 )
 async def post_lease(request: Request, house: House) -> Response:
-    """The most pressing first, for a bounded time; nobody else gets them meanwhile."""
+    """The most pressing first, for a bounded time; nobody else gets them meanwhile.
+
+    Nobody gets what they wrote, reported or judged.
+    """
     body = await read_json(request, LeaseIn, house.topology.gateway.max_body_bytes)
     rules = house.topology.review
     if body.limit > rules.max_lease:
@@ -201,7 +204,7 @@ async def put_golden(post_id: str, request: Request, house: House) -> Response:
     summary="Appeal against a removal",
 )
 async def post_appeal(post_id: str, request: Request, house: House) -> Response:
-    """One a content version; judged by somebody who has not judged this content before."""
+    """One a removal; judged by somebody who has not judged this content before."""
     body = await read_json(request, AppealIn, house.topology.gateway.max_body_bytes)
     policy, rules = house.topology.policy, house.topology.review
     out, fresh = await _on_thread(lambda: appeals.add(house.ledger, post_id, body, policy=policy, rules=rules))

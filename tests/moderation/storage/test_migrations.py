@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, inspect, text
 
 from moderation.errors import ConfigError, LedgerError
-from moderation.storage import schema
+from moderation.storage import appeals, schema
 from moderation.storage.dialect import claim, open_engine, parse
 from moderation.storage.ledger import SETTING, Ledger
 from moderation.storage.media_rows import posts_with
@@ -147,6 +147,37 @@ def test_media_come_to_a_ledger_with_rows(empty: str, engine: Engine) -> None:
     ledger = Ledger(empty)
     record(ledger, with_media(text="other", minutes=1))
     assert posts_with(ledger, SHA) == [("p-1", 2)]
+    ledger.close()
+
+
+def test_an_old_appeal_is_one_against_the_last_removal_before_it(empty: str, engine: Engine) -> None:
+    upgrade(engine, schema.FIRST)
+    write_old_rows(engine)
+    upgrade(engine, "0006")
+    action = "INSERT INTO actions (post_id, content_version, action, actor, labels, acted_at) VALUES ('p-1', 1, "
+    with engine.begin() as connection:
+        for told in (
+            "'remove', 'model', '[]', '2020-01-01 00:00:00'",
+            "'restore', 'appeal', '[]', '2020-01-03 00:00:00'",
+        ):
+            connection.execute(text(f"{action}{told})"))
+        connection.execute(
+            text(
+                "INSERT INTO appeals (post_id, content_version, reason, review_id, status, created_at)"
+                " VALUES ('p-1', 1, 'why', 1, 'upheld', '2020-01-02 00:00:00')"
+            )
+        )
+        connection.execute(text(f"{action}'remove', 'review', '[]', '2020-01-04 00:00:00')"))
+        connection.execute(
+            text(
+                "INSERT INTO reports (post_id, content_version, reporter_id, reason, weight, created_at)"
+                " VALUES ('p-1', 1, 'r-1', 'rude', 0.5, '2020-01-01 00:00:00')"
+            )
+        )
+    ledger = Ledger(empty)
+    assert [appeal.action_id for appeal in appeals.of_post(ledger, "p-1")] == [1]
+    with ledger.read() as connection:
+        assert connection.execute(text("SELECT report_id, reporter_id, weight FROM reports")).all() == [(1, "r-1", 0.5)]
     ledger.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
 from moderation.errors import ConflictError, NotFoundError
 from moderation.people import AppealIn, GoldenIn, LeaseIn, ReportIn, VerdictIn
@@ -23,6 +24,7 @@ from moderation.settings import DEPLOYMENTS
 from moderation.storage import appeals, reports, reviewers, reviews, statements
 from moderation.storage.ledger import Entry, Ledger, now
 from moderation.storage.people_tables import actions, exemptions, strikes
+from moderation.storage.people_tables import reporters as reporter_rows
 from moderation.storage.people_tables import reviews as review_rows
 from moderation.storage.tables import labels as label_rows
 from tests.fresh import fresh_ledger
@@ -513,18 +515,159 @@ def test_a_muted_reporter_weighs_nothing_and_can_be_heard_again(ledger: Ledger) 
     ]
 
 
-def test_reports_after_a_verdict_begin_anew(ledger: Ledger) -> None:
+def of_record(ledger: Ledger, *reporters: str, upheld: int = 8) -> None:
+    """Reporters who were right that often."""
+    with ledger.write() as connection:
+        for reporter in reporters:
+            values = {"reporter_id": reporter, "upheld": upheld, "dismissed": 0, "muted": False}
+            connection.execute(insert(reporter_rows).values(**values))
+
+
+def allowed_again(ledger: Ledger, reviewer: str) -> None:
+    decide(ledger, lease(ledger, reviewer)[0], verdict(reviewer, said="allow"))
+
+
+def test_reports_after_a_verdict_begin_anew_and_strangers_bring_back_nothing_that_a_person_allowed(
+    ledger: Ledger,
+) -> None:
     record(ledger, an_entry())
     for number in (1, 2, 3):
         report(ledger, f"r-{number}")
-    decide(ledger, lease(ledger)[0], verdict(said="allow"))
-    assert not report(ledger, "r-4")[0].review_queued
+    allowed_again(ledger, "mod-1")
     assert newest(ledger).standing == Standing(
         state="shown", actor="review", since=rows(ledger, select(actions.c.acted_at))[0][0], content_version=1
     )
-    assert [report(ledger, f"r-{number}")[0].review_queued for number in (5, 6)] == [False, True]
+    assert not any(report(ledger, f"stranger-{number}")[0].review_queued for number in range(210))
+    # Each of a record weighs 0.9: twice 1.5 is what it takes, however many strangers came before them.
+    of_record(ledger, *(f"known-{number}" for number in range(12)))
+    queued = [report(ledger, f"known-{number}")[0].review_queued for number in range(4)]
+    assert queued == [False, False, False, True]
+    allowed_again(ledger, "mod-2")
+    queued = [report(ledger, f"known-{number}")[0].review_queued for number in range(4, 12)]
+    assert queued == [False] * 6 + [True, True]  # four times 1.5
+
+
+def test_what_was_allowed_is_as_any_other_once_it_was_edited(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    for number in (1, 2, 3):
+        report(ledger, f"r-{number}")
+    allowed_again(ledger, "mod-1")
+    record(ledger, an_entry(text="other", minutes=1))
+    assert [report(ledger, f"s-{number}")[0].review_queued for number in (1, 2, 3)] == [False, False, True]
+    # And content that comes back was allowed already.
+    decide(ledger, lease(ledger, "mod-2")[0], verdict("mod-2", said="allow"))
+    record(ledger, an_entry(minutes=2))
+    assert not any(report(ledger, f"t-{number}")[0].review_queued for number in (1, 2, 3))
+
+
+def test_operators_may_hear_strangers_against_what_was_allowed(ledger: Ledger) -> None:
+    rules = RULES.model_copy(update={"reopen_upheld": 0, "reopen_factor": 1.0})
+    record(ledger, an_entry())
+    for number in (1, 2, 3):
+        report(ledger, f"r-{number}")
+    allowed_again(ledger, "mod-1")
+    queued = [
+        reports.add(ledger, "p-1", ReportIn(reporter_id=f"s-{number}", reason="rude"), policy=POLICY, rules=rules)[
+            0
+        ].review_queued
+        for number in (1, 2, 3)
+    ]
+    assert queued == [False, False, True]
+
+
+def test_what_reports_needed_grows_without_end_is_a_number() -> None:
+    assert RULES.reports_needed("gardening", allowed=0) == 1.5
+    assert RULES.reports_needed("gardening", allowed=3) == 12
+    assert math.isfinite(RULES.model_copy(update={"reopen_factor": 100.0}).reports_needed("c", allowed=10**9))
+
+
+def test_a_reporter_reports_each_content_of_a_post_once(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    first, fresh = report(ledger, "r-1")
+    assert fresh
+    record(ledger, an_entry(text="worse", minutes=1))
+    second, fresh = report(ledger, "r-1")
+    assert (fresh, first.content_version, second.content_version) == (True, 1, 2)
+    assert report(ledger, "r-1") == (second, False)
+    # Both are unanswered, and the reporter is one: 0.5, and not 1.
+    assert not report(ledger, "r-2")[0].review_queued
+    assert report(ledger, "r-3")[0].review_queued
+
+
+def test_who_reported_what_a_person_allowed_reports_what_it_became(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    for number in (1, 2, 3):
+        report(ledger, f"r-{number}")
+    allowed_again(ledger, "mod-1")
+    record(ledger, an_entry(text="worse", minutes=1))
+    assert all(report(ledger, f"r-{number}")[1] for number in (1, 2, 3))
+    # Each was wrong once, and weighs a third: not enough yet.
+    assert not newest(ledger).review.queued
+    assert report(ledger, "r-4")[0].review_queued
+
+
+def test_authors_reports_of_their_own_posts_count_nothing_and_make_them_no_record(ledger: Ledger) -> None:
+    record(ledger, an_entry(author="u-1"))
+    report(ledger, "r-1")
+    report(ledger, "r-2")
+    assert not report(ledger, "u-1")[0].review_queued
+    assert report(ledger, "r-3")[0].review_queued
+    decide(ledger, lease(ledger)[0], verdict())
+    assert [reports.reporter(ledger, name).upheld for name in ("r-1", "u-1")] == [1, 0]
+
+
+# Nobody judges what they have an interest in.
+
+
+def test_an_author_is_not_asked_about_their_own_post(ledger: Ledger) -> None:
+    flagged(ledger)
+    assert lease(ledger, "author-of-p-1") == []
+    [number] = lease(ledger)
+    assert decide(ledger, number, verdict()).verdict == "remove"
+    removed(ledger, "p-2", author="u-2")
+    appeal(ledger, "p-2", "u-2")
+    assert lease(ledger, "u-2") == []
+
+
+def test_who_wrote_an_earlier_content_is_not_asked_either(ledger: Ledger) -> None:
+    record(ledger, an_entry(author="mod-1"))
+    record(ledger, replace(decided(an_entry(text="other", author="u-2", minutes=1), "review"), item=item()))
     assert lease(ledger, "mod-1") == []
     assert len(lease(ledger, "mod-2")) == 1
+
+
+def test_a_reporter_is_not_asked_about_what_they_reported(ledger: Ledger) -> None:
+    record(ledger, an_entry())
+    for number in (1, 2, 3):
+        report(ledger, f"r-{number}")
+    assert [lease(ledger, f"r-{number}") for number in (1, 2, 3)] == [[], [], []]
+    assert len(lease(ledger)) == 1
+
+
+def test_who_reports_what_they_hold_does_not_decide_it(ledger: Ledger) -> None:
+    flagged(ledger)
+    [number] = lease(ledger)
+    report(ledger, "mod-1")
+    with pytest.raises(ConflictError, match="'mod-1' wrote or reported post 'p-1'"):
+        decide(ledger, number, verdict())
+    expire(ledger)
+    assert lease(ledger) == []
+    [number] = lease(ledger, "mod-2")
+    assert decide(ledger, number, verdict("mod-2")).verdict == "remove"
+
+
+def test_a_golden_item_is_not_its_author_s_nor_its_reporter_s(ledger: Ledger) -> None:
+    rules = RULES.model_copy(update={"golden_share": 1.0})
+    record(ledger, an_entry("gold", author="mod-1"))
+    reviewers.put_golden(ledger, "gold", GoldenIn(verdict="allow", labels={"abuse": False}))
+    report(ledger, "mod-2", "gold")
+    flagged(ledger)
+    met = {}
+    for reviewer in ("mod-1", "mod-2", "mod-3"):
+        got = golden_lease(ledger, reviewer, rules, limit=4)
+        met[reviewer] = [one.post_id for one in got if one.post_id == "gold"]
+        expire(ledger)
+    assert met == {"mod-1": [], "mod-2": [], "mod-3": ["gold"]}
 
 
 def test_reports_move_what_waits_already(ledger: Ledger) -> None:
@@ -583,6 +726,40 @@ def test_a_rejected_appeal_changes_nothing(ledger: Ledger) -> None:
     assert appeals.of_post(ledger, "p-1")[0].status == "rejected"
     assert count(ledger, exemptions) == 0
     assert appeal(ledger)[1] is False
+
+
+def test_a_second_removal_of_the_same_content_can_be_appealed(ledger: Ledger) -> None:
+    removed(ledger)
+    first, _ = appeal(ledger)
+    decide(ledger, lease(ledger)[0], verdict(said="allow"))
+    of_record(ledger, *(f"known-{number}" for number in range(4)))
+    for number in range(4):
+        report(ledger, f"known-{number}")
+    decide(ledger, lease(ledger, "mod-2")[0], verdict("mod-2"))
+    assert newest(ledger).decision == "remove"
+    second, fresh = appeal(ledger)
+    assert fresh
+    assert (second.content_version, second.status, second.action_id) == (1, "open", last_action(ledger))
+    assert second.appeal_id != first.appeal_id
+    assert appeal(ledger) == (second, False)
+    assert [lease(ledger, reviewer) for reviewer in ("mod-1", "mod-2")] == [[], []]
+    decide(ledger, lease(ledger, "mod-3")[0], verdict("mod-3", said="allow"))
+    assert acted(ledger)[-1] == ("restore", "appeal")
+    assert [one.status for one in appeals.of_post(ledger, "p-1")] == ["upheld", "upheld"]
+    # What is shown is not removed: the answer is the last appeal.
+    assert appeal(ledger)[0].status == "upheld"
+
+
+def last_action(ledger: Ledger) -> int:
+    return int(rows(ledger, select(func.max(actions.c.action_id)))[0][0])
+
+
+def test_a_removal_that_was_upheld_is_not_appealed_again(ledger: Ledger) -> None:
+    removed(ledger)
+    appeal(ledger)
+    decide(ledger, lease(ledger)[0], verdict())
+    again, fresh = appeal(ledger)
+    assert (fresh, again.status) == (False, "rejected")
 
 
 def test_who_removed_never_judges_the_appeal(ledger: Ledger) -> None:
