@@ -65,7 +65,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready, and leave it running.")] = False,
     topology: TopologyOption = None,
 ) -> None:
-    """Start Seawall: Ray, the registry, the models; moderate sample posts; serve until Ctrl-C."""
+    """Start Seawall: Ray, the registry, the models; show what it decides on sample posts; serve until Ctrl-C."""
     # SIGTERM ends a foreground service as Ctrl-C does: what was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = Settings.from_environment()
@@ -181,9 +181,13 @@ def moderate(
     video: Annotated[list[Path] | None, typer.Option(help="A video file; may be given again.")] = None,
     language: Annotated[str | None, typer.Option(help="ISO 639 code; detected where absent.")] = None,
     region: Annotated[str, typer.Option(help="ISO 3166-1 alpha-2.")] = "US",
+    preview: Annotated[bool, typer.Option("--preview", help="Show what would be decided, and record nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a text, with images and videos, as a post of its own (community `cli`), and show the decision."""
+    """Put a text, with images and videos, as a post of its own (community `cli`), and show the decision.
+
+    It is recorded like any other post: what is removed has a statement of reasons. With `--preview` nothing is.
+    """
     files = [("image", path) for path in image or []] + [("video", path) for path in video or []]
     if not text and not files:
         raise typer.BadParameter("nothing to judge: give a text, --image or --video")
@@ -197,7 +201,7 @@ def moderate(
         "text": text,
     }
     with nullcontext() if as_json else progress("moderating"):
-        decision = _put(running, f"cli-{uuid.uuid4().hex}", post, files)
+        decision = _send(running, None if preview else f"cli-{uuid.uuid4().hex}", post, files)
     if as_json:
         print_json(decision)
     else:
@@ -270,10 +274,11 @@ def _wait_until_ready(running: Running) -> None:
         time.sleep(0.25)
 
 
-def _put(
-    running: Running, post_id: str, post: dict[str, Any], files: Sequence[tuple[str, Path]] = ()
+def _send(
+    running: Running, post_id: str | None, post: dict[str, Any], files: Sequence[tuple[str, Path]] = ()
 ) -> dict[str, Any]:
-    url = f"{running.url}/v1/posts/{post_id}"
+    """The decision on a post, which is recorded under an id; None: it is previewed."""
+    method, url = ("POST", "/v1/posts:preview") if post_id is None else ("PUT", f"/v1/posts/{post_id}")
     try:
         with ExitStack() as stack:
             body: dict[str, Any] = {"json": post}
@@ -282,7 +287,7 @@ def _put(
                 for kind, path in files:
                     parts.append(("media", (path.name, stack.enter_context(path.open("rb")), f"{kind}/*")))
                 body = {"files": parts}
-            response = httpx.put(url, timeout=_ANSWER_TIMEOUT_S, trust_env=False, **body)
+            response = httpx.request(method, running.url + url, timeout=_ANSWER_TIMEOUT_S, trust_env=False, **body)
     except OSError as error:
         raise ServiceError(f"{error.filename} cannot be read: {error.strerror}") from error
     except httpx.TransportError as error:
@@ -308,7 +313,10 @@ def _lowest(label: Mapping[str, Any]) -> float:
 
 
 def _show_samples(running: Running) -> None:
-    """Moderate the sample posts and show the decisions; a failure ends no service that lives."""
+    """Show what would be decided on the sample posts; a failure ends no service that lives.
+
+    None is recorded: what the samples say was posted by nobody, and must stand in no statement, webhook or metric.
+    """
     try:
         with progress("moderating the sample posts") as say:
             table = _moderate_samples(running, say)
@@ -323,7 +331,7 @@ def _moderate_samples(running: Running, say: Progress) -> Table:
     rows = []
     samples = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
     for sample in samples:
-        decision = _put(running, sample["post_id"], sample["post"])
+        decision = _send(running, None, sample["post"])
         written = " ".join(filter(None, (medium["text"] for medium in decision.get("media", []))))
         rows.append((sample["post"]["text"] or f"(a picture) {written}".strip(), decision))
         say(f"{len(rows)} of {len(samples)}")

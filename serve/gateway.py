@@ -369,6 +369,34 @@ class Gateway:
         return batch_line(number, post_id, (answer.replayed, answer.body))
 
     @api.post(
+        "/v1/posts:preview",
+        response_model=Decision,
+        responses=shown(examples.DECISION) | documented(*OF_A_BODY, 429),
+        openapi_extra=_post_body(),
+        summary="What would be decided on a post, recording nothing",
+    )
+    async def preview_post(self, request: Request) -> Response:
+        """Takes what `PUT /v1/posts/{post_id}` takes, and answers as it would for a new post, whose id is `preview`.
+
+        Nobody is asked to review it, nothing is counted, and it is in no statement, webhook, metric or training set.
+        """
+        check_media_type(request, "application/json", MULTIPART)
+        client = client_of(request)
+        if carries_media(request, self._bounds.max_body_bytes):
+            self._admit(client, media=True)
+        post = await self._door.read_post(request, self._bounds.max_body_bytes)
+        try:
+            _check_text(post.text, "/text", self._bounds)
+            return json_reply(await self._moderator.preview(post, client=client))
+        except RefusedMediumError as error:
+            raise refusal(error.index, error.refused) from error
+        except QueueFullError as error:
+            raise overloaded(error) from error
+        finally:
+            if post.media:
+                await self._door.let_go(post)
+
+    @api.post(
         "/v1/text/moderate",
         response_model=ModerateOut,
         responses=documented(*OF_A_BODY),

@@ -27,6 +27,9 @@ from serve.judging import Case, Judge, ReadCard, Score, ScoreMedia
 
 logger = logging.getLogger("ray.serve")
 
+PREVIEW = "preview"
+"""The id of the post in a decision that is only a preview."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -120,6 +123,13 @@ class Moderator:
             max_in_flight=media.max_in_flight,
             max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
         )
+        self._previews: Grouper[_Task, str] = Grouper(
+            self._preview_group,
+            group_size=gateway.group_size,
+            max_waiting=gateway.max_waiting_posts,
+            max_in_flight=1,
+            max_a_client=gateway.max_waiting_a_client,
+        )
 
     async def moderate(
         self, post_id: str, post: PostIn, *, acts: bool = True, taken: bool = False, client: str | None = None
@@ -170,6 +180,20 @@ class Moderator:
         future.add_done_callback(forget)
         return await asyncio.shield(future)
 
+    async def preview(self, post: PostIn, *, client: str | None = None) -> str:
+        """What would be decided on a post if it came new, as JSON; nothing is recorded, counted or queued for anybody.
+
+        Args:
+            post: its content.
+            client: who asks.
+
+        Raises:
+            QueueFullError: too many previews wait, or, as a ClientShareError, too many of this client.
+            RefusedMediumError: one of its media is refused.
+        """
+        task = _Task(PREVIEW, post, post.content_hash(), now(), time.perf_counter(), acts=False)
+        return await self._previews.submit(task, client=client)
+
     def admit(self, client: str | None, *, media: bool = False) -> None:
         """Let another post, or a batch, in; raises as `moderate` does where there is no room.
 
@@ -187,6 +211,26 @@ class Moderator:
     def card(self, variant: str, version: int) -> Card:
         """The card of a variant's version; blocking."""
         return self._card(variant, version)
+
+    async def _preview_group(self, group: Sequence[_Task]) -> list[str | Exception]:
+        exempt = await self.judge.aside(self._ledger.exempt, [task.content_hash for task in group])
+        cases = await self.judge.judge([task.post for task in group])
+        links = await self.judge.aside(lambda: [self._links_of(case) for case in cases])
+        found: list[str | Exception] = []
+        for task, case, checked in zip(group, cases, links, strict=True):
+            refused = parts.refused_medium(case)
+            if refused is not None:
+                found.append(refused)
+                continue
+            try:
+                if isinstance(checked, Exception):
+                    raise checked
+                entry = self._entry(task, case, *checked, exempt=task.content_hash in exempt)
+                found.append(entry.decision.model_dump_json())
+            except Exception as error:  # one broken post must not take its group with it
+                logger.exception("a post cannot be previewed")
+                found.append(error)
+        return found
 
     async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
         settled, exempt = await self.judge.aside(self._known_of, group)

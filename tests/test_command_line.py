@@ -404,6 +404,18 @@ def test_a_terminal_shows_that_a_decision_is_waited_for(command: Command, monkey
     assert " hello " in done.out
 
 
+@pytest.mark.parametrize(
+    ("options", "path"), [((), r"/v1/posts/cli-[0-9a-f]{32}"), (("--preview",), "/v1/posts:preview")]
+)
+def test_a_text_is_put_or_only_previewed(
+    command: Command, service: tuple[Running, Receiver], options: tuple[str, ...], path: str
+) -> None:
+    assert command("moderate", "hello", *options).code == 0
+    [arrival] = service[1].arrivals
+    assert re.fullmatch(path, arrival.path)
+    assert arrival.said["text"] == "hello"
+
+
 @pytest.mark.usefixtures("service")
 @pytest.mark.parametrize("terminal", [True, False])
 def test_json_is_all_that_is_said_where_it_is_asked_for(
@@ -423,6 +435,7 @@ def test_the_samples_are_counted_while_they_are_moderated(
     told = capsys.readouterr()
     count = len(answers.arrivals)
     assert count == len(SAMPLES.read_text(encoding="utf-8").splitlines())
+    assert {arrival.path for arrival in answers.arrivals} == {"/v1/posts:preview"}  # what nobody posted is not recorded
     assert told.err.splitlines() == [
         f"moderating the sample posts: {number} of {count}" for number in range(1, count + 1)
     ]

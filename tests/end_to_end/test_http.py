@@ -18,7 +18,7 @@ from sqlalchemy import select
 from moderation.labels import BY_NAME
 from moderation.posts import Decision
 from moderation.storage.ledger import Ledger
-from moderation.storage.tables import decisions
+from moderation.storage.tables import decisions, posts
 from tests.end_to_end.service import PATIENT_S, Service
 
 pytestmark = pytest.mark.slow
@@ -63,6 +63,20 @@ def test_it_lives_and_is_ready(client: httpx.Client) -> None:
     ready = client.get("/readyz")
     assert ready.status_code == 200
     assert set(ready.json()["models"]) == {f"{variant}/champion" for variant in VARIANTS}
+
+
+def test_the_samples_of_the_start_and_what_is_previewed_stand_nowhere(service: Service, client: httpx.Client) -> None:
+    post = a_post(ABUSE, author_id=new_id())
+    previewed = client.post("/v1/posts:preview", json=post)
+    assert (previewed.status_code, previewed.json()["decision"]) == (200, "remove")
+    Decision.model_validate(previewed.json())
+    the_problem(client.post("/v1/posts:preview", json=post | {"region": "Europe"}), 422)
+    the_problem(client.get("/v1/posts/preview"), 404)
+    shown = service.ask("moderate", ABUSE, "--preview")
+    assert shown["decision"] == "remove"
+    with Ledger(f"sqlite:///{service.home / 'ledger.db'}").read() as connection:
+        authors = set(connection.execute(select(posts.c.author_id).distinct()).scalars())
+    assert not [author for author in authors if author.startswith("sample-") or author == post["author_id"]]
 
 
 def test_models_are_placed_by_their_shares_of_a_gpu(service: Service) -> None:

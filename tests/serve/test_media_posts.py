@@ -170,6 +170,15 @@ def test_a_picture_alone_is_judged_and_no_text_is(world: World) -> None:
     ]
 
 
+def test_a_picture_is_previewed_as_it_is_judged(world: World) -> None:
+    world.media[sha(1)] = replace(CLEAN, scores={"nudity": 0.6, "violence": 0.2})
+    previewed = json.loads(run(world.moderator.preview(a_post(" ", an_image()))))
+    assert (previewed["decision"], previewed["media"][0]["sha256"]) == ("review", sha(1))
+    world.media[sha(1)] = Refused("broken", "its bytes end too early")
+    with pytest.raises(RefusedMediumError):
+        run(world.moderator.preview(a_post(" ", an_image())))
+
+
 def test_a_post_without_media_says_so(world: World) -> None:
     decision = world.decide(a_post("ripe tomatoes"))
     assert decision["labels"]["nudity"]["reason"] == "no_media"

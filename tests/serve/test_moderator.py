@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import insert, select, text
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import OperationalError
 
 from moderation.errors import ConflictError, ModelError
@@ -32,7 +32,7 @@ from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, Fea
 from moderation.storage.ledger import Entry, Ledger
 from moderation.storage.people_tables import actions, exemptions, removal_counts, reviews
 from moderation.storage.people_tables import fuses as fuse_rows
-from moderation.storage.tables import decisions, posts, scorings
+from moderation.storage.tables import decisions, metadata, posts, scorings
 from moderation.topology import Topology
 from serve.answers import DeadlineError, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
@@ -166,6 +166,57 @@ def test_a_high_score_removes_the_post_as_the_policy_says(ledger: Ledger) -> Non
     assert decision["labels"]["abuse"]["flagged"] is True
     assert decision["decision"] == "remove"
     assert decision["review"] == {"queued": False, "deadline": None, "reasons": []}
+
+
+PREVIEWED = a_post("you idiot, see https://files.malware.example/setup.exe")
+TIMES_AND_NAMES = {"post_id", "decided_at", "latency_ms"}
+
+
+def test_a_preview_is_the_decision_that_the_post_would_get(ledger: Ledger) -> None:
+    house = moderator(ledger, scoring(abuse=0.9999))
+    previewed = json.loads(run(house.preview(PREVIEWED)))
+    decided = decide(house, PREVIEWED)
+    assert (previewed["post_id"], previewed["decision"], previewed["content_version"]) == ("preview", "remove", 1)
+    assert previewed["links"]
+    assert previewed["models"] == {"text": "text-multi@1"}
+    for decision in (previewed, decided):
+        for name in TIMES_AND_NAMES:
+            decision.pop(name)
+        if decision["review"]["deadline"]:
+            decision["review"].pop("deadline")
+    assert previewed == decided
+
+
+def test_a_preview_leaves_nothing_anywhere(ledger: Ledger, tmp_path: Path) -> None:
+    known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
+    told: list[Entry] = []
+    house = moderator(ledger, scoring(abuse=0.9999), known=known, recorded=told.extend)
+    for said in ("you idiot", "you idiot", "harmless"):
+        run(house.preview(a_post(said)))
+    with ledger.read() as connection:
+        left = {
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+            for table in metadata.sorted_tables
+        }
+    assert set(left.values()) == {0}, left
+    assert told == []
+    [author], [community] = known.read(["u-1"], ["gardening"], [datetime.now(UTC)])
+    assert {value for name, value in (author | community).items() if "posts" in name} <= {0.0, None}
+
+
+def test_previews_that_break_are_answered_alone_and_are_bounded(ledger: Ledger, tmp_path: Path) -> None:
+    limits = {"max_waiting_posts": 2, "group_size": 1, "client_share": 1.0}
+    house = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway=limits))
+
+    async def many() -> list[str | BaseException]:
+        return await asyncio.gather(*(house.preview(a_post(str(n))) for n in range(5)), return_exceptions=True)
+
+    found = run(many())
+    refused = [item for item in found if isinstance(item, BaseException)]
+    assert 0 < len(refused) < 5
+    assert all(isinstance(error, QueueFullError) for error in refused)
+    failed = json.loads(run(moderator(ledger, failing(ModelError("gone"))).preview(a_post())))
+    assert failed["degraded"] is True
 
 
 def test_a_region_has_thresholds_of_its_own(ledger: Ledger) -> None:
