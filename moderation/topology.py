@@ -119,8 +119,10 @@ class Gateway(_Scaled):
     """Of one request, where no other bound is named; beyond, 413."""
     max_text_characters: int = Field(default=40_000, ge=1)
     """Of one text; beyond, 422."""
-    max_ahead_s: int = Field(default=86_400, ge=0)
-    """How far a post's `created_at` may be ahead of the gateway's clock; beyond, 422: no later edit could follow it."""
+    max_ahead_s: int = Field(default=300, ge=0)
+    """How far a time that a client tells (`created_at`, `labelled_at`, `happened_at`) may be ahead of the gateway's
+    clock; beyond, 422, or an error of its line. The newest counts, so what is dated ahead would keep out, or outrank,
+    all that is said until then."""
     max_features: int = Field(default=1000, ge=1)
     """Of one request to a stateless service."""
     max_batch_posts: int = Field(default=1000, ge=1)

@@ -5,7 +5,6 @@
 import asyncio
 import json
 import logging
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from moderation.posts import (
     Decision,
     Identifier,
     LabelIn,
-    LabelLineError,
     LabelsOut,
     ModerateIn,
     ModerateOut,
@@ -44,7 +42,7 @@ from moderation.registry import Registry
 from moderation.settings import Settings
 from moderation.storage import labelling
 from moderation.storage.features import labels_observed, open_features
-from moderation.storage.ledger import Ledger, found, now
+from moderation.storage.ledger import Ledger, found
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Gateway as Bounds
 from moderation.topology import Topology
@@ -65,6 +63,7 @@ from serve.names import GatewayConfig, application_of
 from serve.parts import RefusedMediumError
 from serve.problems import OF_A_BODY, Problem, documented, over_bound, overloaded, parameters
 from serve.review.routes import router as people
+from serve.times import check_told, lines_within
 from serve.turns import Turns
 from serve.wire import (
     MOST_VALUES,
@@ -164,12 +163,6 @@ async def read_features(request: Request, bounds: Bounds) -> list[TextFeature]:
 def _check_text(text: str, where: str, bounds: Bounds) -> None:
     if len(text) > bounds.max_text_characters:
         raise over_bound(where, f"{len(text)} characters", bounds.max_text_characters)
-
-
-def _check_time(created_at: datetime, bounds: Bounds) -> None:
-    ahead = (created_at - now()).total_seconds()
-    if ahead > bounds.max_ahead_s:
-        raise over_bound("/created_at", f"{ahead:.0f} s ahead of the clock here", bounds.max_ahead_s)
 
 
 def _post_body() -> dict[str, Any]:
@@ -290,7 +283,7 @@ class Gateway:
 
     async def _moderate(self, post_id: str, post: PostIn, *, taken: bool = False, client: str | None) -> Answer:
         _check_text(post.text, "/text", self._bounds)
-        _check_time(post.created_at, self._bounds)
+        check_told("/created_at", post.created_at, self._bounds)
         try:
             return await self._moderator.moderate(post_id, post, taken=taken, client=client)
         except ConflictError as error:
@@ -439,13 +432,7 @@ class Gateway:
     async def post_labels(self, request: Request) -> Response:
         """NDJSON, a label a line, idempotent by `id`; a bad line is an error of its own."""
         lines = await read_lines(request, self._bounds.max_labels_body_bytes, self._bounds.max_label_lines)
-        good: dict[int, LabelIn] = {}
-        errors: list[LabelLineError] = []
-        for number, line in await parsed_lines(LabelIn, lines):
-            if isinstance(line, Problem):
-                errors.append(LabelLineError(line=number, detail=line.detail))
-            else:
-                good[number] = line
+        good, errors = lines_within("labelled_at", await parsed_lines(LabelIn, lines), self._bounds)
         out = await asyncio.to_thread(labelling.add, self._ledger, good)
         tasks = BackgroundTasks()
         tasks.add_task(self._count_labels, [line.id for line in good.values()])

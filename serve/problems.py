@@ -83,7 +83,7 @@ class Problem(Exception):
         return JSONResponse(self.body(), status_code=self.status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def over_bound(where: str, found: str, bound: int) -> Problem:
+def over_bound(where: str, found: str, bound: int | str) -> Problem:
     """A 422 for what is beyond a bound.
 
     Args:

@@ -4,16 +4,14 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from moderation.errors import TooManyGroupsError
 from moderation.events import EventIn, EventsOut
 from moderation.online import GoldenRule, OnlineOut, measure
-from moderation.posts import LabelLineError
 from moderation.storage import events
 from moderation.storage.ledger import now
 from moderation.storage.online import DIMENSIONS, Dimension, Window
@@ -21,12 +19,11 @@ from moderation.topology import Metrics
 from serve import examples
 from serve.context import Context, current
 from serve.problems import Problem, documented
+from serve.times import asked, lines_within
 from serve.wire import body_schema, json_reply, parsed_lines, read_lines, shown
 
 router = APIRouter()
-_TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 _DEFAULT_WINDOW = timedelta(hours=24)
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @router.post(
@@ -40,13 +37,7 @@ async def post_events(request: Request, context: Annotated[Context, Depends(curr
     """NDJSON, an event a line, idempotent by `id`; a bad line is an error of its own."""
     bounds = context.topology.gateway
     lines = await read_lines(request, bounds.max_events_body_bytes, bounds.max_event_lines)
-    good: dict[int, EventIn] = {}
-    errors: list[LabelLineError] = []
-    for number, found in await parsed_lines(EventIn, lines):
-        if isinstance(found, Problem):
-            errors.append(LabelLineError(line=number, detail=found.detail))
-        else:
-            good[number] = found
+    good, errors = lines_within("happened_at", await parsed_lines(EventIn, lines), bounds)
     out = await asyncio.to_thread(events.add, context.ledger, good)
     out.errors = sorted([*errors, *out.errors], key=lambda item: item.line)
     return json_reply(out.model_dump_json())
@@ -90,8 +81,8 @@ def window_of(told: Mapping[str, str | None], metrics: Metrics, at: datetime) ->
     Raises:
         Problem: 422, with the value and the bound.
     """
-    end = _time("to", told["to"]) or at
-    begin = _time("from", told["from"]) or end - _DEFAULT_WINDOW
+    end = asked("to", told["to"]) or at
+    begin = asked("from", told["from"]) or end - _DEFAULT_WINDOW
     if begin >= end:
         raise Problem(422, f"from is {begin.isoformat()}, not before to, which is {end.isoformat()}")
     days = (end - begin) / timedelta(days=1)
@@ -99,19 +90,6 @@ def window_of(told: Mapping[str, str | None], metrics: Metrics, at: datetime) ->
         bound = metrics.max_window_days
         raise Problem(422, f"from and to are {days:g} days apart, the bound is {bound:g}", members={"bound": bound})
     return Window(begin, end, _dimensions(told["by"]), metrics.max_groups)
-
-
-def _time(name: str, told: str | None) -> datetime | None:
-    if told is None:
-        return None
-    try:
-        time = _TIME.validate_python(told).astimezone(UTC)
-    except (ValidationError, OverflowError) as error:
-        hint = "; + is written %2B in a query" if " " in told else ""
-        raise Problem(422, f"{name} is {told!r}; it must be a time with its offset from UTC{hint}") from error
-    if time < _EARLIEST:
-        raise Problem(422, f"{name} is {told!r}; the earliest is {_EARLIEST.isoformat()}")
-    return time
 
 
 def _dimensions(told: str | None) -> tuple[Dimension, ...]:

@@ -5,7 +5,6 @@
 import asyncio
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -31,9 +30,11 @@ from moderation.people import (
 )
 from moderation.posts import Identifier, Wire
 from moderation.storage import appeals, fuses, reports, reviewers, reviews
+from moderation.storage.ledger import now
 from serve import examples
 from serve.context import Context, current
 from serve.problems import OF_A_BODY, Problem, documented, over_bound
+from serve.times import EARLIEST, asked
 from serve.wire import body_schema, json_reply, read_json, shown
 
 Result = TypeVar("Result")
@@ -163,7 +164,7 @@ async def get_agreement(
     house: House, begin: Annotated[str, Query(alias="from")] = "", end: Annotated[str, Query(alias="to")] = ""
 ) -> Response:
     """Of items that a second person judged in [from, to); ISO 8601 with an offset. Absent: since ever, until now."""
-    window = _time("from", begin, datetime(1970, 1, 1, tzinfo=UTC)), _time("to", end, datetime.now(UTC))
+    window = asked("from", begin or None) or EARLIEST, asked("to", end or None) or now()
     out = await _on_thread(lambda: reviewers.agreement(house.ledger, *window))
     return json_reply(out.model_dump_json())
 
@@ -247,15 +248,3 @@ async def post_reset(fuse_id: Number, request: Request, house: House) -> Respons
     body = await read_json(request, FuseResetIn, house.topology.gateway.max_body_bytes)
     out = await _on_thread(lambda: fuses.reset(house.ledger, fuse_id, body.by))
     return json_reply(out.model_dump_json())
-
-
-def _time(name: str, text: str, otherwise: datetime) -> datetime:
-    if not text:
-        return otherwise
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise Problem(422, f"{name} is {text!r}; it must be ISO 8601, as 2026-11-24T00:00:00Z") from error
-    if found.tzinfo is None:
-        raise Problem(422, f"{name} is {text!r}, without an offset from UTC")
-    return found

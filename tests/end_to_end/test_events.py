@@ -53,9 +53,19 @@ def send(client: httpx.Client, *lines: dict[str, Any] | str) -> dict[str, Any]:
 def test_events_are_taken_once_and_a_bad_line_is_its_own_error(client: httpx.Client) -> None:
     post_id = put(client, "US")
     line = an_event(post_id)
-    out = send(client, line, line, line | {"count": 11}, "{", an_event("nobody"), an_event(post_id, kind="view"))
+    out = send(
+        client,
+        line,
+        line,
+        line | {"count": 11},
+        "{",
+        an_event("nobody"),
+        an_event(post_id, kind="view"),
+        an_event(post_id, happened_at="9999-12-31T00:00:00Z"),
+    )
     assert (out["accepted"], out["duplicates"]) == (1, 1)
-    assert [error["line"] for error in out["errors"]] == [3, 4, 5, 6]
+    assert [error["line"] for error in out["errors"]] == [3, 4, 5, 6, 7]
+    assert "the bound is 300" in out["errors"][4]["detail"]
 
 
 def test_too_many_lines_and_another_media_type_are_refused(client: httpx.Client) -> None:

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -192,6 +192,8 @@ def test_a_language_outside_the_training_is_scored_and_marked(client: httpx.Clie
         (json.dumps(a_post(created_at="yesterday")), 422, "/created_at"),
         (json.dumps(a_post(created_at="2020-01-01T00:00:00")), 422, "/created_at"),
         (json.dumps(a_post(created_at="2999-01-01T00:00:00Z")), 422, "/created_at"),
+        (json.dumps(a_post(created_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())), 422, "/created_at"),
+        (json.dumps(a_post(created_at="0001-01-01T00:00:00Z")), 422, "/created_at"),
         (json.dumps(a_post(media=[{"kind": "image"}])), 422, "/media/0"),
         (json.dumps(a_post("x" * 1_000_000)), 413, None),  # so much is for media alone
         (json.dumps(a_post(extra=1)), 422, "/extra"),
@@ -452,9 +454,11 @@ def test_labels_are_taken_once_and_bad_lines_hold_up_nobody(client: httpx.Client
         a_label("never-seen"),
         a_label(post_id, id="x", labels={"sarcasm": True}),
         a_label(post_id, id="y", sampling_probability=0),
+        a_label(post_id, id=f"far-{post_id}", labelled_at="9999-12-31T00:00:00Z"),
     )
     assert (taken["accepted"], taken["duplicates"]) == (1, 1)
-    assert [error["line"] for error in taken["errors"]] == [2, 5, 6, 7, 8]
+    assert [error["line"] for error in taken["errors"]] == [2, 5, 6, 7, 8, 9]
+    assert "the bound is 300" in taken["errors"][5]["detail"]
     assert "another content" in taken["errors"][1]["detail"]
     assert "never-seen" in taken["errors"][2]["detail"]
     assert "sarcasm" in taken["errors"][3]["detail"]
