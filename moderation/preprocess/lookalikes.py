@@ -21,7 +21,7 @@ _CYRILLIC = "аеорсухіѕјԁһԛԝкАВЕКМНОРСТУХІЅЈ"
 _CYRILLIC_AS_LATIN = "aeopcyxisjdhqwkABEKMHOPCTYXISJ"
 _GREEK = "οανιρκχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ"
 _GREEK_AS_LATIN = "oavipkxABEZHIKMNOPTYX"
-_SMALL_CAPITALS = str.maketrans("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnoprstuvwyz")
+_SMALL_CAPITALS = str.maketrans("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnopqrstuvwyz")
 _TO_LATIN = str.maketrans(_CYRILLIC + _GREEK, _CYRILLIC_AS_LATIN + _GREEK_AS_LATIN)
 _TO_CYRILLIC = str.maketrans(_CYRILLIC_AS_LATIN, _CYRILLIC)
 

@@ -2,10 +2,10 @@
 
 Deterministic, and versioned: a model names the version that it was trained with, and refuses to score under another.
 
-    clean      HTML entities, NFKC, invisible characters and floods of combining marks removed, links and mentions
-               folded into one token each, letters that were spaced out joined, look-alike letters and digits read as
-               the letters that they stand for, letters stretched beyond two shortened to two, white space folded. Case
-               and emoji stay.
+    clean      HTML entities, letters in boxes read as letters, NFKC, invisible characters and floods of combining marks
+               removed, links and mentions folded into one token each, letters that were spaced out joined, look-alike
+               letters and digits read as the letters that they stand for, letters stretched beyond two shortened to
+               two, white space folded. Case and emoji stay.
     normalise  the same, and case folded: what n-gram models read.
 """
 
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
 
+from moderation.preprocess.boxed import unboxed, words_beside_letters
 from moderation.preprocess.lookalikes import unmask
+from moderation.preprocess.marks import composed
+from moderation.preprocess.spaced import joined
 
-TEXT_VERSION = "text-5"
+TEXT_VERSION = "text-6"
 """Changes whenever `clean` or `normalise` gives any text another form."""
 
 URL_TOKEN = "\u241furl"  # noqa: S105  # a token of text, not a secret
@@ -34,20 +36,15 @@ MENTION = re.compile(rf"(?<![\w@])(?:@[^\W{SOLID}]{{1,64}}|\[id\d+\|[^\]]{{1,64}
 # zeros before them.
 _ENTITY = re.compile(r"&(?:#0*\d{1,7}|#[xX]0*[0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});?")
 _ZEROS = re.compile("(?<=#)([xX]?)0+(?=[0-9a-fA-F])")
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
-    "\ufeff\uffa0\U000e0000-\U000e01ef]"
+INVISIBLE = (
+    "\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"
 )
+"""Characters that show nothing, as a regular expression's class without its brackets."""
+_INVISIBLE = re.compile(f"[{INVISIBLE}]")
 _LONG_LIGATURE = re.compile("[\ufdfa\ufdfb]")
 """One character that NFKC reads as up to 18: a text of nothing else would exceed its bound so many times."""
-_MARK_FLOOD = re.compile(
-    "[\u0334-\u0338\u0489\u20d0-\u20ff]|[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff]{2,}"
-)
-# Spaces last: a word whose letters signs keep apart is one by then. A letter of `I'm` or `b-day` is part of none.
-_SPACED = [
-    re.compile(r"(?<!\w)[^\W\d_]([.\-_*·|~])(?:[^\W\d_]\1){2,}[^\W\d_](?!\w)"),
-    re.compile(r"(?<!\w)(?<!\w['’])[^\W\d_]( )(?:[^\W\d_] ){2,}[^\W\d_](?!\w|[.\-_*·][^\W\d_]|['’](?!s\b)[^\W\d_])"),
-]
 _STRETCHED = re.compile(r"([^\W\d_])\1{2,}", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")
 
@@ -59,15 +56,17 @@ def clean(text: str) -> str:
         >>> clean("  You\u200b 1d10t, y0u are so s t u p i d, @ann! https://example.org/x ")
         'You idiot, you are so stupid, ␟user! ␟url'
     """
-    # Invisible characters first: one between a letter and its mark would keep NFKC from joining the two.
-    text = _ENTITY.sub(lambda found: html.unescape(_ZEROS.sub(r"\1", found.group())), text)
-    text = unicodedata.normalize("NFKC", _LONG_LIGATURE.sub(" ", _INVISIBLE.sub("", text)))
-    text = _MARK_FLOOD.sub("", text)
-    text = MENTION.sub(MENTION_TOKEN, URL.sub(URL_TOKEN, text))
-    for spaced in _SPACED:
-        text = spaced.sub(lambda found: found.group().replace(found.group(1), ""), text)
+    text = unboxed(unescaped(text), INVISIBLE)
+    # Invisible characters first: one between a letter and its mark would keep them from being joined.
+    text = words_beside_letters(composed(_LONG_LIGATURE.sub(" ", _INVISIBLE.sub("", text))))
+    text = joined(MENTION.sub(MENTION_TOKEN, URL.sub(URL_TOKEN, text)))
     text = _STRETCHED.sub(r"\1\1", unmask(text))
     return _SPACE.sub(" ", text).strip()
+
+
+def unescaped(text: str) -> str:
+    """Read HTML entities, once."""
+    return _ENTITY.sub(lambda found: html.unescape(_ZEROS.sub(r"\1", found.group())), text)
 
 
 def fold(cleaned: str) -> str:
