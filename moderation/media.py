@@ -311,6 +311,8 @@ class MediaRules(BaseModel):
     max_waiting_posts: int = Field(default=256, ge=1)
     """Posts with media that wait, and as many media that are only to be looked at (the stateless services); beyond, 503
     with Retry-After. They wait apart from posts without, and an upload is refused before it is received."""
+    max_wait_ms: float = Field(default=15_000.0, gt=0)
+    """How long a post with media waits for a group, as `gateway.max_wait_ms` does for the others."""
     group_size: int = Field(default=4, ge=1, le=64)
     """Posts with media that share one handle call."""
     max_in_flight: int = Field(default=4, ge=1, le=64)

@@ -113,8 +113,16 @@ class Gateway(_Scaled):
     Retry-After, and others go on. A
     client is told by its `X-Api-Key` or `Authorization`; without either, nothing is refused for its sake. As with
     every bound here, each replica counts for itself."""
+    max_wait_ms: float = Field(default=3000.0, gt=0)
+    """How long a post, or a text to score, waits for a group. What would wait longer, by how fast the last groups were
+    done, is refused when it comes, and what did when its turn comes: 503, or 429 where it is the client's own posts
+    that are before it, with the time until those are done as Retry-After. A batch, and a list of texts, is taken
+    whole."""
+    group_characters: int = Field(default=16_000, ge=1)
+    """Of the texts of one group; a longer text is a group of its own."""
     deadline_ms: float = Field(default=5000.0, gt=0)
-    """A model that has not answered by then has failed for that post."""
+    """A model that has not answered by then has failed for that group; a text longer than a group has as many times as
+    long."""
     max_body_bytes: int = Field(default=1_000_000, ge=1024)
     """Of one request, where no other bound is named; beyond, 413."""
     max_text_characters: int = Field(default=40_000, ge=1)
@@ -125,6 +133,8 @@ class Gateway(_Scaled):
     all that is said until then."""
     max_features: int = Field(default=1000, ge=1)
     """Of one request to a stateless service."""
+    max_total_characters: int = Field(default=1_000_000, ge=1)
+    """Of all texts of one request to a stateless service, a text and its spans each counted; beyond, 422."""
     max_batch_posts: int = Field(default=1000, ge=1)
     """Of one `POST /v1/posts:batch`; beyond, 413."""
     max_batch_body_bytes: int = Field(default=16_000_000, ge=1024)

@@ -5,6 +5,7 @@
 import asyncio
 import json
 import logging
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,9 @@ async def read_features(request: Request, bounds: Bounds) -> list[TextFeature]:
         raise over_bound("/features", f"{len(body.features)} features", bounds.max_features)
     for index, feature in enumerate(body.features):
         _check_text(feature.text, f"/features/{index}/text", bounds)
+    total = sum(len(feature.text) for feature in body.features)
+    if total > bounds.max_total_characters:
+        raise over_bound("/features", f"{total} characters in all", bounds.max_total_characters)
     return body.features
 
 
@@ -240,7 +244,7 @@ class Gateway:
     ) -> GroupScores:
         handle = self._handle(variant, arm)
         scored: GroupScores = await asyncio.wait_for(
-            handle.score.remote(texts, known, deadline), self._bounds.deadline_ms / 1000
+            handle.score.remote(texts, known, deadline), max(0.0, deadline - time.time())
         )
         return scored
 
@@ -414,7 +418,7 @@ class Gateway:
     async def _score_features(self, service: Service, request: Request) -> Response:
         features = await read_features(request, self._bounds)
         try:
-            results = await self._moderator.judge.score_texts(service, features)
+            results = await self._moderator.judge.score_texts(service, features, client=client_of(request))
         except QueueFullError as error:
             raise overloaded(error) from error
         except Exception as error:

@@ -47,6 +47,14 @@ ScoreMedia = Callable[[str, Arm, list[MediaRef], float], Awaitable[GroupFound]]
 ReadCard = Callable[[str, int], Card]
 """Variant, version -> its card; blocking."""
 
+_LEAST_WORK = 100
+"""What the shortest text costs, in characters."""
+
+
+def work_of(text: str) -> int:
+    """How much it is to judge a text, in characters."""
+    return max(_LEAST_WORK, len(text))
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -190,26 +198,37 @@ class Judge:
         )
         return cases
 
-    async def score_texts(self, service: Service, features: Sequence[TextFeature]) -> list[ModerateResult]:
+    async def score_texts(
+        self, service: Service, features: Sequence[TextFeature], *, client: str | None = None
+    ) -> list[ModerateResult]:
         """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels.
 
+        Args:
+            service: that is asked.
+            features: the texts.
+            client: who asks, as `serve.wire.client_of` tells clients apart; clients take turns.
+
         Raises:
-            QueueFullError: too many texts wait.
+            QueueFullError: too many texts wait, or for too long; of this client, as a ClientShareError.
         """
         languages = await self.aside(lambda: [_language(item.text, item.language) for item in features])
         variants = [self._topology.variant_for(service, region="*", language=found.code) for found in languages]
         for variant in filter(None, set(variants)):
-            self._alone[variant].admit()
+            self._alone[variant].admit(client, sum(work_of(item.text) for item in features))
         answers = (
-            self._result(item, language.code, variant)
+            self._result(item, language.code, variant, client)
             for item, language, variant in zip(features, languages, variants, strict=True)
         )
         return list(await asyncio.gather(*answers))
 
-    async def _result(self, item: TextFeature, language: str, variant: str | None) -> ModerateResult:
+    async def _result(
+        self, item: TextFeature, language: str, variant: str | None, client: str | None
+    ) -> ModerateResult:
         if variant is None:
             return ModerateResult(id=item.id, labels=[], language=language, model="none")
-        version, scores = await self._alone[variant].submit((item.text, {"language": language}), taken=True)
+        version, scores = await self._alone[variant].submit(
+            (item.text, {"language": language}), taken=True, client=client
+        )
         return ModerateResult(
             id=item.id,
             labels=[LabelConfidence(label=name, confidence=value) for name, value in scores.items()],
@@ -222,11 +241,20 @@ class Judge:
 
         async def score(group: Sequence[tuple[str, Features]]) -> list[tuple[int, Mapping[str, float]]]:
             texts, known = [text for text, _ in group], [known for _, known in group]
-            scored = await self._score(variant, "champion", texts, known, self._deadline())
+            scored = await self._score(variant, "champion", texts, known, self._deadline(texts))
             return [(scored.version, row) for row in scored.scores]
 
         bounds = self._topology.gateway
-        return Grouper(score, group_size=bounds.group_size, max_waiting=bounds.max_waiting_posts, max_in_flight=1)
+        return Grouper(
+            score,
+            group_size=bounds.group_size,
+            max_waiting=bounds.max_waiting_posts,
+            max_in_flight=1,
+            max_a_client=bounds.max_waiting_a_client,
+            max_wait_s=bounds.max_wait_ms / 1000,
+            work_of=lambda text: work_of(text[0]),
+            group_work=bounds.group_characters,
+        )
 
     async def look(self, ref: MediaRef) -> Medium:
         """Look at an image or a video with the champions, and judge what is written in it; nothing is recorded."""
@@ -337,9 +365,8 @@ class Judge:
     async def _ask(self, ask: Ask, texts: Sequence[tuple[str, Features]]) -> list[Judged]:
         """One handle call."""
         try:
-            scored = await self._score(
-                ask.variant, ask.arm, [text for text, _ in texts], [known for _, known in texts], self._deadline()
-            )
+            said, known = [text for text, _ in texts], [known for _, known in texts]
+            scored = await self._score(ask.variant, ask.arm, said, known, self._deadline(said))
             # Also fails here, not later, where the version's card cannot be had, or the answer is of another length.
             card = await self.aside(self._card, ask.variant, scored.version)
             answers = list(zip(texts, scored.scores, scored.unseen, strict=True))
@@ -365,8 +392,11 @@ class Judge:
         for medium, outcome in answers:
             medium.outcome, medium.version, medium.card = outcome, group.version, card
 
-    def _deadline(self) -> float:
-        return time.time() + self._topology.gateway.deadline_ms / 1000
+    def _deadline(self, texts: Sequence[str]) -> float:
+        """When a model has failed for texts: later for those that are longer than a group may be."""
+        bounds = self._topology.gateway
+        groups = max(1.0, sum(map(len, texts)) / bounds.group_characters)
+        return time.time() + groups * bounds.deadline_ms / 1000
 
 
 def _language(text: str, told: str | None) -> Language:

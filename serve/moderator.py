@@ -23,7 +23,7 @@ from moderation.topology import Topology
 from serve import parts
 from serve.fusebox import FuseBox
 from serve.grouping import Grouper
-from serve.judging import Case, Judge, ReadCard, Score, ScoreMedia
+from serve.judging import Case, Judge, ReadCard, Score, ScoreMedia, work_of
 
 logger = logging.getLogger("ray.serve")
 
@@ -54,22 +54,41 @@ class _Task:
     received_at: datetime
     started: float
     acts: bool = True
+    begun: bool = False
+    """Whether a group has it, so that it will be recorded whoever waits for it."""
+
+    @property
+    def work(self) -> int:
+        """How much it is to judge its text, in characters."""
+        return work_of(self.post.text)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _InFlight:
     """What was last sent of a post, and is not answered yet.
 
     Attributes:
+        task: what it is.
+        answer: that is waited for.
         queue: that it goes by.
         waits: True: it is not in that queue yet, but follows what is in another one.
+        before: what was sent of the post before it, and was not answered then.
+        callers: that wait for it.
     """
 
-    content_hash: str
-    created_at: datetime
+    task: _Task
     answer: asyncio.Future[Answer]
     queue: Grouper[_Task, Answer]
     waits: bool
+    before: _InFlight | None
+    callers: int = 0
+
+    async def ended(self) -> None:
+        """Wait until it, and what was sent before it, is answered or dropped."""
+        flight: _InFlight | None = self
+        while flight is not None:
+            await asyncio.wait([flight.answer])
+            flight = flight.before
 
 
 class Moderator:
@@ -114,6 +133,9 @@ class Moderator:
             group_size=gateway.group_size,
             max_waiting=gateway.max_waiting_posts,
             max_a_client=gateway.max_waiting_a_client,
+            max_wait_s=gateway.max_wait_ms / 1000,
+            work_of=lambda task: task.work,
+            group_work=gateway.group_characters,
         )
         # A queue of their own: a post without media must not wait for another one's video.
         self._media_grouper: Grouper[_Task, Answer] = Grouper(
@@ -122,6 +144,8 @@ class Moderator:
             max_waiting=media.max_waiting_posts,
             max_in_flight=media.max_in_flight,
             max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
+            max_wait_s=media.max_wait_ms / 1000,
+            work_of=lambda task: len(task.post.media),
         )
         self._previews: Grouper[_Task, str] = Grouper(
             self._preview_group,
@@ -129,6 +153,9 @@ class Moderator:
             max_waiting=gateway.max_waiting_posts,
             max_in_flight=1,
             max_a_client=gateway.max_waiting_a_client,
+            max_wait_s=gateway.max_wait_ms / 1000,
+            work_of=lambda task: task.work,
+            group_work=gateway.group_characters,
         )
 
     async def moderate(
@@ -137,7 +164,8 @@ class Moderator:
         """Decide on a post, and record it; content that was decided before is not judged again.
 
         What is sent of one post while other content of it is on its way follows that, also where one of them has media
-        and so another queue: what came last is recorded last, unless `created_at` says that it is older.
+        and so another queue: what came last is recorded last, unless `created_at` says that it is older. What nobody
+        waits for any more, because all its callers were cancelled, is dropped unless a group has it already.
 
         Args:
             post_id: chosen by the platform.
@@ -149,15 +177,15 @@ class Moderator:
 
         Raises:
             ConflictError: content that was created later is recorded already.
-            QueueFullError: too many posts wait, or, as a ClientShareError, too many of this client.
+            QueueFullError: too many posts wait or for too long, or, as a ClientShareError, too many of this client.
             RefusedMediumError: one of its media is refused; nothing is recorded.
         """
         task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
         queue = self._media_grouper if post.media else self._grouper
         before = self._in_flight.get(post_id)
-        if before is not None and before.content_hash == task.content_hash and post.created_at <= before.created_at:
-            # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
-            answer = await asyncio.shield(before.answer)
+        same = before is not None and before.task.content_hash == task.content_hash
+        if before is not None and same and post.created_at <= before.task.post.created_at:
+            answer = await self._answer_of(before)
             return Answer(answer.body, replayed=True)
         # Within one queue contents of a post follow each other; what is in another one is waited for.
         waits = before is not None and (before.waits or before.queue is not queue)
@@ -166,19 +194,37 @@ class Moderator:
         async def submit() -> Answer:
             if before is not None and waits:
                 if not taken:
-                    queue.admit(client)
-                await asyncio.wait([before.answer])
+                    queue.admit(client, task.work)
+                await before.ended()
             return await queue.submit(task, taken=taken, client=client, key=post_id)
 
         future = asyncio.ensure_future(submit())
-        mine = self._in_flight[post_id] = _InFlight(task.content_hash, post.created_at, future, queue, waits)
+        mine = self._in_flight[post_id] = _InFlight(task, future, queue, waits, before)
+        future.add_done_callback(lambda _: self._forget(mine))
+        return await self._answer_of(mine)
 
-        def forget(_: asyncio.Future[Answer]) -> None:
-            if self._in_flight.get(post_id) is mine:
-                del self._in_flight[post_id]
+    async def _answer_of(self, flight: _InFlight) -> Answer:
+        """Wait for an answer, as one of its callers."""
+        flight.callers += 1
+        try:
+            # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
+            return await asyncio.shield(flight.answer)
+        finally:
+            flight.callers -= 1
+            if not flight.callers and not flight.task.begun and not flight.answer.done():
+                self._forget(flight)  # now: who comes next must not wait for what is dropped
+                flight.answer.cancel()
 
-        future.add_done_callback(forget)
-        return await asyncio.shield(future)
+    def _forget(self, flight: _InFlight) -> None:
+        """It is answered, or dropped: what comes next of its post follows what is still under way."""
+        before = flight.before
+        if before is not None and before.answer.done() and before.before is None:
+            before = flight.before = None
+        if self._in_flight.get(flight.task.post_id) is flight:
+            if before is None:
+                del self._in_flight[flight.task.post_id]
+            else:
+                self._in_flight[flight.task.post_id] = before
 
     async def preview(self, post: PostIn, *, client: str | None = None) -> str:
         """What would be decided on a post if it came new, as JSON; nothing is recorded, counted or queued for anybody.
@@ -233,6 +279,8 @@ class Moderator:
         return found
 
     async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
+        for task in group:
+            task.begun = True
         settled, exempt = await self.judge.aside(self._known_of, group)
         if self._fuses.due():
             self._keep(self._fuses.look())

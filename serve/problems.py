@@ -98,7 +98,7 @@ def over_bound(where: str, found: str, bound: int | str) -> Problem:
 def overloaded(error: QueueFullError) -> Problem:
     """429 where it is this client alone that sends too much, else 503; either way it may come again."""
     status = 429 if isinstance(error, ClientShareError) else 503
-    return Problem(status, str(error), retry_after=1, members={"bound": error.bound})
+    return Problem(status, str(error), retry_after=error.retry_after, members={"bound": error.bound})
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.context import Context, current
 from serve.problems import Problem
 from serve.shape import holds_more
-from serve.wire import body_schema, check_media_type, json_reply, read_parsed
+from serve.wire import body_schema, check_media_type, client_of, json_reply, read_parsed
 
 
 class RefusedError(Exception):
@@ -85,7 +85,8 @@ async def moderate(request: Request, context: Annotated[Context, Depends(current
     _check_bounds(context, texts, images, body)
     names = scored_names(CATEGORIES, CATEGORIES, services_of(context.topology))
     seen = await _seen(context, images) if images else {}
-    scores = await score(context, [(text, None) for text in texts.values()], set(names.values())) if texts else []
+    asked = [(text, None) for text in texts.values()]
+    scores = await score(context, asked, set(names.values()), client=client_of(request)) if texts else []
     found = [_Part("text", item, names) for item in scores]
     if _one_each(body):
         results = [_result([part], {}) for part in found]

@@ -33,7 +33,7 @@ from serve.compat.spans import Span, sentences, whole
 from serve.compat.suggestions import label_of, post_of, suggested_labels
 from serve.context import Context, current
 from serve.problems import Problem
-from serve.wire import MOST_VALUES, Body, body_schema, check_media_type, parsed, read_parsed
+from serve.wire import MOST_VALUES, Body, body_schema, check_media_type, client_of, parsed, read_parsed
 
 logger = logging.getLogger("ray.serve")
 
@@ -66,7 +66,7 @@ async def analyze(request: Request, context: Annotated[Context, Depends(current)
     parts = [span.text for span in spans if span.text != text]
     texts = [(text, code) for code in codes] + [(part, languages.chosen) for part in parts]
     labels = {item.label for item in asked}
-    scores = await score(context, texts, labels) if labels else []
+    scores = await score(context, texts, labels, client=client_of(request)) if labels else []
     refused = [item for item in asked if _unsupported(item, codes, scores)]
     if refused and not body.drop_unsupported_attributes:
         raise _unsupported_error(context, refused, codes, scores, told=bool(languages.requested))
@@ -145,7 +145,7 @@ async def suggest_score(request: Request, context: Annotated[Context, Depends(cu
     post_id, post = post_of(text, languages.requested, body.community_id, at=now())
     tasks = BackgroundTasks()
     if not body.do_not_store:
-        await context.moderator.moderate(post_id, post, acts=False)
+        await context.moderator.moderate(post_id, post, acts=False, client=client_of(request))
         label = label_of(post_id, labels, said_by=(body.session_id, body.client_token), at=now())
         out = await asyncio.to_thread(labelling.add, context.ledger, {1: label})
         # Its id says all of it but the time: what stands under it already is this very suggestion.

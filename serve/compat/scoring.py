@@ -62,24 +62,31 @@ def services_of(topology: Topology) -> dict[str, Service]:
     return {label: variant.service for variant in variants for label in variant.labels}
 
 
-async def score(context: Context, texts: Sequence[tuple[str, str | None]], labels: Collection[str]) -> list[TextScores]:
+async def score(
+    context: Context, texts: Sequence[tuple[str, str | None]], labels: Collection[str], *, client: str | None = None
+) -> list[TextScores]:
     """Score texts in the groups that lists of texts share, recording nothing.
 
     Args:
         context: of the gateway.
         texts: each with its language; None: to be detected.
         labels: that are asked for, of `services_of`.
+        client: who asks.
 
     Raises:
-        Problem: 503, a model did not answer, or too many texts wait.
+        Problem: 422, more characters than one request may have; 429, 503, a model did not answer, or too many wait.
     """
+    total, most = sum(len(text) for text, _ in texts), context.topology.gateway.max_total_characters
+    if total > most:
+        detail = f"the texts have {total} characters in all, spans and languages counted; the bound is {most}"
+        raise Problem(422, detail, members={"bound": most})
     features = [TextFeature(id=str(index), text=text, language=told) for index, (text, told) in enumerate(texts)]
     services = services_of(context.topology)
     results = [TextScores() for _ in texts]
     known = Lineages(context)
     try:
         for service in sorted({services[label] for label in labels}):
-            answers = await context.moderator.judge.score_texts(service, features)
+            answers = await context.moderator.judge.score_texts(service, features, client=client)
             for result, answer in zip(results, answers, strict=True):
                 result.language = answer.language
                 said = {item.label: item.confidence for item in answer.labels if item.label in labels}

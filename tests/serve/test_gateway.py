@@ -37,9 +37,15 @@ def refused(count: int, characters: int) -> Problem:
 
 
 def test_as_many_features_as_the_bound_allows_are_read_though_they_are_long() -> None:
-    features = run(read_features(a_request(BOUNDS.max_features, 5000), BOUNDS))
+    features = run(read_features(a_request(BOUNDS.max_features, 1000), BOUNDS))
     assert len(features) == BOUNDS.max_features == 1000
-    assert len(features[-1].text) == 5000
+    assert len(features[-1].text) == 1000
+
+
+def test_more_characters_than_one_request_may_have_are_refused_before_any_is_scored() -> None:
+    problem = refused(1000, 1001)
+    assert (problem.status, problem.members) == (422, {"bound": BOUNDS.max_total_characters})
+    assert problem.detail == "/features: 1001000 characters in all, the bound is 1000000"
 
 
 @pytest.mark.parametrize(

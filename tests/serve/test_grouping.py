@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
+from serve import grouping
 from serve.grouping import ClientShareError, Grouper, QueueFullError
 from tests.serve.house import run
 
@@ -151,7 +152,7 @@ def test_one_call_too_many_is_told_the_bound_and_costs_the_others_nothing() -> N
 
 
 def test_a_client_that_alone_fills_its_share_is_told_and_others_go_on() -> None:
-    async def work() -> tuple[list[int], list[str], dict[str, int]]:
+    async def work() -> tuple[list[int], list[str], tuple[int, int]]:
         gate = asyncio.Event()
 
         async def handle(items: Sequence[int]) -> list[int | Exception]:
@@ -176,21 +177,211 @@ def test_a_client_that_alone_fills_its_share_is_told_and_others_go_on() -> None:
             assert told.value.bound == 3
             refused.append(str(told.value))
         await put(4, "modest")
-        await put(5, None)
+        await put(5, "modest")
         # Full now: that is nobody's own fault, but for the one whose share is full too.
-        for client, kind in (("greedy", ClientShareError), ("modest", QueueFullError), (None, QueueFullError)):
+        for client, kind in (("greedy", ClientShareError), ("modest", QueueFullError)):
             with pytest.raises(QueueFullError) as full:
                 grouper.admit(client)
             assert type(full.value) is kind
         gate.set()
         answers = list(await asyncio.gather(*tasks))
         assert await grouper.submit(6, client="greedy") == 6
-        return answers, refused, dict(grouper._held)
+        return answers, refused, grouper._queue.held("greedy")
 
     answers, refused, held = run(work())
     assert answers == [0, 1, 2, 3, 4, 5]
-    assert refused == ["3 posts of this client are waiting already, the bound is 3; try again shortly"] * 2
-    assert held == {}
+    assert refused == ["3 posts of this client are waiting already, the bound is 3; try again in 1 s"] * 2
+    assert held == (0, 0)
+
+
+class Gate:
+    """Handles groups when it is let, and notes them."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.groups: list[list[str]] = []
+
+    async def handle(self, items: Sequence[str]) -> list[str | Exception]:
+        self.groups.append(list(items))
+        await self.open.wait()
+        return list(items)
+
+
+async def waiting(grouper: Grouper[str, str], *items: str, client: str | None = None) -> list[asyncio.Task[str]]:
+    tasks = [asyncio.create_task(grouper.submit(item, client=client)) for item in items]
+    for _ in range(4):
+        await asyncio.sleep(0)
+    return tasks
+
+
+def test_an_honest_client_does_not_wait_behind_another_ones_flood() -> None:
+    async def work() -> list[list[str]]:
+        gate = Gate()
+        grouper: Grouper[str, str] = Grouper(gate.handle, group_size=2, max_waiting=100, max_in_flight=1)
+        tasks = await waiting(grouper, *(f"flood {number}" for number in range(8)), client="flood")
+        tasks += await waiting(grouper, "honest 0", "honest 1", client="honest")
+        tasks += await waiting(grouper, "nobody 0", client=None)
+        gate.open.set()
+        await asyncio.gather(*tasks)
+        return gate.groups
+
+    assert run(work()) == [
+        ["flood 0", "flood 1"],
+        ["honest 0", "nobody 0"],
+        ["flood 2", "honest 1"],
+        ["flood 3", "flood 4"],
+        ["flood 5", "flood 6"],
+        ["flood 7"],
+    ]
+
+
+def test_turns_are_taken_by_work_and_a_group_has_a_bound_of_work() -> None:
+    async def work() -> list[list[str]]:
+        gate = Gate()
+        grouper: Grouper[str, str] = Grouper(
+            gate.handle, group_size=9, max_waiting=100, max_in_flight=1, work_of=len, group_work=6
+        )
+        tasks = await waiting(grouper, "now")
+        tasks += await waiting(grouper, "aaaa", "aaaa", "aaaaaaaaaa", client="long")
+        tasks += await waiting(grouper, "b", "b", "b", "b", "b", client="short")
+        gate.open.set()
+        await asyncio.gather(*tasks)
+        return gate.groups
+
+    # What is more than a group may be is one by itself.
+    assert run(work()) == [["now"], ["aaaa", "b", "b"], ["b", "b", "aaaa"], ["b"], ["a" * 10]]
+
+
+def test_in_a_full_queue_the_newest_of_whoever_has_most_gives_way() -> None:
+    async def work() -> tuple[list[list[str]], list[str]]:
+        gate = Gate()
+        grouper: Grouper[str, str] = Grouper(gate.handle, group_size=9, max_waiting=4, max_in_flight=1)
+        tasks = await waiting(grouper, "now")
+        flood = await waiting(grouper, "f1", "f2", "f3", "f4", client="flood")
+        tasks += await waiting(grouper, "h1", "h2", client="honest")
+        with pytest.raises(QueueFullError, match="4 posts are waiting already, which is the bound"):
+            await grouper.submit("h3", client="honest")  # as many as the other one has now
+        refused = await asyncio.gather(*flood[2:], return_exceptions=True)
+        gate.open.set()
+        await asyncio.gather(*tasks, *flood[:2])
+        return gate.groups, [f"{type(error).__name__}: {error}" for error in refused]
+
+    groups, refused = run(work())
+    assert groups == [["now"], ["f1", "h1", "f2", "h2"]]
+    full = "4 posts are waiting already, which is the bound; try again in 1 s"
+    assert refused == [f"ClientShareError: {full}"] * 2
+
+
+def test_a_batch_that_was_taken_gives_way_to_nobody() -> None:
+    async def work() -> list[str]:
+        gate = Gate()
+        grouper: Grouper[str, str] = Grouper(gate.handle, group_size=9, max_waiting=2, max_in_flight=1)
+        tasks = await waiting(grouper, "now")
+        tasks += [asyncio.create_task(grouper.submit(item, taken=True, client="a")) for item in ("b1", "b2", "b3")]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError):
+            await grouper.submit("h", client="honest")
+        gate.open.set()
+        return list(await asyncio.gather(*tasks))
+
+    assert run(work()) == ["now", "b1", "b2", "b3"]
+
+
+class Clock:
+    """Stands still unless it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(grouping.time, "monotonic", lambda: self.now)
+
+
+def test_what_would_wait_too_long_is_refused_when_it_comes_with_the_time_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+
+    async def work() -> list[str]:
+        gate = Gate()
+
+        async def handle(items: Sequence[str]) -> list[str | Exception]:
+            clock.now += 2 * len(items)  # seconds a post
+            return await gate.handle(items)
+
+        grouper: Grouper[str, str] = Grouper(handle, group_size=1, max_waiting=99, max_in_flight=1, max_wait_s=5)
+        gate.open.set()
+        assert await grouper.submit("first") == "first"  # from here on it is known how long one takes
+        gate.open.clear()
+        tasks = await waiting(grouper, "now", client="flood")
+        tasks += await waiting(grouper, "f1", "f2", "f3", client="flood")
+        refused: list[str] = []
+        for client in ("flood", "flood", "honest", "other"):
+            try:
+                tasks += [await admitted(grouper, client)]
+            except QueueFullError as error:
+                refused.append(f"{client}: {type(error).__name__}: {error} {error.bound} {error.retry_after}")
+        for task in tasks:
+            task.cancel()
+        gate.open.set()
+        return refused
+
+    async def admitted(grouper: Grouper[str, str], client: str) -> asyncio.Task[str]:
+        grouper.admit(client)
+        return (await waiting(grouper, f"{client} 1", client=client))[0]
+
+    # Six seconds are before the flood's own next one. Before the others' is one of each client alone.
+    told = "flood: ClientShareError: it would wait 6.0 s, the bound is 5 s; try again in 6 s 5 6"
+    assert run(work()) == [told, told]
+
+
+def test_what_waited_too_long_when_its_turn_comes_is_not_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    async def work() -> tuple[list[list[str]], list[str | BaseException]]:
+        gate = Gate()
+        grouper: Grouper[str, str] = Grouper(gate.handle, group_size=9, max_waiting=9, max_in_flight=1, max_wait_s=5)
+        tasks = await waiting(grouper, "now", client="a")
+        tasks += await waiting(grouper, "late", client="a")
+        tasks.append(asyncio.create_task(grouper.submit("of a batch", taken=True)))
+        await asyncio.sleep(0)
+        clock.now += 4
+        tasks += await waiting(grouper, "in time", client="a")
+        clock.now += 2
+        gate.open.set()
+        return gate.groups, await asyncio.gather(*tasks, return_exceptions=True)
+
+    groups, answers = run(work())
+    assert groups == [["now"], ["of a batch", "in time"]]
+    assert [str(answer) for answer in answers] == [
+        "now",
+        "it waited longer than 5 s, which is the bound; try again in 1 s",
+        "of a batch",
+        "in time",
+    ]
+    assert isinstance(answers[1], QueueFullError)
+
+
+def test_items_of_a_key_keep_their_order_whosever_they_are() -> None:
+    async def work() -> list[list[str]]:
+        gate = Gate()
+        grouper: Grouper[str, str] = Grouper(gate.handle, group_size=2, max_waiting=99, max_in_flight=2)
+        tasks = await waiting(grouper, "now")
+        for client, item, key in (
+            ("a", "a1", "x"),
+            ("a", "a2", "x"),
+            ("a", "a3", None),
+            ("b", "b1", "x"),
+            ("b", "b2", None),
+        ):
+            tasks.append(asyncio.create_task(grouper.submit(item, client=client, key=key)))
+        for _ in range(6):
+            await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(*tasks)
+        return gate.groups
+
+    flat = [item for group in run(work()) for item in group]
+    assert [item for item in flat if item in ("a1", "a2", "b1")] == ["a1", "a2", "b1"]
+    assert sorted(flat) == ["a1", "a2", "a3", "b1", "b2", "now"]
 
 
 def test_callers_without_a_client_share_the_whole_queue() -> None:

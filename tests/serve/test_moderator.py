@@ -7,12 +7,12 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -44,6 +44,7 @@ from tests.serve.house import TOPOLOGY, VARIANT, a_post, run, shipped_card
 CARD = shipped_card()
 Call = tuple[str, Arm, list[str]]
 Known = list[Features]
+Result = TypeVar("Result")
 
 
 def scoring(
@@ -303,14 +304,103 @@ def test_a_caller_that_leaves_does_not_take_the_answer_from_others_of_the_same_p
     assert len(rows(ledger)) == 1
 
 
-def test_a_caller_that_leaves_costs_other_posts_of_its_group_nothing_and_its_own_is_recorded(ledger: Ledger) -> None:
-    asked = moderator(ledger, scoring())
+class Gate:
+    """A model that answers when it is let, and notes what it was asked."""
 
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.open = asyncio.Event()
+        self.texts: list[str] = []
+
+    async def score(self, _variant: str, _arm: Arm, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
+        self.texts += texts
+        self.asked.set()
+        await self.open.wait()
+        return GroupScores(1, [{"abuse": 0.01, "hate": 0.01} for _ in texts], [0.25] * len(texts))
+
+
+def one_at_a_time(folder: Path) -> Topology:
+    return topology_in(folder, gateway={"group_size": 1, "max_waiting_posts": 8})
+
+
+async def later(*work: Coroutine[Any, Any, Result]) -> list[asyncio.Task[Result]]:
+    """Tasks that have begun, and wait for something now."""
+    tasks = [asyncio.create_task(item) for item in work]
+    for _ in range(6):
+        await asyncio.sleep(0)
+    return tasks
+
+
+def test_what_nobody_waits_for_is_dropped_before_a_model_is_asked(ledger: Ledger, tmp_path: Path) -> None:
+    async def work() -> list[str]:
+        gate = Gate()
+        asked = moderator(ledger, gate.score, topology=one_at_a_time(tmp_path))
+        busy = await later(*(asked.moderate(f"busy-{number}", a_post(f"busy {number}")) for number in range(2)))
+        await gate.asked.wait()
+        leaving = await later(*(asked.moderate(f"p-{number}", a_post(f"gone {number}")) for number in range(8)))
+        assert asked.full
+        for task in leaving:
+            task.cancel()
+        await asyncio.wait(leaving)
+        assert not asked.full  # at once: they hold up nobody
+        [stays] = await later(asked.moderate("stays", a_post("here")))
+        gate.open.set()
+        await asyncio.gather(*busy, stays)
+        assert asked._in_flight == {}
+        return gate.texts
+
+    assert sorted(run(work())) == ["busy 0", "busy 1", "here"]
+    assert {json.loads(row.body)["post_id"] for row in rows(ledger)} == {"busy-0", "busy-1", "stays"}
+
+
+def test_a_post_that_one_of_its_callers_still_waits_for_is_judged(ledger: Ledger, tmp_path: Path) -> None:
+    async def work() -> tuple[Answer, list[str]]:
+        gate = Gate()
+        asked = moderator(ledger, gate.score, topology=one_at_a_time(tmp_path))
+        busy = await later(*(asked.moderate(f"busy-{number}", a_post(f"busy {number}")) for number in range(2)))
+        await gate.asked.wait()
+        leaves, stays = await later(asked.moderate("p-1", a_post("a")), asked.moderate("p-1", a_post("a")))
+        leaves.cancel()
+        await asyncio.wait([leaves])
+        gate.open.set()
+        await asyncio.gather(*busy)
+        return await stays, gate.texts
+
+    answer, texts = run(work())
+    assert answer.replayed
+    assert texts.count("a") == 1
+
+
+def test_content_that_follows_what_was_dropped_follows_what_was_before_that(ledger: Ledger, tmp_path: Path) -> None:
+    async def work() -> list[Answer]:
+        gate = Gate()
+        asked = moderator(ledger, gate.score, topology=one_at_a_time(tmp_path))
+        [first] = await later(asked.moderate("p-1", a_post("first", minute=1)))
+        await gate.asked.wait()
+        [second] = await later(asked.moderate("p-1", a_post("second", minute=2)))
+        second.cancel()
+        await asyncio.wait([second])
+        # As sent again while its first sending is on its way: known, and not judged twice.
+        again, third = await later(
+            asked.moderate("p-1", a_post("first", minute=1)), asked.moderate("p-1", a_post("third", minute=3))
+        )
+        gate.open.set()
+        return list(await asyncio.gather(first, again, third))
+
+    found = run(work())
+    assert [body["content_version"] for body in bodies(found)] == [1, 1, 2]
+    assert [answer.replayed for answer in found] == [False, True, False]
+
+
+def test_a_caller_that_leaves_costs_other_posts_of_its_group_nothing_and_its_own_is_recorded(ledger: Ledger) -> None:
     async def work() -> tuple[Answer, Answer]:
+        gate = Gate()
+        asked = moderator(ledger, gate.score)
         leaver = asyncio.create_task(asked.moderate("leaves", a_post("gone")))
         stays = asyncio.create_task(asked.moderate("stays", a_post("here")))
-        await asyncio.sleep(0)
+        await gate.asked.wait()
         leaver.cancel()
+        gate.open.set()
         answer = await stays
         return answer, await asked.moderate("leaves", a_post("gone"))
 

@@ -303,7 +303,7 @@ def test_bounds_and_media_types_are_told_too(compat: Compat) -> None:
     assert "text/plain" in the_error(plain, 415)["message"]
 
 
-@pytest.mark.parametrize("error", [TimeoutError(), RuntimeError("gone"), QueueFullError(1)])
+@pytest.mark.parametrize("error", [TimeoutError(), RuntimeError("gone"), QueueFullError("full", 1, 1)])
 def test_a_model_that_fails_is_no_verdict(compat: Compat, error: Exception) -> None:
     compat.models.error = error
     response = compat.post(PATH, {"input": KIND})
