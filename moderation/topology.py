@@ -94,6 +94,10 @@ class Route(_Strict):
         )
 
 
+_HOST = r"^(\*|(\*\.)?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*)$"
+_ORIGIN = r"^https?://[a-z0-9.:\[\]_-]+$"
+
+
 class Gateway(_Scaled):
     """Bounds and resources of the gateway. A bound that is broken is told in the error."""
 
@@ -147,6 +151,13 @@ class Gateway(_Scaled):
     """Of one `POST /v1/labels`; beyond, 413."""
     max_exported_labels: int = Field(default=100_000, ge=1)
     """Of one `GET /v1/labels/export`; beyond, 422."""
+    allowed_hosts: tuple[Annotated[str, StringConstraints(pattern=_HOST)], ...] = ()
+    """Names that clients may call this service by in `Host`, such as `moderation.example.org` or `*.example.org`; `*`:
+    any. Besides, it answers to `localhost`, to addresses and to the machine's own name; for another name 421. A name
+    that somebody else owns may resolve to this machine, and then that one's pages would count as this service's."""
+    allowed_origins: tuple[Annotated[str, StringConstraints(pattern=_ORIGIN)], ...] = ()
+    """Origins, such as `https://console.example.org`, whose pages may change something here and read the answers, by
+    CORS. From any other origin but the service's own, what changes something is refused, 403."""
     max_event_lines: int = Field(default=10_000, ge=1)
     """Of one `POST /v1/events`; beyond, 413."""
     max_events_body_bytes: int = Field(default=8_000_000, ge=1024)

@@ -47,10 +47,11 @@ from moderation.storage.ledger import Ledger, found
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Gateway as Bounds
 from moderation.topology import Topology
-from serve import examples, exports, reception
+from serve import entrance, examples, exports, reception
 from serve.answers import GroupFound, GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
+from serve.entrance import Entrance
 from serve.experiments.split import Arm
 from serve.grouping import QueueFullError
 from serve.insight.routes import router as insight
@@ -89,6 +90,7 @@ api = Api(
     version="0.1.0",
     description="Harmful content removal that keeps learning. Errors are RFC 9457 problems.",
 )
+api.add_middleware(Entrance)
 for router in (openai.router, perspective.router, discovery.router, people, insight, exports.router, media):
     api.include_router(router)
 
@@ -204,6 +206,7 @@ class Gateway:
         self._topology = Topology.load(Path(topology))
         self._topology.blocklist.watch()
         self._bounds = self._topology.gateway
+        entrance.HERE.bounds = self._bounds
         reception.HERE.bounds = self._bounds  # of the module: Ray copies what this class itself refers to
         self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)
@@ -256,7 +259,7 @@ class Gateway:
         return found
 
     @api.put(
-        "/v1/posts/{post_id}",
+        "/v1/posts/{post_id:id}",
         response_model=Decision,
         responses=shown(examples.DECISION) | documented(*OF_A_BODY, 409, 429),
         openapi_extra=_post_body(),
@@ -301,7 +304,7 @@ class Gateway:
             raise ledger_failed(error) from error
 
     @api.get(
-        "/v1/posts/{post_id}",
+        "/v1/posts/{post_id:id}",
         response_model=Decision,
         responses=shown(examples.DECISION) | documented(404),
         summary="The newest decision on a post",
@@ -315,7 +318,7 @@ class Gateway:
             raise Problem(404, str(error)) from error
 
     @api.get(
-        "/v1/posts/{post_id}/history",
+        "/v1/posts/{post_id:id}/history",
         response_model=list[Decision],
         responses=shown([examples.DECISION]) | documented(404),
         summary="All decisions on a post",

@@ -12,12 +12,14 @@ from serve.grouping import ClientShareError, QueueFullError
 
 TITLES = {
     400: "Malformed request",
+    403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
     408: "Request timeout",
     409: "Conflict",
     413: "Content too large",
     415: "Unsupported media type",
+    421: "Misdirected request",
     422: "Invalid content",
     429: "Too many requests",
     500: "Internal error",

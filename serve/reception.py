@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 from moderation.topology import Gateway as Bounds
+from serve.encodings import Unpacker
 from serve.problems import Problem
 
 _YOUNG_S = 0.25
@@ -45,8 +46,8 @@ class Reception:
             on_disk: True: it goes there as it comes; False: it stays in memory.
 
         Raises:
-            Problem: 413, it is too large, as it says itself; 429, this client sends too many at once; 503, all clients
-                together do.
+            Problem: 413, it is too large, as it says itself; 415, it is packed in a way that is not known; 429, this
+                client sends too many at once; 503, all clients together do.
         """
         told = told_length(request)
         if told > bound:
@@ -111,7 +112,7 @@ class Arriving:
     Attributes:
         since: when it began, of `time.monotonic`.
         on_disk: where it goes.
-        size: bytes that came.
+        size: bytes that came, unpacked.
     """
 
     def __init__(self, reception: Reception, request: Request, bound: int, *, on_disk: bool) -> None:
@@ -120,24 +121,30 @@ class Arriving:
         self.size = 0
         self._reception = reception
         self._request = request
+        self._unpacker = Unpacker(request)
         self._bound = bound
+        self._came = 0  # bytes, as they were sent
         self._waited = 0.0
         self._waiting: asyncio.Timeout | None = None
         self._must_go = False
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Its bytes as they come.
+        """Its bytes as they come, unpacked.
 
         Raises:
-            Problem: 408, they come too slowly; 413, they exceed the bound; 503, it has to make room.
+            Problem: 400, they are not packed as the headers say; 408, they come too slowly; 413, they exceed the bound;
+                503, it has to make room.
             ClientDisconnect: nobody waits for the answer any more.
         """
         stream = aiter(self._request.stream())
-        while (piece := await self._next(stream)) is not None:
-            if self.size + len(piece) > self._bound:
-                raise too_large(self.size + len(piece), self._bound)
-            self._reception.count(self, len(piece))
-            yield piece
+        while (packed := await self._next(stream)) is not None:
+            self._came += len(packed)
+            for piece in self._unpacker.pieces(packed):
+                if self.size + len(piece) > self._bound:
+                    raise too_large(self.size + len(piece), self._bound)
+                self._reception.count(self, len(piece))
+                yield piece
+        self._unpacker.end()
         self._reception.complete(self)
 
     async def whole(self) -> bytes:
@@ -155,7 +162,7 @@ class Arriving:
         """The next bytes; None: that was all."""
         bounds = self._reception.bounds
         least = bounds.min_body_bytes_per_s
-        left = min(bounds.body_grace_s, bounds.body_grace_s + self.size / least - self._waited)
+        left = min(bounds.body_grace_s, bounds.body_grace_s + self._came / least - self._waited)
         begun = time.monotonic()
         piece = None
         try:
@@ -165,7 +172,7 @@ class Arriving:
         except TimeoutError:
             if not self._must_go:
                 waited = self._waited + time.monotonic() - begun
-                detail = f"{self.size} bytes of the body came in {waited:.1f} s; after {bounds.body_grace_s:g} s there"
+                detail = f"{self._came} bytes of the body came in {waited:.1f} s; after {bounds.body_grace_s:g} s there"
                 detail += f" must be {least} a second, and never none for as long"
                 raise Problem(408, detail, members={"bound": least}) from None
         finally:

@@ -8,20 +8,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from fastapi import FastAPI
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.background import BackgroundTask
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serve import reception
 from serve.problems import Problem, invalid
+from serve.repair import readable, unmarked
 from serve.shape import holds_more
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -38,8 +42,34 @@ _SHORT = 1 << 14
 """Bytes of JSON that are parsed at once; more would hold up whoever else is served, so they are on a thread."""
 _PARSERS = ThreadPoolExecutor(2, thread_name_prefix="bodies")  # few: what is parsed takes memory
 
+_OTHER_NAMES = {
+    "text/json": "application/json",
+    "application/ndjson": "application/x-ndjson",
+    "application/jsonlines": "application/jsonl",
+    "application/x-jsonlines": "application/jsonl",
+}
+"""What clients call media types that have another name, or none that is registered."""
 _NULL = "(null)"
+SLASH = re.compile("%2f", re.IGNORECASE)
+"""A slash of an id in a path."""
 _DIGEST_KEY = secrets.token_bytes(16)  # digests are compared within a process alone, and tell nothing outside it
+
+
+class IdConvertor(Convertor[str]):
+    """An id in a path: one segment, whose `%2F` is a slash of the id."""
+
+    regex = "[^/]+"
+
+    def convert(self, value: str) -> str:
+        """As the id is recorded."""
+        return SLASH.sub("/", value)
+
+    def to_string(self, value: str) -> str:
+        """As it stands in a path."""
+        return value.replace("/", "%2F")
+
+
+register_url_convertor("id", IdConvertor())
 
 
 def body_schema(model: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
@@ -89,9 +119,9 @@ def _inlined(part: Any, defined: dict[str, Any]) -> Any:
 
 
 def check_media_type(request: Request, *accepted: str) -> None:
-    """415 unless the body is of an accepted type."""
+    """415 unless the body is of an accepted type, by whichever of its names."""
     found = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if found not in accepted:
+    if _OTHER_NAMES.get(found, found) not in accepted:
         raise Problem(415, f"Content-Type is {found or 'missing'!r}; it must be {' or '.join(accepted)}")
 
 
@@ -123,14 +153,14 @@ def _lines(raw: bytes, bound: int) -> list[tuple[int, bytes]]:
     ends = raw.count(b"\n")
     if ends > 4 * bound + _BLANK_LINES:  # told before they are made: millions of blank ones would take gigabytes
         raise Problem(413, f"{ends} lines, of which most are blank; the bound is {bound}", members={"bound": bound})
-    lines = [(number, line) for number, line in enumerate(raw.split(b"\n"), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(unmarked(raw).split(b"\n"), start=1) if line.strip()]
     if len(lines) > bound:
         raise Problem(413, f"{len(lines)} lines, the bound is {bound}", members={"bound": bound})
     return lines
 
 
 def parsed(model: type[Body], raw: bytes, *, most_values: int = MOST_VALUES) -> Body:
-    """A JSON body or line as a model.
+    """A JSON body or line as a model; what in it is no character is read as U+FFFD (`serve.repair`).
 
     Args:
         model: what it must be.
@@ -144,7 +174,7 @@ def parsed(model: type[Body], raw: bytes, *, most_values: int = MOST_VALUES) -> 
         detail = f"the body holds more than {most_values} JSON values, which is the bound"
         raise Problem(413, detail, members={"bound": most_values})
     try:
-        return model.model_validate_json(raw)
+        return model.model_validate_json(readable(raw))
     except ValidationError as error:
         raise invalid(error) from error
 
@@ -183,7 +213,8 @@ async def parsed_lines(
 
 
 async def _aside(call: Callable[Parameters, Result], /, *args: Parameters.args, **named: Parameters.kwargs) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(_PARSERS, partial(call, *args, **named))
+    call_here = partial(copy_context().run, call, *args, **named)  # what was replaced is counted for this request
+    return await asyncio.get_running_loop().run_in_executor(_PARSERS, call_here)
 
 
 def batch_line(line: int, post_id: str | None, outcome: Problem | tuple[bool, str]) -> str:

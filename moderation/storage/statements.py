@@ -69,7 +69,8 @@ def _modalities(row: Row[Any]) -> tuple[Modality, ...]:
 
 def _bounds(day: date) -> tuple[datetime, datetime]:
     begin = datetime.combine(day, time(), UTC)
-    return begin, begin + timedelta(days=1)
+    # The last day there is has no next one.
+    return begin, datetime.max.replace(tzinfo=UTC) if day == date.max else begin + timedelta(days=1)
 
 
 def _pages(ledger: Ledger, query: Select[Any], number: Any) -> Iterator[Row[Any]]:

@@ -26,6 +26,7 @@ from serve.compat.openai_wire import (
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.context import Context, current
 from serve.problems import Problem
+from serve.repair import unmarked
 from serve.shape import holds_more
 from serve.wire import body_schema, check_media_type, client_of, json_reply, read_parsed
 
@@ -127,7 +128,7 @@ def _parsed(raw: bytes, most_values: int) -> ModerationRequest:
     if holds_more(raw, most_values):
         raise RefusedError(f"the body holds more than {most_values} JSON values", None, "array_above_max_length")
     try:
-        return ModerationRequest.model_validate_json(raw)
+        return ModerationRequest.model_validate_json(unmarked(raw))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         param = _param(first["loc"])

@@ -138,6 +138,8 @@ def _attribute(asked: Asked, summary: TextScores, spans: list[tuple[Span, TextSc
 )
 async def suggest_score(request: Request, context: Annotated[Context, Depends(current)]) -> Response:
     """The comment becomes a post, the scores labels of it; the same suggestion again changes nothing."""
+    # A browser sends without asking what has no media type, or one of a form: what is recorded must have its own.
+    check_media_type(request, "application/json")
     body = await _read(request, SuggestCommentScoreRequest, context)
     text = check_comment(body.comment, body.context, context.topology.gateway.max_text_characters)
     labels = suggested_labels(body.attribute_scores, text)

@@ -75,7 +75,7 @@ def _checked(name: str, value: str) -> str:
 
 
 @router.post(
-    "/v1/posts/{post_id}/reports",
+    "/v1/posts/{post_id:id}/reports",
     status_code=201,
     response_model=ReportOut,
     responses=_repeated(ReportOut) | documented(*OF_A_BODY, 404),
@@ -91,7 +91,7 @@ async def post_report(post_id: str, request: Request, house: House) -> Response:
 
 
 @router.put(
-    "/v1/reporters/{reporter_id}",
+    "/v1/reporters/{reporter_id:id}",
     response_model=ReporterOut,
     responses=documented(*OF_A_BODY),
     openapi_extra=body_schema(ReporterIn),
@@ -106,7 +106,7 @@ async def put_reporter(reporter_id: str, request: Request, house: House) -> Resp
 
 
 @router.get(
-    "/v1/reporters/{reporter_id}",
+    "/v1/reporters/{reporter_id:id}",
     response_model=ReporterOut,
     responses=shown(examples.REPORTER) | documented(422),
     summary="How reliable a reporter was",
@@ -170,7 +170,7 @@ async def get_agreement(
 
 
 @router.get(
-    "/v1/reviewers/{reviewer_id}",
+    "/v1/reviewers/{reviewer_id:id}",
     response_model=ReviewerOut,
     responses=shown(examples.REVIEWER) | documented(422),
     summary="How good a reviewer is",
@@ -183,7 +183,7 @@ async def get_reviewer(reviewer_id: str, house: House) -> Response:
 
 
 @router.put(
-    "/v1/golden/{post_id}",
+    "/v1/golden/{post_id:id}",
     response_model=GoldenIn,
     responses=documented(*OF_A_BODY, 404),
     openapi_extra=body_schema(GoldenIn),
@@ -197,7 +197,7 @@ async def put_golden(post_id: str, request: Request, house: House) -> Response:
 
 
 @router.post(
-    "/v1/posts/{post_id}/appeals",
+    "/v1/posts/{post_id:id}/appeals",
     status_code=201,
     response_model=AppealOut,
     responses=_repeated(AppealOut) | documented(*OF_A_BODY, 404, 409),
@@ -213,7 +213,7 @@ async def post_appeal(post_id: str, request: Request, house: House) -> Response:
 
 
 @router.get(
-    "/v1/posts/{post_id}/appeals",
+    "/v1/posts/{post_id:id}/appeals",
     response_model=list[AppealOut],
     responses=shown([examples.APPEAL]) | documented(404),
     summary="A post's appeals",

@@ -84,7 +84,10 @@ def test_a_body_that_grows_beyond_the_bound_is_left_as_soon_as_that_is_known(tol
     assert left == [b"never read"]
 
 
-@pytest.mark.parametrize("told", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+@pytest.mark.parametrize(
+    "told",
+    ["application/json", "Application/JSON", "application/json; charset=utf-8", "text/json", "text/JSON;charset=UTF-8"],
+)
 def test_a_media_type_is_accepted_however_it_is_written(told: str) -> None:
     request, _ = a_request(headers={"content-type": told})
     check_media_type(request, "application/json")

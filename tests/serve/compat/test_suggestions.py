@@ -43,6 +43,17 @@ def test_a_suggestion_becomes_a_post_and_a_label(compat: Compat) -> None:
     assert json.loads(recorded.body)["labels"]["abuse"]["status"] == "scored"
 
 
+@pytest.mark.parametrize(
+    "told", [None, "", "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded"]
+)
+def test_what_a_page_of_anybody_can_send_unasked_is_not_recorded(compat: Compat, told: str | None) -> None:
+    # These are what a browser sends to another origin without asking it first.
+    headers = {} if told is None else {"Content-Type": told}
+    response = compat.send("POST", PATH, content=json.dumps(a_suggestion()), headers=headers)
+    the_error(response, 415)
+    assert compat.rows() == ([], [])
+
+
 def test_languages_of_the_request_come_back(compat: Compat) -> None:
     answer = suggest(compat, a_suggestion(languages=["en-GB"]))
     assert answer == {"detectedLanguages": ["en"], "requestedLanguages": ["en-GB"]}
