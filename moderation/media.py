@@ -64,6 +64,8 @@ class Failed:
 
 MOST_STILL_PICTURES = 18
 """Of one still image: the whole and eight tiles, on white and on black."""
+MOST_SPANS = 32
+"""Of a video, that are told as not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,10 @@ class Reading:
         reader: which library read it.
         codec: of a video.
         size: bytes of the file; 0 where nobody told.
+        added: which pictures are looked at because they show something else than those that sampling chose.
+        looked_at: share of its time, in [0, 1], that shows what the pictures show, or what is much like it; None: a
+            still picture.
+        unseen: when it shows something else, from and to in seconds; the longest, where there are many.
         regions: what each picture shows of the whole: left, top, right, bottom as shares of the whole's width and
             height; beyond [0, 1] there is nothing but ground. None: each shows the whole.
     """
@@ -107,6 +113,9 @@ class Reading:
     reader: Literal["pillow", "decord", "pyav"]
     codec: str | None = None
     size: int = 0
+    added: tuple[int, ...] = ()
+    looked_at: float | None = None
+    unseen: tuple[tuple[float, float], ...] = ()
     regions: tuple[tuple[float, float, float, float], ...] | None = None
 
 
@@ -139,10 +148,14 @@ class Written:
         words: an entry a picture that has text that could be read; texts that are shown again come once.
         unreadable: where text stands that was not read: another script, too unclear, or beyond the rules' bounds. Not
             clean: not scored.
+        unread: of a video or an animation, when pictures are shown that were looked at and not read, in seconds.
+        share: of its pictures, in [0, 1], that were read, or are much like one that was.
     """
 
     words: tuple[Words, ...]
     unreadable: tuple[Box, ...]
+    unread: tuple[float, ...] = ()
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +189,7 @@ class Found:
         written: what is written in it; None: no reader of text looked.
         format, width, height, seconds, perceptual_hash: as in `Reading`, the hash in hexadecimal.
         size: bytes.
+        looked_at, unseen: as in `Reading`.
     """
 
     scores: dict[str, float]
@@ -187,6 +201,8 @@ class Found:
     seconds: float | None
     perceptual_hash: str | None
     size: int | None = None
+    looked_at: float | None = None
+    unseen: tuple[tuple[float, float], ...] = ()
 
 
 class ReadRules(BaseModel):
@@ -222,6 +238,11 @@ class ReadRules(BaseModel):
     """A video with fewer key frames than that is sampled evenly, at this many frames or more."""
     max_gap_s: float = Field(default=2.0, gt=0)
     """Seconds between two frames that are looked at: key frames further apart are not enough."""
+    scan_pixels: int = Field(default=800_000_000, ge=0)
+    """Of all frames of a video or an animation that are scanned for what sampling leaves out; of one with more only the
+    key frames are, and the rest is told as not looked at. 0: nothing is scanned."""
+    added_samples: int = Field(default=16, ge=0, le=128)
+    """Frames of a video, or pictures of an animation, that are looked at beside the others as they differ from them."""
     image_side: int = Field(default=1280, ge=64, le=8192)
     """Pixels of the longer side, beyond which an image is made smaller before anything looks at it."""
     video_side: int = Field(default=640, ge=64, le=8192)
@@ -247,7 +268,12 @@ class OcrRules(BaseModel):
     enabled: bool = True
     """Whether it is read at all; otherwise what is written in pictures is not scored."""
     samples: int = Field(default=4, ge=1, le=64)
-    """Pictures of a video, or of an animation of more than 8, that are read, evenly spread over those sampled."""
+    """Pictures of a video, or of an animation of more than 8, that are read in any case, evenly spread over those
+    sampled."""
+    more_samples: int = Field(default=20, ge=0, le=256)
+    """Others that are read where they differ from those, the most different first; when the rest is shown is told."""
+    more_side: int = Field(default=512, ge=64, le=4096)
+    """As `first_side`, of these: they are many."""
     first_side: int = Field(default=736, ge=64, le=4096)
     """Pixels of the longer side at which the detector first looks; its time grows with the square."""
     second_side: int = Field(default=1280, ge=64, le=4096)
@@ -319,6 +345,9 @@ class MediaRules(BaseModel):
     """Groups of them that are scored at a time."""
     deadline_ms: float = Field(default=30_000.0, gt=0)
     """A model of images or videos that has not answered by then has failed for that post."""
+    review_below: float = Field(default=0.0, ge=0, le=1)
+    """Share of a video, or an animation, below which what was looked at of it, or whose text was read, sends its post
+    to review. 0: the decision says so, and nothing more."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that decode, of each replica that scores media."""
     read_timeout_s: float = Field(default=10.0, gt=0)

@@ -184,6 +184,7 @@ class Policy:
         review_shorteners: bool = True,
         blown: Collection[str] = (),
         has_media: bool = False,
+        partly_seen: Sequence[str] = (),
     ) -> Verdict:
         """Decide on one post.
 
@@ -197,6 +198,7 @@ class Policy:
             review_shorteners: whether a link that hides where it leads queues the post.
             blown: labels whose fuse has blown: what would be removed for them alone is held for a person.
             has_media: whether there are images or videos: tells what is missing where nothing was scored.
+            partly_seen: why media that were not looked at as a whole queue the post; none: they do not.
         """
         rules = self.rules(region)
         missing = {label: "no_model" if has_media or "text" in label.modalities else "no_media" for label in LABELS}
@@ -206,6 +208,7 @@ class Policy:
         queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
         reasons = list(queued.values())
         reasons += _link_reasons(links, unexamined_links, review_shorteners=review_shorteners)
+        reasons += partly_seen
         removed_for = [label for label, outcome in outcomes.items() if outcome.remove]
         diverted = bool(removed_for) and all(label.name in blown for label in removed_for)
         if diverted:

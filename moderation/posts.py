@@ -207,6 +207,19 @@ class MediaDecision(Wire):
     seconds: float | None = None
     perceptual_hash: str | None = Field(default=None, description="PDQ of the first picture, in hexadecimal")
     text: str | None = Field(default=None, description="What is written in it, as far as it could be read")
+    looked_at: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of its time that shows what was looked at, or what is much like it; null: a still picture",
+    )
+    not_looked_at: list[tuple[float, float]] = Field(
+        default_factory=list, description="When it shows something else, from and to in seconds; the longest of these"
+    )
+    text_not_read: list[float] = Field(
+        default_factory=list,
+        description="Seconds at which it was looked at, and what is written there was not read",
+    )
 
 
 class LabelDecision(Wire):
@@ -391,6 +404,9 @@ class MediaResult(Wire):
     unreadable: bool = Field(
         default=False, description="Text stands in it that could not be read: of that, nothing is said"
     )
+    looked_at: float | None = Field(default=None, ge=0, le=1, description="As in a decision's `media`")
+    not_looked_at: list[tuple[float, float]] = Field(default_factory=list)
+    text_not_read: list[float] = Field(default_factory=list)
     problem: MediaRefusal | None = None
 
 

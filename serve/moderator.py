@@ -369,6 +369,7 @@ class Moderator:
             review_shorteners=self._topology.links.review_shorteners,
             blown=self._fuses.blown_in(post.region),
             has_media=bool(case.media),
+            partly_seen=parts.partly_seen(case, self._topology.media.review_below),
         )
         if exempt:
             verdict = replace(verdict, decision="allow", mode="reactive", review=ReviewDecision(queued=False))

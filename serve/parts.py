@@ -21,6 +21,12 @@ UNREADABLE = "unreadable_text"
 """Why a label is not scored where text stands that the reader of text cannot read."""
 
 
+PARTLY_LOOKED_AT = "partly_looked_at"
+"""Why a label is not scored of what a video, or an animation, shows and was not looked at."""
+PARTLY_READ = "partly_read"
+"""Why a label is not scored of what is written in pictures that were looked at and not read."""
+
+
 class RefusedMediumError(Exception):
     """A post holds a medium that is refused, so that nothing of it is recorded.
 
@@ -60,6 +66,8 @@ def scored_parts(case: Case, topology: Topology) -> dict[str, list[Scored]]:
             assert look.ask is not None  # as it was looked at
             for label in topology.variant(look.ask.variant).labels:
                 add(label, _of_medium(look, index, label))
+                if _is_partly_seen(look):
+                    add(label, Scored(None, None, look.kind, index, look.kind, PARTLY_LOOKED_AT, failed=False))
         for label, part in _of_words(medium, index, case, topology):
             add(label, part)
     return scored
@@ -92,6 +100,10 @@ def _of_words(medium: Medium, index: int, case: Case, topology: Topology) -> Ite
         return
     if medium.outcome.written is not None and medium.outcome.written.unreadable:
         yield from _unjudged(medium, index, case, topology, UNREADABLE, failed=False)
+    if _is_partly_seen(medium):  # and what is written elsewhere was not read
+        yield from _unjudged(medium, index, case, topology, PARTLY_LOOKED_AT, failed=False)
+    elif unread(medium):
+        yield from _unjudged(medium, index, case, topology, PARTLY_READ, failed=False)
     for words in medium.words:
         for judged in words.judged:
             for label in topology.variant(judged.ask.variant).labels:
@@ -106,6 +118,32 @@ def _unjudged(
         variant = topology.variant_for(service, region=case.post.region, language=case.language.code)
         for label in () if variant is None else topology.variant(variant).labels:
             yield label, Scored(None, None, service, index, medium.kind, reason, failed)
+
+
+def _is_partly_seen(medium: Medium) -> bool:
+    """Whether a medium shows more than was looked at."""
+    return isinstance(medium.outcome, Found) and medium.outcome.looked_at is not None and medium.outcome.looked_at < 1
+
+
+def unread(medium: Medium) -> list[float]:
+    """When a medium shows pictures that were looked at and not read, in seconds."""
+    written = medium.outcome.written if isinstance(medium.outcome, Found) else None
+    return [] if written is None else list(written.unread)
+
+
+def partly_seen(case: Case, below: float) -> list[str]:
+    """Why a person should look at media of which too little was looked at, or read; none where `below` is 0."""
+    reasons: dict[str, None] = {}
+    for index, medium in enumerate(case.media):
+        for look in medium.looks:
+            found = look.outcome
+            if not isinstance(found, Found) or found.looked_at is None:
+                continue
+            if found.looked_at < below:
+                reasons[f"media {index}: {found.looked_at:.0%} of it was looked at, less than {below:.0%}"] = None
+            if found.written is not None and found.written.share < below:
+                reasons[f"media {index}: {found.written.share:.0%} of it was read, less than {below:.0%}"] = None
+    return list(reasons)
 
 
 def media_decisions(media: Sequence[Medium]) -> list[MediaDecision]:
@@ -131,6 +169,9 @@ def _media_decision(medium: Medium) -> MediaDecision:
         seconds=found.seconds,
         perceptual_hash=found.perceptual_hash,
         text=text_in(medium),
+        looked_at=found.looked_at,
+        not_looked_at=list(found.unseen),
+        text_not_read=unread(medium),
     )
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import matplotlib
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw, ImageFont
 
 from moderation.media import Code, MediaKind
 
@@ -179,6 +180,39 @@ def clip(
                 target.mux(stream.encode(frame))
             target.mux(stream.encode(None))
         return path.read_bytes()
+
+
+def film(
+    pictures: Sequence[npt.NDArray[np.uint8]],
+    rate: int = 10,
+    container: str = "mp4",
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    options: tuple[tuple[str, str], ...] = (("preset", "ultrafast"), ("g", "1000")),
+) -> bytes:
+    """A video of just these frames, each of shape (height, width, 3); one key frame unless the encoder wants more."""
+    height, width, _ = pictures[0].shape
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film"
+        with av.open(str(path), "w", format=container) as target:
+            stream: Any = target.add_stream(codec, rate=rate)
+            stream.width, stream.height, stream.pix_fmt = width, height, pixels
+            stream.codec_context.thread_count = 1
+            stream.options = dict(options)
+            for number, picture in enumerate(pictures):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, rate)
+                target.mux(stream.encode(frame))
+            target.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+def slide(text: str, size: tuple[int, int] = (320, 180), points: int = 22) -> npt.NDArray[np.uint8]:
+    """Words on a plain ground; shape (height, width, 3)."""
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), points)
+    page = Image.new("RGB", size, (236, 236, 230))
+    ImageDraw.Draw(page).multiline_text((size[0] // 16, size[1] // 3), text, font=font, fill="black")
+    return np.asarray(page)
 
 
 def edited(begin_s: float, seconds: float) -> bytes:

@@ -96,7 +96,7 @@ def watch(paths: Sequence[Path], kind: MediaKind, backbones: Sequence[Backbone],
     if store is not None and store.exists():
         with np.load(store) as found:
             return Watched(*([found[f"{part}{row}"] for row in range(len(paths))] for part in _PARTS))
-    rules = ReadRules()
+    rules = ReadRules(scan_pixels=0)  # what sampling chooses alone, as its windows are learned
     watched = Watched([], [], [])
     for begin in range(0, len(paths), _MEDIA_AT_A_TIME):
         readings = [_read(path, kind, rules) for path in paths[begin : begin + _MEDIA_AT_A_TIME]]

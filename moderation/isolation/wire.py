@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from moderation.media import MOST_STILL_PICTURES, Code, Failed, MediaKind, Reading, ReadRules, Refused
+from moderation.media import MOST_SPANS, MOST_STILL_PICTURES, Code, Failed, MediaKind, Reading, ReadRules, Refused
 
 HEAD = struct.Struct(">IQ")
 MOST_JSON = 65_536
@@ -37,6 +37,7 @@ class Task(_Message):
 
 
 _Share = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Second = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class ToldReading(_Message):
@@ -53,11 +54,14 @@ class ToldReading(_Message):
     reader: Literal["pillow", "decord", "pyav"]
     codec: Annotated[str, Field(pattern=_NAME)] | None
     pictures: tuple[
-        Annotated[int, Field(ge=1, le=256)], Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]
+        Annotated[int, Field(ge=1, le=512)], Annotated[int, Field(ge=1, le=8192)], Annotated[int, Field(ge=1, le=8192)]
     ]
     """Shape, without the three colours."""
     followers: tuple[Annotated[int, Field(ge=1, le=160)], Annotated[int, Field(ge=1, le=160)]] | None
     """Shape of one."""
+    added: Annotated[tuple[Annotated[int, Field(ge=0, lt=512)], ...], Field(max_length=512)] = ()
+    looked_at: Annotated[float, Field(ge=0, le=1)] | None = None
+    unseen: Annotated[tuple[tuple[_Second, _Second], ...], Field(max_length=MOST_SPANS)] = ()
     regions: tuple[tuple[_Share, _Share, _Share, _Share], ...] | None = None
 
     @model_validator(mode="after")
@@ -66,6 +70,8 @@ class ToldReading(_Message):
             raise ValueError("a video has followers, and nothing else has")
         if self.regions is not None and len(self.regions) != self.pictures[0]:
             raise ValueError(f"{len(self.regions)} regions for {self.pictures[0]} pictures")
+        if any(place >= self.pictures[0] for place in self.added):
+            raise ValueError(f"picture {max(self.added)} was added, of {self.pictures[0]} pictures")
         return self
 
 
@@ -105,7 +111,7 @@ def frame(message: BaseModel, *arrays: npt.NDArray[np.generic]) -> list[bytes | 
 def most_payload(rules: ReadRules) -> int:
     """Bytes of the arrays of the largest reading that the rules allow."""
     side = max(rules.image_side, rules.video_side)
-    samples = max(rules.image_samples, rules.video_samples, MOST_STILL_PICTURES)
+    samples = max(max(rules.image_samples, rules.video_samples) + rules.added_samples, MOST_STILL_PICTURES)
     return samples * (3 * side * side + 160 * 160 + 8)
 
 
@@ -128,6 +134,9 @@ def answer_of(outcome: Reading | Refused | Failed) -> list[bytes | memoryview]:
         codec=outcome.codec,
         pictures=(sampled, height, width),
         followers=None if outcome.followers is None else (outcome.followers.shape[1], outcome.followers.shape[2]),
+        added=outcome.added,
+        looked_at=outcome.looked_at,
+        unseen=outcome.unseen,
         regions=outcome.regions,
     )
     arrays: list[npt.NDArray[np.generic]] = [outcome.pictures, outcome.times]
@@ -182,5 +191,8 @@ def _reading(told: ToldReading, payload: bytearray) -> Reading:
         perceptual_hash=told.perceptual_hash,
         reader=told.reader,
         codec=told.codec,
+        added=told.added,
+        looked_at=told.looked_at,
+        unseen=told.unseen,
         regions=told.regions,
     )

@@ -136,19 +136,20 @@ class PictureClassifier(ABC):
         return tuple(bool(part.any()) for part in parts)
 
     @abstractmethod
-    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:
+    def logits_of(self, features: Rows, motion: Rows | None, times: Rows, added: Sequence[int] = ()) -> Rows:
         """Uncalibrated outputs of one medium's pictures, shape (pictures, labels).
 
         Args:
             features: shape (pictures, width).
             motion: shape (pictures, len(MOTION)); None for a model that does not look at it.
             times: when each is shown, in seconds, shape (pictures,).
+            added: pictures that sampling did not choose: no window over time was trained with such.
         """
 
     def logits(self, readings: Sequence[Reading]) -> list[Rows]:
         """Uncalibrated outputs of every picture: per medium, shape (pictures, labels)."""
         return [
-            self.logits_of(features, motion_rows(reading) if self.moves else None, reading.times)
+            self.logits_of(features, motion_rows(reading) if self.moves else None, reading.times, reading.added)
             for reading, features in zip(readings, features_of(readings, self.backbones, self._weighed), strict=True)
         ]
 
@@ -209,7 +210,13 @@ class ImageClassifier(PictureClassifier):
         """See `PictureClassifier.weights`."""
         return self.head.weight.detach().numpy()
 
-    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:  # noqa: ARG002  # the base class's, for videos
+    def logits_of(
+        self,
+        features: Rows,
+        motion: Rows | None,  # noqa: ARG002  # the base class's, for videos
+        times: Rows,  # noqa: ARG002
+        added: Sequence[int] = (),  # noqa: ARG002
+    ) -> Rows:
         """See `PictureClassifier.logits_of`."""
         return _applied(self.head, features)
 
@@ -252,12 +259,17 @@ class VideoClassifier(PictureClassifier):
         pooled = self.window.weight.detach().numpy().reshape(-1, self.head.in_features + len(MOTION))
         return np.concatenate([self.head.weight.detach().numpy(), pooled[:, : self.head.in_features]])
 
-    def logits_of(self, features: Rows, motion: Rows | None, times: Rows) -> Rows:
+    def logits_of(self, features: Rows, motion: Rows | None, times: Rows, added: Sequence[int] = ()) -> Rows:
         """See `PictureClassifier.logits_of`."""
         assert motion is not None
-        rows = np.concatenate([features, motion], axis=1)
-        pooled = windows_of(rows, times, self._config.window_s, self._config.statistics)
-        return np.where(self._surest, _applied(self.head, features), _applied(self.window, pooled))
+        sampled = np.ones(len(times), dtype=bool)
+        sampled[list(added)] = False
+        rows = np.concatenate([features, motion], axis=1)[sampled]
+        pooled = windows_of(rows, times[sampled], self._config.window_s, self._config.statistics)
+        windows = np.empty((len(times), len(self.card.labels)), dtype=np.float32)
+        windows[sampled] = _applied(self.window, pooled)
+        windows[~sampled] = windows[sampled].min(axis=0)  # an added picture makes no label of windows surer
+        return np.where(self._surest, _applied(self.head, features), windows)
 
 
 def features_of(

@@ -25,6 +25,7 @@ from moderation.preprocess.outlines import Outline, outline_of
 from moderation.preprocess.payloads import hidden_payload
 from moderation.preprocess.pixels import perceptual_hash, sees_through, shrink, to_rgb
 from moderation.preprocess.sampling import by_time
+from moderation.preprocess.stills import SIDE, Coverage, Scan, coverage_of, more_of, thumbnail, within_budget
 from moderation.preprocess.tiles import Region, still_pictures
 
 # Every bound is checked here, with the rules' own figures; Pillow's would warn, or refuse, at figures of its own.
@@ -32,6 +33,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 _MAY_MOVE = ANIMATED | {"avif"}
 _DECODERS = {"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "bmp": "BMP", "avif": "AVIF"}
+_SLOWER = 4
 _MOST_SCANS = 100
 """Of a JPEG: encoders make about ten."""
 _SCREEN = 2.2
@@ -110,6 +112,19 @@ class Opened:
         pictures = np.stack(light).astype(np.uint8, copy=False)
         return pictures, np.stack(dark).astype(np.uint8, copy=False) if through else None
 
+    def scan(self, pixels: int) -> Scan:
+        """Thumbnails of all frames of an animation that a budget of pixels reaches, from the first on."""
+        width, height = self.image.size
+        # Pillow decodes more slowly than FFmpeg, and will begin anew for the frames that are wanted.
+        count = within_budget(len(self.starts), width, height, pixels // _SLOWER)
+        found = []
+        for frame in range(count):
+            self.image.seek(frame + self.first)
+            # On grey, on which white words stand out as well as black ones.
+            found.append(thumbnail(np.asarray(to_rgb(shrink(self.image, SIDE), 128))))
+        points = np.stack(found) if found else np.zeros((0, 1), dtype=np.uint8)
+        return Scan(self.starts, self.seconds, np.arange(count), points)
+
     def turned(self, picture: Image.Image) -> Image.Image:
         """A picture in RGB as it is shown."""
         if self.table is not None:
@@ -140,7 +155,7 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
     if isinstance(opened, Refused):
         return opened
     try:
-        pictures, times, regions, whole = _looked_at(opened, rules)
+        looked = _looked_at(opened, rules)
     except MemoryError:
         raise
     except Exception as error:
@@ -153,13 +168,15 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
         height=height,
         frames=len(opened.starts) or 1,
         seconds=opened.seconds if len(opened.starts) else None,
-        pictures=pictures,
-        times=times,
+        pictures=looked.pictures,
+        times=looked.times,
         followers=None,
         step=None,
-        perceptual_hash=perceptual_hash(whole),
+        perceptual_hash=perceptual_hash(looked.whole),
         reader="pillow",
-        regions=regions,
+        looked_at=None if looked.coverage is None else looked.coverage.share,
+        unseen=() if looked.coverage is None else looked.coverage.spans,
+        regions=looked.regions,
     )
 
 
@@ -174,24 +191,35 @@ def image_bounds(rules: ReadRules) -> Bounds:
     )
 
 
-def _looked_at(
-    opened: Opened, rules: ReadRules
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], tuple[Region, ...] | None, npt.NDArray[np.uint8]]:
-    """Pictures, their times and regions as in `Reading`, and the one that the perceptual hash is of."""
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What is looked at of an image: fields as in `Reading`, and the picture that the perceptual hash is of."""
+
+    pictures: npt.NDArray[np.uint8]
+    times: npt.NDArray[np.float32]
+    whole: npt.NDArray[np.uint8]
+    regions: tuple[Region, ...] | None = None
+    coverage: Coverage | None = None
+
+
+def _looked_at(opened: Opened, rules: ReadRules) -> _Looked:
     if not len(opened.starts):
         pictures, regions, whole = still_pictures(opened.image, rules.image_side, opened.turn, opened.turned)
-        return pictures, np.zeros(len(pictures), dtype=np.float32), regions, whole
-    frames = by_time(opened.starts, opened.seconds, rules.image_samples)
-    pictures, dark = opened.layers(frames, rules.image_side)
-    if dark is not None:
-        if 2 * len(frames) > rules.image_samples:  # half the moments, each on both grounds
-            frames = by_time(opened.starts, opened.seconds, max(1, rules.image_samples // 2))
-            pictures, dark = opened.layers(frames, rules.image_side)
-        if dark is not None:
-            both = np.stack([pictures, dark], axis=1).reshape(-1, *pictures.shape[1:])[: rules.image_samples]
-            times = np.repeat(opened.starts[frames], 2)[: len(both)]
-            return both, times.astype(np.float32), None, pictures[0]
-    return pictures, opened.starts[frames].astype(np.float32), None, pictures[0]
+        return _Looked(pictures, np.zeros(len(pictures), dtype=np.float32), whole, regions)
+    scanned = opened.scan(rules.scan_pixels)
+    for grounds in (1, 2):  # what is seen through is looked at in half as many moments, each on both grounds
+        base = by_time(opened.starts, opened.seconds, max(1, rules.image_samples // grounds))
+        more = more_of(scanned, base, rules.added_samples // grounds)
+        frames = sorted({*base, *more})
+        light, dark = opened.layers(frames, rules.image_side)
+        if dark is None or (2 * len(base) <= rules.image_samples and 2 * len(more) <= rules.added_samples):
+            break
+    coverage = coverage_of(scanned, frames, more)
+    times = opened.starts[frames].astype(np.float32)
+    if dark is None:
+        return _Looked(light, times, light[0], coverage=coverage)
+    both = np.stack([light, dark], axis=1).reshape(-1, *light.shape[1:])[: rules.image_samples + 2 * len(more)]
+    return _Looked(both, np.repeat(times, 2)[: len(both)], light[0], coverage=coverage)
 
 
 def check_size(path: Path, most: int) -> Refused | None:

@@ -35,6 +35,7 @@ from moderation.preprocess.ocr_lines import (
     legible,
     sides,
 )
+from moderation.preprocess.stills import ALIKE, farthest_first, thumbnail, unlike
 
 Picture = npt.NDArray[np.uint8]
 
@@ -79,8 +80,9 @@ class TextReader:
 
         Args:
             reading: decoded.
-            samples: pictures of a video to read, at most, evenly spread over the reading's; at least 1. Of a still
-                image every picture is read, its tiles from top to bottom, and of an animation every one of up to 8.
+            samples: pictures of a video to read in any case, evenly spread over the reading's; at least 1. Others are
+                read where they differ, up to `OcrRules.more_samples`. Of a still image every picture is read, its tiles
+                from top to bottom, and of an animation every one of up to 8.
 
         Returns:
             Nothing at all where reading is switched off.
@@ -88,14 +90,15 @@ class TextReader:
         if samples < 1:
             raise ValueError(f"samples is {samples}, below 1")
         words: list[Words] = []
+        base, more, unread = self._places(reading, samples)
         unreadable: list[Box] = []
         clear: list[Box] = []
         seen: list[tuple[str, Box | None]] = []
         room = self.rules.most_characters
-        for place in self._places(reading, samples):
+        for place in sorted({*base, *more}):
             picture, region = reading.pictures[place], _WHOLE if reading.regions is None else reading.regions[place]
             height, width = picture.shape[:2]
-            found, left_out = self._find(picture)
+            found, left_out = self._find(picture, self.rules.more_side if place in more else self.rules.first_side)
             good, bad = self._judged(self._read(picture, found), max(height, width))
             if reading.regions is not None:
                 good, bad = (_uncut(lines, picture, region, reading.regions, clear) for lines in (good, bad))
@@ -127,16 +130,21 @@ class TextReader:
                     unreadable.append(box)
         if reading.seconds is None and len(reading.pictures) > 1:  # what one picture blurs, another shows
             unreadable = [box for box in unreadable if not any(within(box, other) > 0.5 for other in clear)]
-        return Written(tuple(words), tuple(unreadable))
+        times = tuple(round(float(reading.times[place]), 3) for place in unread)
+        return Written(tuple(words), tuple(unreadable), times, 1 - len(unread) / len(reading.pictures))
 
-    def _places(self, reading: Reading, samples: int) -> list[int]:
-        """Which pictures are read."""
+    def _places(self, reading: Reading, samples: int) -> tuple[list[int], list[int], list[int]]:
+        """Which pictures are read in any case; which others, as they differ; and which differ and are not read."""
         count = len(reading.pictures)
         if not self.rules.enabled:
-            return []
+            return [], [], []
         if reading.seconds is None or (reading.kind == "image" and count <= _ALL_OF_AN_ANIMATION):
-            return list(range(count))
-        return [int(at) for at in np.unique(np.linspace(0, count - 1, min(count, samples)).round())]
+            return list(range(count)), [], []
+        base = [int(at) for at in np.unique(np.linspace(0, count - 1, min(count, samples)).round())]
+        thumbnails = np.stack([thumbnail(picture) for picture in reading.pictures])
+        distances = np.min([unlike(thumbnails, thumbnails[place]) for place in base], axis=0)
+        more = farthest_first(thumbnails, distances, ALIKE, self.rules.more_samples)
+        return base, more, [int(place) for place in np.flatnonzero(distances > ALIKE)]
 
     def lines(self, picture: Picture) -> list[Line]:
         """Every box of one picture, read as well as it can be, whether or not that is well enough."""
@@ -170,13 +178,14 @@ class TextReader:
                 bad.append(line)
         return good, bad
 
-    def _find(self, picture: Picture) -> tuple[list[tuple[Floats, float]], list[Floats]]:
+    def _find(self, picture: Picture, first_side: int | None = None) -> tuple[list[tuple[Floats, float]], list[Floats]]:
         """Boxes of text, and how sure the detector is of each; and those that are text and too many to be read."""
         height, width = picture.shape[:2]
         if min(height, width) < self.rules.least_height:
             return [], []
-        found = self._detect(picture, self.rules.first_side)
-        if found and max(height, width) > self.rules.first_side:
+        first_side = first_side or self.rules.first_side
+        found = self._detect(picture, first_side)
+        if found and max(height, width) > first_side:
             found = self._detect(picture, min(max(height, width), self.rules.second_side))
         found.sort(key=lambda pair: -float(np.prod(sides(pair[0]))))
         most = self.rules.most_boxes

@@ -28,8 +28,9 @@ from moderation.preprocess.outlines import outline_of, walk_boxes
 from moderation.preprocess.payloads import hidden_payload
 from moderation.preprocess.pixels import follower, perceptual_hash
 from moderation.preprocess.sampling import Sampling, choose, followers_of
+from moderation.preprocess.stills import Scan, at_moments, coverage_of, more_of
 from moderation.preprocess.video_header import read_header
-from moderation.preprocess.video_readers import NOT_DECORD, Sampled, Undecodable, by_decord, by_pyav
+from moderation.preprocess.video_readers import NOT_DECORD, Sampled, Undecodable, by_decord, by_pyav, scan
 
 _ANY_NUMBER = 2**31
 """Of frames: only the end of the file is asked for."""
@@ -65,16 +66,19 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
     header = read_header(path, known.format, rules)
     if isinstance(header, Refused):
         return header
+    scanned = scan(path, header, rules.scan_pixels)
+    base = choose(header.times, header.seconds, header.keys, rules, sampling)
+    more = more_of(scanned, base, rules.added_samples)
     sampled: Sampled | None = None
     if header.codec not in NOT_DECORD and header.alone and not header.edited:
         with suppress(Undecodable):
-            sampled = by_decord(path, header, rules, sampling)
+            sampled = by_decord(path, header, rules, sampling, more)
     if sampled is None:
         try:
-            sampled = by_pyav(path, header, rules, sampling)
+            sampled = by_pyav(path, header, rules, sampling, more)
         except Undecodable as error:
             return Refused("broken", f"no decoder reads it: {error}")
-    return _reading(known.format, header.shown, len(header.pts), header.seconds, header.codec, sampled)
+    return _reading(known.format, header.shown, header.codec, sampled, scanned)
 
 
 def _animation_bounds(rules: ReadRules) -> Bounds:
@@ -121,34 +125,39 @@ def _read_animation(path: Path, image_format: str, rules: ReadRules, sampling: S
     if not count:
         return Refused("wrong_kind", f"it was told as video and is {image_format} that does not move, of kind image")
     chosen = choose(found.starts, found.seconds, [], rules, "even" if sampling == "auto" else sampling)
-    following = followers_of(chosen, count)
-    frames = sorted({*chosen, *following})
+    following = dict(zip(chosen, followers_of(chosen, count), strict=True))
     try:
+        scanned = found.scan(rules.scan_pixels)
+        more = more_of(scanned, chosen, rules.added_samples)
+        pairs = {frame: frame for frame in more} | following
+        frames = sorted({*pairs, *pairs.values()})
         pictures = dict(zip(frames, found.pictures(frames, rules.video_side), strict=True))
     except MemoryError:
         raise
     except Exception as error:
         return decoder_refuses(error)
+    looked_at = sorted(pairs)
     sampled = Sampled(
         "pillow",
-        np.stack([pictures[frame] for frame in chosen]),
-        np.stack([pictures[frame] for frame in following]),
-        found.starts[chosen],
-        np.abs(found.starts[following] - found.starts[chosen]),
+        np.stack([pictures[frame] for frame in looked_at]),
+        np.stack([pictures[pairs[frame]] for frame in looked_at]),
+        found.starts[looked_at],
+        np.abs(found.starts[[pairs[frame] for frame in looked_at]] - found.starts[looked_at]),
+        tuple(place for place, frame in enumerate(looked_at) if frame not in following),
     )
-    return _reading(image_format, found.shown, count, found.seconds, image_format, sampled)
+    return _reading(image_format, found.shown, image_format, sampled, scanned)
 
 
-def _reading(
-    video_format: str, shown: tuple[int, int], frames: int, seconds: float, codec: str, sampled: Sampled
-) -> Reading:
+def _reading(video_format: str, shown: tuple[int, int], codec: str, sampled: Sampled, scanned: Scan) -> Reading:
+    looked_at = at_moments(scanned.times, sampled.times)
+    coverage = coverage_of(scanned, looked_at, [looked_at[place] for place in sampled.added])
     return Reading(
         kind="video",
         format=video_format,
         width=shown[0],
         height=shown[1],
-        frames=frames,
-        seconds=seconds,
+        frames=len(scanned.times),
+        seconds=scanned.seconds,
         pictures=sampled.pictures,
         times=sampled.times.astype(np.float32),
         followers=np.stack([follower(picture) for picture in sampled.followers]),
@@ -156,4 +165,7 @@ def _reading(
         perceptual_hash=perceptual_hash(sampled.pictures[0]),
         reader=sampled.reader,
         codec=codec,
+        added=sampled.added,
+        looked_at=coverage.share,
+        unseen=coverage.spans,
     )

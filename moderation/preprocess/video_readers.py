@@ -7,7 +7,8 @@ and some containers give it times that are no times.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,15 @@ from av.video.stream import VideoStream
 from moderation.media import ReadRules
 from moderation.preprocess.pixels import smaller
 from moderation.preprocess.sampling import Sampling, choose, followers_of
+from moderation.preprocess.stills import Scan, at_moments, size_of, within_budget
 from moderation.preprocess.video_header import Header, opened
 
 decord.logging.set_level(decord.logging.QUIET)
 
 NOT_DECORD = frozenset({"gif", "av1"})
 """Codecs that decord is known to refuse."""
+_LONGEST_SCAN_S = 3.0
+"""Of a processor: some codecs take long for few pixels, and a decoder that takes too long sees nothing at all."""
 _LEAST_DECODED = 0.75
 """Share of frames that must be decodable: a decoder that skips more has not seen the video."""
 
@@ -44,17 +48,29 @@ class Undecodable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """Frames as a reader gives them: shapes as in `Reading`, with `followers` in colour and in full."""
+    """Frames as a reader gives them: shapes as in `Reading`, with `followers` in colour and in full.
+
+    Attributes:
+        added: as in `Reading`; their followers are themselves, as motion is told by what sampling chose.
+    """
 
     reader: Literal["pillow", "decord", "pyav"]
     pictures: npt.NDArray[np.uint8]
     followers: npt.NDArray[np.uint8]
     times: npt.NDArray[np.float64]
     step: npt.NDArray[np.float64]
+    added: tuple[int, ...] = ()
 
 
-def by_decord(path: Path, header: Header, rules: ReadRules, sampling: Sampling) -> Sampled:
+def by_decord(path: Path, header: Header, rules: ReadRules, sampling: Sampling, more: Sequence[int] = ()) -> Sampled:
     """Read by decord.
+
+    Args:
+        path: the video.
+        header: of it.
+        rules: how many frames are sampled.
+        sampling: how.
+        more: frames of the header's timetable that are looked at as well.
 
     Raises:
         Undecodable: it refuses, skips too much, or knows no times.
@@ -68,47 +84,53 @@ def by_decord(path: Path, header: Header, rules: ReadRules, sampling: Sampling) 
         starts = times[:, 0] - times[0, 0]
         chosen = choose(starts, header.seconds, video.get_key_indices(), rules, sampling)
         following = followers_of(chosen, len(video))
-        frames = sorted({*chosen, *following})
+        more = sorted(set(at_moments(starts, header.times[list(more)])))
+        frames = sorted({*chosen, *following, *more})
         decoded = dict(zip(frames, video.get_batch(frames).asnumpy(), strict=True))
     except (decord.DECORDError, RuntimeError, AssertionError, IndexError) as error:
         raise Undecodable(str(error)[:200]) from error
-    return _sampled("decord", decoded, chosen, following, starts)
+    return _sampled("decord", decoded, dict(zip(chosen, following, strict=True)), more, starts)
 
 
 def _are_times(starts: npt.NDArray[np.float64]) -> bool:
     return bool(np.isfinite(starts).all() and np.abs(starts).max() < 1e6 and (np.diff(starts) >= 0).all())
 
 
-def by_pyav(path: Path, header: Header, rules: ReadRules, sampling: Sampling) -> Sampled:
-    """Read by PyAV.
+def by_pyav(path: Path, header: Header, rules: ReadRules, sampling: Sampling, more: Sequence[int] = ()) -> Sampled:
+    """Read by PyAV; arguments as of `by_decord`.
 
     Raises:
         Undecodable: it refuses, or skips too much.
     """
     chosen = choose(header.times, header.seconds, header.keys, rules, sampling)
     following = followers_of(chosen, len(header.pts))
-    decoded = _decode(path, header, sorted({*chosen, *following}), smaller(header.shown, rules.video_side))
+    wanted = sorted({*chosen, *following, *more})
+    decoded = _decode(path, header, wanted, smaller(header.shown, rules.video_side))
     kept = [(frame, after) for frame, after in zip(chosen, following, strict=True) if frame in decoded]
     if not kept or len(kept) < _LEAST_DECODED * len(chosen):
         raise Undecodable(f"{len(chosen) - len(kept)} of {len(chosen)} frames cannot be decoded")
-    chosen = [frame for frame, _ in kept]
-    following = [after if after in decoded else frame for frame, after in kept]
-    return _sampled("pyav", decoded, chosen, following, header.times)
+    pairs = {frame: after if after in decoded else frame for frame, after in kept}
+    return _sampled("pyav", decoded, pairs, [frame for frame in more if frame in decoded], header.times)
 
 
 def _sampled(
     reader: Literal["decord", "pyav"],
     decoded: dict[int, npt.NDArray[np.uint8]],
-    chosen: Sequence[int],
-    following: Sequence[int],
+    chosen: Mapping[int, int],
+    more: Sequence[int],
     starts: npt.NDArray[np.float64],
 ) -> Sampled:
+    """`chosen`: frames, each with its follower."""
+    pairs = {frame: frame for frame in more} | dict(chosen)
+    frames = sorted(pairs)
+    following = [pairs[frame] for frame in frames]
     return Sampled(
         reader,
-        np.stack([decoded[frame] for frame in chosen]),
+        np.stack([decoded[frame] for frame in frames]),
         np.stack([decoded[frame] for frame in following]),
-        starts[list(chosen)],
-        np.abs(starts[list(following)] - starts[list(chosen)]),
+        starts[frames],
+        np.abs(starts[following] - starts[frames]),
+        tuple(place for place, frame in enumerate(frames) if frame not in chosen),
     )
 
 
@@ -159,6 +181,38 @@ def _walk(
         if at == goal and frame is not None:
             decoded[goal] = _pixels(frame, size)
     return decoded
+
+
+def scan(path: Path, header: Header, pixels: int) -> Scan:
+    """Thumbnails of all frames, where a budget reaches them, else of key frames.
+
+    What cannot be decoded is missing, and so is what is left after some seconds.
+
+    Args:
+        path: the video.
+        header: of it.
+        pixels: that may be decoded.
+    """
+    most = within_budget(len(header.pts), header.width, header.height, pixels)
+    stored = size_of(header.width, header.height)
+    found: dict[int, npt.NDArray[np.uint8]] = {}
+    until = time.thread_time() + _LONGEST_SCAN_S
+    with suppress(FFmpegError), opened(path) as (container, stream):
+        if stream is not None and most:
+            if most < len(header.pts):
+                stream.codec_context.skip_frame = "NONKEY"
+            for frame in _frames(container, stream):
+                if len(found) >= most or time.thread_time() > until:
+                    break
+                place = len(found) if frame.pts is None else int(np.searchsorted(header.pts, frame.pts, "right")) - 1
+                small = frame.to_ndarray(width=stored[0], height=stored[1], format="yuv420p", interpolation="AREA")
+                found.setdefault(
+                    max(0, min(place, len(header.pts) - 1)), small.reshape(-1).astype(np.uint8, copy=False)
+                )
+    frames = sorted(found)
+    points = stored[0] * stored[1] * 3 // 2
+    thumbnails = np.stack([found[frame] for frame in frames]) if frames else np.zeros((0, points), dtype=np.uint8)
+    return Scan(header.times, header.seconds, np.array(frames, dtype=np.int64), thumbnails)
 
 
 def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -238,6 +238,8 @@ class MediaClassifier:
                     height=reading.height,
                     seconds=reading.seconds,
                     size=reading.size,
+                    looked_at=reading.looked_at,
+                    unseen=reading.unseen,
                     perceptual_hash=None if reading.perceptual_hash is None else reading.perceptual_hash[0],
                 )
             )

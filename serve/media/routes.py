@@ -96,6 +96,9 @@ async def _result(feature: MediaFeature, kind: MediaKind, house: Context) -> Med
         evidence=parts.evidence([medium]),
         text=parts.text_in(medium),
         unreadable=medium.outcome.written is not None and bool(medium.outcome.written.unreadable),
+        looked_at=medium.outcome.looked_at,
+        not_looked_at=list(medium.outcome.unseen),
+        text_not_read=parts.unread(medium),
         problem=None if (error := parts.words_error(medium)) is None else MediaRefusal(code="failed", detail=error),
     )
 

@@ -23,7 +23,7 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.storage.media_tables import media_scores, post_media
 from tests.end_to_end.service import PATIENT_S, SEAWALL, Service
-from tests.media_samples import IMAGES, clip, encoded, picture, samples
+from tests.media_samples import IMAGES, clip, encoded, film, picture, samples, slide
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +104,9 @@ def test_an_upload_is_judged_kept_and_answered_as_text_is(service: Service, ledg
         "seconds": None,
         "perceptual_hash": None,
         "text": None,
+        "looked_at": None,
+        "not_looked_at": [],
+        "text_not_read": [],
     }
     assert decision["models"].keys() == {"text", "image", "misinformation"}
     with store.open(medium["sha256"]) as path:
@@ -141,6 +144,18 @@ def test_a_video_names_the_second(service: Service) -> None:
     assert decision["models"]["video"].startswith("video-multi@")
     for item in decision["evidence"]:
         assert 0 <= item["t"] <= 3.2
+
+
+def test_the_fourth_of_ten_slides_is_read(service: Service) -> None:
+    """Half a minute, one key frame: sampling alone neither looks at it for sure nor reads it."""
+    names = ("tomatoes", "roses", "beans", INSULT, "lilies", "pears", "apples", "herbs", "peas", "figs")
+    slides = [slide(name if name == INSULT else f"how to grow {name}\nin a garden", (640, 360), 36) for name in names]
+    decision = decision_of(put(service, a_post(), ("video/mp4", film([s for s in slides for _ in range(6)], rate=2))))
+    [medium] = decision["media"]
+    assert (medium["looked_at"], medium["not_looked_at"], medium["text_not_read"]) == (1.0, [], [])
+    assert "idiot" in medium["text"]
+    assert decision["labels"]["abuse"]["flagged"]
+    assert 9 <= next(seen["t"] for seen in decision["evidence"] if seen["label"] == "abuse") < 12
 
 
 @pytest.mark.parametrize(

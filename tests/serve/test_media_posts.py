@@ -26,7 +26,7 @@ from serve.answers import GroupFound, GroupScores
 from serve.experiments.split import Arm
 from serve.grouping import QueueFullError
 from serve.moderator import Moderator
-from serve.parts import UNREADABLE, RefusedMediumError
+from serve.parts import PARTLY_LOOKED_AT, PARTLY_READ, UNREADABLE, RefusedMediumError
 from tests.serve.house import run, shipped_card
 
 # At a prevalence of 0.5 precision is 0.9 from 0.5 on, and 0.99 from 0.9 on.
@@ -166,6 +166,9 @@ def test_a_picture_alone_is_judged_and_no_text_is(world: World) -> None:
             "seconds": None,
             "perceptual_hash": None,
             "text": None,
+            "looked_at": None,
+            "not_looked_at": [],
+            "text_not_read": [],
         }
     ]
 
@@ -416,3 +419,68 @@ def test_a_moving_image_that_is_no_video_here_is_not_scored_as_one(world: World)
         ("video", "not_scored", "wrong_kind"),
     ]
     assert (decision["decision"], decision["degraded"]) == ("allow", False)
+
+
+SLIDES = replace(CLEAN, scores={"violence": 0.1}, seconds=50.0, looked_at=0.4, unseen=((3.0, 5.0), (7.5, 35.5)))
+
+
+def parts_of(decision: dict[str, Any], label: str) -> list[tuple[str, str, str | None]]:
+    return [(part["service"], part["status"], part["reason"]) for part in decision["labels"][label]["parts"]]
+
+
+def test_what_of_a_video_was_not_looked_at_is_told_and_no_label_passes_for_scored_as_a_whole(world: World) -> None:
+    world.media[sha(7)] = SLIDES
+    decision = world.decide(a_post("", a_clip()))
+    [medium] = decision["media"]
+    assert (medium["status"], medium["looked_at"]) == ("scored", 0.4)
+    assert medium["not_looked_at"] == [[3.0, 5.0], [7.5, 35.5]]
+    assert parts_of(decision, "violence") == [("video", "scored", None), ("video", "not_scored", PARTLY_LOOKED_AT)]
+    assert parts_of(decision, "abuse") == [("text", "not_scored", PARTLY_LOOKED_AT)]
+    assert (decision["labels"]["abuse"]["status"], decision["labels"]["abuse"]["reason"]) == (
+        "not_scored",
+        PARTLY_LOOKED_AT,
+    )
+    assert (decision["decision"], decision["degraded"], decision["review"]["reasons"]) == ("allow", False, [])
+
+
+def test_what_of_a_video_was_not_read_is_told(world: World) -> None:
+    box = (0.1, 0.2, 0.9, 0.3)
+    said = Written((Words("one", 0.99, box, 1.0),), (), unread=(2.0, 3.5), share=0.5)
+    world.media[sha(7)] = replace(SLIDES, looked_at=1.0, unseen=(), written=said)
+    decision = world.decide(a_post("", a_clip()))
+    assert (decision["media"][0]["looked_at"], decision["media"][0]["text_not_read"]) == (1.0, [2.0, 3.5])
+    assert parts_of(decision, "abuse") == [("text", "not_scored", PARTLY_READ), ("text", "scored", None)]
+    assert parts_of(decision, "violence") == [("video", "scored", None)]
+
+
+def test_a_video_that_was_looked_at_as_a_whole_has_no_such_part(world: World) -> None:
+    world.media[sha(7)] = replace(SLIDES, looked_at=1.0, unseen=())
+    decision = world.decide(a_post("", a_clip()))
+    assert parts_of(decision, "violence") == [("video", "scored", None)]
+    assert parts_of(decision, "abuse") == []
+
+
+@pytest.mark.parametrize(
+    ("below", "found", "reason"),
+    [
+        (0.5, SLIDES, "media 1: 40% of it was looked at, less than 50%"),
+        (0.4, SLIDES, None),
+        (0.0, replace(SLIDES, looked_at=0.0), None),
+        (1.0, replace(SLIDES, looked_at=1.0, unseen=()), None),
+        (
+            0.9,
+            replace(SLIDES, looked_at=1.0, written=Written((), (), (2.0,), 0.75)),
+            "media 1: 75% of it was read, less than 90%",
+        ),
+        (1.0, replace(CLEAN, scores={"violence": 0.1}), None),
+    ],
+)
+def test_a_video_of_which_too_little_was_seen_is_for_a_person_where_that_is_configured(
+    ledger: Ledger, tmp_path: Path, below: float, found: Found, reason: str | None
+) -> None:
+    world = World(ledger, tmp_path, review_below=below)
+    world.media[sha(7)] = found
+    decision = world.decide(a_post("", an_image(), a_clip()))
+    assert decision["review"]["reasons"] == ([] if reason is None else [reason])
+    assert decision["decision"] == ("allow" if reason is None else "review")
+    assert (decision["review"]["deadline"] is None) == (reason is None)

@@ -48,8 +48,8 @@ def read(path: Path, kind: MediaKind, rules: ReadRules) -> Reading | Refused:
                 if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                     os.write(descriptor, wish.removeprefix("garble").encode("latin-1"))
     elif wish == "too_much":
-        side = np.zeros((40, 1280, 1280, 3), dtype=np.uint8)
-        return Reading("image", "jpeg", 9, 9, 1, None, side, np.zeros(40, np.float32), None, None, None, "pillow")
+        side = np.zeros((60, 1280, 1280, 3), dtype=np.uint8)
+        return Reading("image", "jpeg", 9, 9, 1, None, side, np.zeros(60, np.float32), None, None, None, "pillow")
     elif wish == "not_a_number":
         times = np.full(1, np.nan, dtype=np.float32)
         pixels = np.zeros((1, 9, 9, 3), dtype=np.uint8)

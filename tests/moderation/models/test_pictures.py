@@ -121,6 +121,18 @@ def test_a_window_reaches_as_many_seconds_as_the_card_says() -> None:
     assert wide == pytest.approx([sigmoid(0), sigmoid(0), sigmoid(-4)])
 
 
+def test_an_added_picture_counts_by_itself_and_in_no_window() -> None:
+    """Windows were trained on what sampling chooses: a picture that was added makes their labels no surer."""
+    alone = a_reading([BLACK, BLUE, BLACK], "video", times=[0.0, 1.0, 2.0])
+    more = replace(a_reading([BLACK, RED, BLUE, BLUE, BLACK], "video", times=[0.0, 0.5, 1.0, 1.5, 2.0]), added=(1, 3))
+    model = a_video_model(window_s=0.6)
+    before, after = model.score([alone]), model.score([more])
+    assert after.confidence[0, 1] == pytest.approx(before.confidence[0, 1])
+    assert after.frames[0][[0, 2, 4], 1] == pytest.approx(before.frames[0][:, 1])
+    assert after.confidence[0, 0] == pytest.approx(sigmoid(2))
+    assert after.frames[0][:, 0].argmax() == 1
+
+
 def test_what_moves_counts() -> None:
     still = a_reading([plain((90, 90, 90))] * 2, "video")
     flicker = replace(still, followers=np.full_like(still.followers, 255))

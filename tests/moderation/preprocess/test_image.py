@@ -143,7 +143,7 @@ def test_an_animation_that_is_seen_through_shares_its_samples(path: Path, sample
     for number, frame in enumerate(frames):
         frame.paste((255, 255, 255, 255), (0, 0, 20 + number, 48))
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=100, lossless=True)
-    found = reading(path, data, ReadRules(image_samples=samples))
+    found = reading(path, data, ReadRules(image_samples=samples, scan_pixels=0))
     assert len(found.pictures) == len(found.times) == pictures
     assert found.pictures[0].min() > 245
     assert (np.diff(found.times) >= 0).all()

@@ -141,10 +141,32 @@ def test_what_is_shown_again_comes_once_with_its_first_second(reader: TextReader
     assert [(words.text, words.t) for words in written.words] == [("watch this", 1.0), ("and now that", 3.0)]
 
 
-def test_samples_are_spread_over_the_pictures(reader: TextReader) -> None:
+def test_samples_are_spread_over_the_pictures_and_the_rest_is_told() -> None:
     pictures = [drawn((f"number {word}", 0.4), size=(240, 120)) for word in ("one", "two", "three", "four", "five")]
-    written = reader.read(reading(*pictures, seconds=5.0), samples=2)
+    written = TextReader(OcrRules(more_samples=0)).read(reading(*pictures, seconds=5.0), samples=2)
     assert [(words.text, words.t) for words in written.words] == [("number one", 0.0), ("number five", 4.0)]
+    assert (written.unread, written.share) == ((1.0, 2.0, 3.0), 0.4)
+
+
+def test_pictures_that_differ_are_read_beside_the_samples_the_most_different_first() -> None:
+    """The fourth of ten slides is where an insult stands that four samples would not read."""
+    words = ["one", "two", "three", "you are a stupid idiot", "five", "six", "seven", "eight", "nine", "ten"]
+    pictures = [drawn((word, 0.4), size=(320, 180)) for word in words]
+    whole = TextReader(OcrRules()).read(reading(*pictures, seconds=10.0), samples=4)
+    assert [(found.text, found.t) for found in whole.words] == [(word, float(at)) for at, word in enumerate(words)]
+    assert (whole.unread, whole.share) == ((), 1.0)
+    some = TextReader(OcrRules(more_samples=1)).read(reading(*pictures, seconds=10.0), samples=2)
+    assert [found.text for found in some.words] == ["one", "you are a stupid idiot", "ten"]
+    assert (some.unread, some.share) == (tuple(float(at) for at in (1, 2, 4, 5, 6, 7, 8)), pytest.approx(0.3))
+
+
+def test_pictures_that_are_alike_are_read_once(reader: TextReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    find = reader._find
+    monkeypatch.setattr(reader, "_find", lambda picture, side: looked.append(side) or find(picture, side))
+    pictures = [drawn(("all the same", 0.4), size=(240, 120))] * 12
+    written = reader.read(reading(*pictures, seconds=12.0), samples=4)
+    assert (len(looked), written.unread, written.share) == (4, (), 1.0)
 
 
 def test_characters_and_boxes_are_bounded() -> None:
