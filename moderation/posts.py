@@ -317,6 +317,11 @@ class Decision(Wire):
     standing: Standing | None = Field(
         default=None, description="null: nobody has acted on the decision since it was made"
     )
+    rejudges: int | None = Field(
+        default=None,
+        description="Content version of the decision on the same content whose place this one takes, as a model was "
+        "away then; null: of none",
+    )
 
 
 class TextFeature(Wire):

@@ -210,6 +210,18 @@ class Metrics(_Strict):
     """Dimensions of the series, each by itself. A community is a series too many where there are thousands."""
 
 
+class Rejudge(_Strict):
+    """How posts that were judged while a model was away are judged again."""
+
+    every_s: float = Field(default=30.0, ge=0)
+    """Seconds between two looks for such posts, by one replica of the gateway at a time; so long after a model failed a
+    post that is sent again is answered as it was. 0: nothing is judged again, however often it is sent."""
+    within_h: float = Field(default=24.0, gt=0, le=24 * 366)
+    """Hours for which a decision is looked for. What is sent again is judged again whenever that is."""
+    group_size: int = Field(default=16, ge=1, le=1024)
+    """Posts that are judged again at a time."""
+
+
 class Links(_Strict):
     """What links are checked against, beside the blocklist. A list that is not named is the one that ships."""
 
@@ -308,6 +320,7 @@ _STATEMENTS = Statements()
 
 
 _METRICS = Metrics()
+_REJUDGE = Rejudge()
 _MEDIA = MediaRules()
 
 
@@ -323,6 +336,7 @@ class _TopologyFile(_Strict):
     webhooks: tuple[Webhook, ...] = ()
     statements: Statements = _STATEMENTS
     metrics: Metrics = Metrics()
+    rejudge: Rejudge = Rejudge()
     media: MediaRules = MediaRules()
 
     @model_validator(mode="after")
@@ -351,6 +365,7 @@ class Topology:
     webhooks: tuple[Webhook, ...] = ()
     statements: Statements = _STATEMENTS
     metrics: Metrics = _METRICS
+    rejudge: Rejudge = _REJUDGE
     media: MediaRules = _MEDIA
 
     @classmethod
@@ -400,6 +415,7 @@ class Topology:
             webhooks=parsed.webhooks,
             statements=parsed.statements,
             metrics=parsed.metrics,
+            rejudge=parsed.rejudge,
             media=parsed.media,
         )
 

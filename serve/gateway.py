@@ -64,6 +64,7 @@ from serve.moderator import Answer, Moderator
 from serve.names import GatewayConfig, application_of
 from serve.parts import RefusedMediumError
 from serve.problems import OF_A_BODY, Problem, documented, over_bound, overloaded, parameters
+from serve.rejudging import Rejudging
 from serve.review.routes import router as people
 from serve.times import check_told, lines_within
 from serve.turns import Turns
@@ -225,6 +226,10 @@ class Gateway:
         self._door = MediaDoor(self._topology.media, store, settings.home / INCOMING, self._ledger)
         self.context = Context(self._topology, self._ledger, self._moderator, self._known, self._door)
         start_refreshing(self._ledger, self._topology.metrics)
+        # Kept, or it would end. Serve makes its deployments on the loop that they answer on.
+        self._rejudging = asyncio.get_running_loop().create_task(
+            Rejudging(self._ledger, self._moderator, self._topology.rejudge).run()
+        )
 
     def reconfigure(self, config: GatewayConfig) -> None:
         """Take over which experiments run."""

@@ -171,6 +171,7 @@ class Judge:
         self._card = card
         self._known = known
         self.splits: Mapping[str, Split] = {}
+        self._failed_at: dict[str, float] = {}  # variants whose last call failed
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="posts")
         # Made here, in nobody's context: one made in a request's would be cancelled with that.
         self._alone = {
@@ -371,8 +372,9 @@ class Judge:
             card = await self.aside(self._card, ask.variant, scored.version)
             answers = list(zip(texts, scored.scores, scored.unseen, strict=True))
         except (Exception, asyncio.CancelledError) as error:
-            reason = failure(error, ask, f"{len(texts)} texts")
+            reason = self._failure(error, ask, f"{len(texts)} texts")
             return [Judged(ask, None, {}, 0.0, error=reason)] * len(texts)
+        self._failed_at.pop(ask.variant, None)
         return [Judged(ask, scored.version, row, unseen, card) for _, row, unseen in answers]
 
     async def _look(self, ask: Ask, media: Sequence[Medium]) -> None:
@@ -385,12 +387,23 @@ class Judge:
             card = await self.aside(self._card, ask.variant, group.version)
             answers = list(zip(media, group.found, strict=True))
         except (Exception, asyncio.CancelledError) as error:
-            failed = Failed(failure(error, ask, f"{len(media)} media"))
+            failed = Failed(self._failure(error, ask, f"{len(media)} media"))
             for medium in media:
                 medium.outcome = failed
             return
+        self._failed_at.pop(ask.variant, None)
         for medium, outcome in answers:
             medium.outcome, medium.version, medium.card = outcome, group.version, card
+
+    def _failure(self, error: BaseException, ask: Ask, what: str) -> str:
+        reason = failure(error, ask, what)
+        self._failed_at[ask.variant] = time.monotonic()
+        return reason
+
+    def any_away(self, within_s: float) -> bool:
+        """Whether the last call of some variant failed, and that was less than so many seconds ago."""
+        present = time.monotonic()
+        return any(present - at < within_s for at in self._failed_at.values())
 
     def _deadline(self, texts: Sequence[str]) -> float:
         """When a model has failed for texts: later for those that are longer than a group may be."""

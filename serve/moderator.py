@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,6 +19,7 @@ from moderation.preprocess.links import check_links, find_links
 from moderation.review import item_for
 from moderation.storage.features import FeatureStore, PostObserved, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Recorded, now
+from moderation.storage.rejudging import Due
 from moderation.storage.settling import Came, settle
 from moderation.topology import Topology
 from serve import parts
@@ -54,6 +56,7 @@ class _Task:
     received_at: datetime
     started: float
     acts: bool = True
+    again: bool = False
     begun: bool = False
     """Whether a group has it, so that it will be recorded whoever waits for it."""
 
@@ -240,6 +243,24 @@ class Moderator:
         task = _Task(PREVIEW, post, post.content_hash(), now(), time.perf_counter(), acts=False)
         return await self._previews.submit(task, client=client)
 
+    async def judge_again(self, due: Sequence[Due]) -> int:
+        """Judge posts again whose decisions were made while a model was away; how many decisions are new.
+
+        One that a model fails for this time too stays as it is, as does what a person, or newer content, came to.
+        """
+        at, started = now(), time.perf_counter()
+        new = 0
+        tasks = deque(_Task(one.post_id, one.post, one.content_hash, at, started, again=True) for one in due)
+        while tasks:  # as a queue groups them: no more text at a time than a model reads in time
+            group = [tasks.popleft()]
+            room = self._topology.gateway.group_characters - group[0].work
+            while tasks and tasks[0].work <= room:
+                room -= tasks[0].work
+                group.append(tasks.popleft())
+            answers = await self._moderate_group(group)
+            new += sum(isinstance(answer, Answer) and not answer.replayed for answer in answers)
+        return new
+
     def admit(self, client: str | None, *, media: bool = False) -> None:
         """Let another post, or a batch, in; raises as `moderate` does where there is no room.
 
@@ -326,7 +347,9 @@ class Moderator:
 
     def _known_of(self, group: Sequence[_Task]) -> tuple[list[Recorded | ConflictError | None], set[str]]:
         """What the ledger alone answers of a group, and which of its contents were restored on appeal."""
-        settled = settle(self._ledger, [Came(task.post_id, task.content_hash, task.post.created_at) for task in group])
+        came = [Came(task.post_id, task.content_hash, task.post.created_at, task.again) for task in group]
+        rejudge = self._topology.rejudge.every_s
+        settled = settle(self._ledger, came, rejudge=rejudge > 0 and not self.judge.any_away(rejudge))
         return settled, self._ledger.exempt([task.content_hash for task in group])
 
     def _count(self, posts: list[PostObserved]) -> None:
@@ -416,6 +439,7 @@ class Moderator:
             received_at=task.received_at,
             item=item,
             acts=task.acts,
+            again=task.again,
             actor="fuse" if verdict.diverted else "model",
             removed_for=() if exempt else verdict.removed_for,
         )

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Select, func, select
+from sqlalchemy import Column, Select, exists, func, select
 from sqlalchemy.engine import Connection
 
 from moderation.errors import ConfigError, ConflictError
@@ -82,7 +82,7 @@ def open_features(url: str, *, memory: timedelta = MEMORY) -> FeatureStore:
 
 
 def posts_observed(entries: Sequence[Entry], results: Sequence[Recorded | ConflictError]) -> list[PostObserved]:
-    """What a call of `Ledger.record` recorded, to be observed; what was recorded before is left out.
+    """What a call of `Ledger.record` recorded, to be observed; what was recorded before, or judged before, is left out.
 
     Args:
         entries: that were handed to it.
@@ -98,7 +98,7 @@ def posts_observed(entries: Sequence[Entry], results: Sequence[Recorded | Confli
             decision=entry.decision.decision,
         )
         for entry, result in zip(entries, results, strict=True)
-        if isinstance(result, Recorded) and result.fresh
+        if isinstance(result, Recorded) and result.fresh and result.rejudges is None
     ]
 
 
@@ -156,17 +156,31 @@ def _first_posts(column: Column[str], at: datetime) -> Select[str, datetime]:
     return select(column, func.min(created)).group_by(column).having(func.max(created) > at - RETENTION)
 
 
+_before = posts.alias("before")
+# What was judged again, as `posts_observed` leaves it out: otherwise content that follows itself is not recorded.
+_judged_before = exists().where(
+    _before.c.post_id == posts.c.post_id,
+    _before.c.content_version == posts.c.content_version - 1,
+    _before.c.content_hash == posts.c.content_hash,
+)
+
+
 def _posts() -> Select[Any]:
-    return select(
-        posts.c.post_id,
-        posts.c.content_version,
-        posts.c.author_id,
-        posts.c.community,
-        posts.c.created_at,
-        decisions.c.decision,
-        decisions.c.decided_at,
-    ).join(
-        decisions, (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version)
+    return (
+        select(
+            posts.c.post_id,
+            posts.c.content_version,
+            posts.c.author_id,
+            posts.c.community,
+            posts.c.created_at,
+            decisions.c.decision,
+            decisions.c.decided_at,
+        )
+        .join(
+            decisions,
+            (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version),
+        )
+        .where(~_judged_before)
     )
 
 

@@ -67,6 +67,7 @@ class Entry:
         actor: who acts by the decision.
         removed_for: labels that asked for a removal without a person, also where the fuse kept it back.
         acts: False: it is no post of the platform's, but a text to learn from; nothing is done, and nobody is asked.
+        again: True: nobody sent it; it only takes the place of a decision that was made while a model was away.
     """
 
     post: PostIn
@@ -79,6 +80,7 @@ class Entry:
     actor: Actor = "model"
     removed_for: tuple[str, ...] = ()
     acts: bool = True
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Recorded:
         created_at: of that content, as it was last sent.
         content_version: 1 for the first content of a post.
         fresh: True: this very call recorded it.
+        judge_again: True: a model was away, so another decision on the same content may take its place.
+        rejudges: the content version of the decision whose place it took in this very call; None: of none.
     """
 
     body: str
@@ -98,6 +102,8 @@ class Recorded:
     created_at: datetime
     content_version: int
     fresh: bool = False
+    judge_again: bool = False
+    rejudges: int | None = None
 
 
 Again = dict[str, tuple[str, datetime]]
@@ -167,7 +173,7 @@ class Ledger:
         """All recorded decisions of a post, the first first; empty for an unknown post."""
         with self.read() as connection:
             rows = connection.execute(_recorded().where(posts.c.post_id == post_id).order_by(posts.c.content_version))
-            return [Recorded(*row[1:]) for row in rows]
+            return [_as_recorded(row) for row in rows]
 
     def record(self, entries: Sequence[Entry]) -> list[Recorded | ConflictError]:
         """Record posts and decisions, all in one transaction.
@@ -177,7 +183,9 @@ class Ledger:
 
         Returns:
             For each entry, in order: what is recorded now. That is an earlier decision where the newest content of the
-            post is the same, and a ConflictError, nothing recorded, where the newest content was created later.
+            post is the same, and a ConflictError, nothing recorded, where the newest content was created later. An
+            earlier decision that was made while a model was away gives way to one that was not: it stays in the
+            history, and the new one is the next content version, unless a person has to do with it.
         """
         if not entries:
             return []
@@ -185,6 +193,7 @@ class Ledger:
         with self.write() as connection:
             claim(connection, "post", post_ids)
             known = as_they_hold(connection, _newest(connection, post_ids))
+            replaceable = _replaceable(connection, known, entries)
             results: list[Recorded | ConflictError] = []
             new: list[tuple[Entry, Decision]] = []
             new_posts: dict[tuple[str, int], dict[str, Any]] = {}
@@ -193,6 +202,9 @@ class Ledger:
             for entry in entries:
                 post_id = entry.decision.post_id
                 newest = known.get(post_id)
+                if newest is not None and entry.again and newest.content_hash != entry.content_hash:
+                    results.append(replace(newest, fresh=False))  # newer content stands
+                    continue
                 conflict = (
                     None
                     if newest is None
@@ -201,26 +213,27 @@ class Ledger:
                 if conflict is not None:
                     results.append(conflict)
                     continue
-                if newest is not None and newest.content_hash == entry.content_hash:
+                replaces = newest is not None and _replaces(entry, newest) and post_id in replaceable
+                if newest is not None and newest.content_hash == entry.content_hash and not replaces:
                     if newest.fresh:  # of this very call, its row is not written yet
                         later = max(newest.created_at, entry.post.created_at)
                         new_posts[post_id, newest.content_version]["came_again_at"] = later
                         known[post_id] = replace(newest, created_at=later)
                     else:
                         known[post_id] = _came_again(connection, post_id, newest, entry.post.created_at)
-                    results.append(replace(known[post_id], fresh=False))
+                    results.append(replace(known[post_id], fresh=False, rejudges=None))
                     continue
                 version = 1 if newest is None else newest.content_version + 1
-                decision = entry.decision.model_copy(update={"content_version": version})
-                recorded = Recorded(
-                    decision.model_dump_json(), entry.content_hash, entry.post.created_at, version, True
-                )
+                rejudges = newest.content_version if newest is not None and replaces else None
+                decision = entry.decision.model_copy(update={"content_version": version, "rejudges": rejudges})
+                recorded = _fresh(entry, decision, newest if replaces else None)
                 new.append((entry, decision))
                 known[post_id] = recorded
                 results.append(recorded)
-                new_posts[post_id, version] = _post_row(entry, version)
-                new_decisions.append(_decision_row(entry, decision, recorded.body))
+                new_posts[post_id, version] = _post_row(entry, recorded)
+                new_decisions.append(_decision_row(entry, recorded, decision))
                 new_scorings += [_scoring_row(scoring, post_id, version) for scoring in entry.scorings]
+            _replaced(connection, new)
             if new_posts:
                 announce(connection, decisions.c.decision_id)
                 connection.execute(insert(posts), list(new_posts.values()))
@@ -379,6 +392,44 @@ def _came_again(connection: Connection, post_id: str, newest: Recorded, created_
     return replace(newest, created_at=created_at)
 
 
+def _replaces(entry: Entry, newest: Recorded) -> bool:
+    """Whether a decision, now that no model was away, takes the place of one on the same content."""
+    same = newest.content_hash == entry.content_hash
+    return same and newest.judge_again and not entry.decision.degraded and entry.acts
+
+
+def _replaceable(connection: Connection, known: Mapping[str, Recorded], entries: Sequence[Entry]) -> set[str]:
+    """The posts of entries whose newest decision may be taken the place of: no person has to do with it."""
+    versions = {
+        entry.decision.post_id: newest.content_version
+        for entry in entries
+        if (newest := known.get(entry.decision.post_id)) is not None and _replaces(entry, newest)
+    }
+    return standing.left_to_models(connection, versions) if versions else set()
+
+
+def _replaced(connection: Connection, new: Sequence[tuple[Entry, Decision]]) -> None:
+    """Note of decisions whose place others take that they are not to be made again."""
+    for _, decision in new:
+        if decision.rejudges is not None:
+            which = (decisions.c.post_id == decision.post_id) & (decisions.c.content_version == decision.rejudges)
+            connection.execute(update(decisions).where(which).values(judge_again=False))
+
+
+def _fresh(entry: Entry, decision: Decision, before: Recorded | None) -> Recorded:
+    """A decision as it is recorded now; `before` is the one on the same content whose place it takes."""
+    created_at = entry.post.created_at
+    return Recorded(
+        decision.model_dump_json(),
+        entry.content_hash,
+        created_at if before is None else max(created_at, before.created_at),
+        decision.content_version,
+        fresh=True,
+        judge_again=decision.degraded and entry.acts and not decision.exempt,
+        rejudges=None if before is None else before.content_version,
+    )
+
+
 def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]], writer: str) -> None:
     """What fresh decisions do with their posts, and what people are asked about them."""
     edited = [decision.post_id for _, decision in new if decision.content_version > 1]
@@ -433,9 +484,18 @@ _LAST_FIRST = posts.c.content_version.desc()
 
 def _recorded() -> Any:
     created_at = func.coalesce(posts.c.came_again_at, posts.c.created_at)
-    return select(posts.c.post_id, decisions.c.body, posts.c.content_hash, created_at, posts.c.content_version).join(
-        decisions, _SAME_CONTENT
-    )
+    return select(
+        posts.c.post_id,
+        decisions.c.body,
+        posts.c.content_hash,
+        created_at.label("newest_at"),
+        posts.c.content_version,
+        decisions.c.judge_again,
+    ).join(decisions, _SAME_CONTENT)
+
+
+def _as_recorded(row: Any) -> Recorded:
+    return Recorded(row.body, row.content_hash, row.newest_at, row.content_version, judge_again=bool(row.judge_again))
 
 
 def _content() -> Any:
@@ -446,7 +506,7 @@ def _newest(connection: Connection, post_ids: Sequence[str]) -> dict[str, Record
     result: dict[str, Recorded] = {}
     for chunk in chunks(sorted(set(post_ids))):
         rows = connection.execute(_NEWEST.where(posts.c.post_id.in_(chunk)))
-        result.update((row[0], Recorded(*row[1:])) for row in rows)
+        result.update((row.post_id, _as_recorded(row)) for row in rows)
     return result
 
 
@@ -464,10 +524,11 @@ def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
         yield values[begin : begin + size]
 
 
-def _post_row(entry: Entry, version: int) -> dict[str, Any]:
+def _post_row(entry: Entry, recorded: Recorded) -> dict[str, Any]:
+    later = recorded.created_at > entry.post.created_at
     return {
         "post_id": entry.decision.post_id,
-        "content_version": version,
+        "content_version": recorded.content_version,
         "content_hash": entry.content_hash,
         "author_id": entry.post.author_id,
         "community": entry.post.community,
@@ -476,18 +537,19 @@ def _post_row(entry: Entry, version: int) -> dict[str, Any]:
         "text": entry.post.text,
         "author": entry.post.author,
         "received_at": entry.received_at,
-        "came_again_at": None,
+        "came_again_at": recorded.created_at if later else None,
     }
 
 
-def _decision_row(entry: Entry, decision: Decision, body: str) -> dict[str, Any]:
+def _decision_row(entry: Entry, recorded: Recorded, decision: Decision) -> dict[str, Any]:
     return {
         "post_id": decision.post_id,
         "content_version": decision.content_version,
         "decision": decision.decision,
-        "body": body,
+        "body": recorded.body,
         "features": entry.features,
         "decided_at": decision.decided_at,
+        "judge_again": recorded.judge_again or None,
     }
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from moderation.errors import ConfigError
 from moderation.storage.dialect import claim, reader
 
-HEAD = "0007"
+HEAD = "0008"
 """The last step in `migrations/versions`. Kept here, so that Alembic is imported only where something is to do."""
 FIRST = "0001"
 """The step that makes the tables as they were before there were steps."""

@@ -5,9 +5,9 @@ Each function works within its caller's transaction, which holds the claim on th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import func, insert, select, update
@@ -135,6 +135,33 @@ def exempt(connection: Connection, content_hashes: Sequence[str]) -> set[str]:
     """Which of these contents were restored on appeal."""
     query = select(exemptions.c.content_hash).where(exemptions.c.content_hash.in_(content_hashes))
     return {row[0] for row in connection.execute(query)}
+
+
+def left_to_models(connection: Connection, versions: Mapping[str, int]) -> set[str]:
+    """Posts of which no person has said, or is asked, what a model could take back; and that are not removed.
+
+    A person is asked where they hold the item, or where something else than the decision brought it to them.
+
+    Args:
+        connection: in any transaction.
+        versions: of the content in question, by post.
+    """
+    ids = list(versions)
+    left = set(ids)
+    for post_id, stands in of(connection, ids).items():
+        by_people = stands.actor in ("review", "appeal")
+        if stands.content_version == versions[post_id] and (by_people or stands.state == "removed"):
+            left.discard(post_id)
+    asked = select(reviews).where(
+        reviews.c.post_id.in_(ids), reviews.c.kind != "golden", reviews.c.status.in_(("open", "decided"))
+    )
+    present = datetime.now(UTC)
+    for row in connection.execute(asked):
+        held = row.leased_until is not None and row.leased_until >= present
+        waits = row.status == "open" and row.kind in ("flagged", "sampled") and not held
+        if row.content_version == versions[row.post_id] and not waits:
+            left.discard(row.post_id)
+    return left
 
 
 def queue(connection: Connection, post_id: str, version: int, item: ReviewItem, **columns: Any) -> int:

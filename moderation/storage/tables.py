@@ -1,7 +1,7 @@
 """The ledger's tables.
 
-Rows are only ever added, but for the state of experiments, requests, promotions and locks, and for when a content came
-again.
+Rows are only ever added, but for the state of experiments, requests, promotions and locks, for when a content came
+again, and for whether a decision is to be made again.
 """
 
 from __future__ import annotations
@@ -122,11 +122,19 @@ decisions = Table(
     Column("body", Text, nullable=False),
     Column("features", JSON, nullable=False),
     Column("decided_at", UtcDateTime, nullable=False),
+    Column("judge_again", Boolean),
     UniqueConstraint("post_id", "content_version"),
     Index("decisions_decided_at", "decided_at"),
     sqlite_autoincrement=True,
 )
-"""What was decided, and the features of the post. `body` is the reply."""
+"""What was decided, and the features of the post. `body` is the reply. judge_again: true where a model was away, until
+another decision on the same content takes its place, as the next content version; null or false: that is not so."""
+Index(
+    "decisions_judge_again",
+    decisions.c.decision_id,
+    sqlite_where=text("judge_again"),
+    postgresql_where=text("judge_again"),
+)
 
 scorings = Table(
     "scorings",
