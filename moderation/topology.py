@@ -104,19 +104,18 @@ class Gateway(_Scaled):
     target_ongoing_requests: float = Field(default=64.0, gt=0)
     """Requests that each replica is meant to have under way."""
     max_ongoing_requests: int = Field(default=1280, ge=1)
-    """Requests that one replica holds at a time; beyond, Ray Serve queues. With fewer than `max_waiting_posts` and two
-    groups, single posts reach neither that bound nor a client's share."""
+    """Requests that one replica holds at a time; beyond, 503 with Retry-After, but for `/healthz` and `/readyz`. With
+    fewer than `max_waiting_posts` and two groups, single posts reach neither that bound nor a client's share."""
     max_queued_requests: int = Field(default=2048, ge=-1)
-    """Requests that wait before a replica is free; beyond, Ray Serve answers 503 with Retry-After, in plain text."""
+    """Requests that wait while a replica refuses others; beyond, Ray Serve answers 503 with Retry-After."""
     group_size: int = Field(default=64, ge=1, le=1024)
     """Posts that share one handle call and one commit."""
     max_waiting_posts: int = Field(default=1024, ge=1)
     """Posts that wait for a group; beyond, 503 with Retry-After. A batch may pass it once: it is taken whole."""
     client_share: float = Field(default=0.9, gt=0, le=1)
-    """Of the posts that wait, and of the bodies that come, how large a share one client's may be; beyond, 429 with
-    Retry-After, and others go on. A
-    client is told by its `X-Api-Key` or `Authorization`; without either, nothing is refused for its sake. As with
-    every bound here, each replica counts for itself."""
+    """Of the requests under way, the bodies that come and the posts that wait, how large a share one client's may be;
+    beyond, 429 with Retry-After, and others go on. A client is told by its `X-Api-Key` or `Authorization`, without
+    either by its address. As with every bound here, each replica counts for itself."""
     max_wait_ms: float = Field(default=3000.0, gt=0)
     """How long a post, or a text to score, waits for a group. What would wait longer, by how fast the last groups were
     done, is refused when it comes, and what did when its turn comes: 503, or 429 where it is the client's own posts
@@ -174,6 +173,11 @@ class Gateway(_Scaled):
     """How long nothing may come of a body; beyond, 408. From then on `min_body_bytes_per_s` counts too."""
     min_body_bytes_per_s: int = Field(default=10_000, ge=1)
     """Of a body, on average and after `body_grace_s`, as long as it is waited for; below, 408."""
+
+    @property
+    def max_ongoing_a_client(self) -> int:
+        """Requests of one client under way; at least 1."""
+        return max(1, int(self.client_share * self.max_ongoing_requests))
 
     @property
     def max_receiving_a_client(self) -> int:

@@ -26,6 +26,8 @@ from serve.names import ClassifierConfig, GatewayConfig, OutboxConfig, applicati
 
 Config = dict[str, Any]
 
+_REFUSING = 2048
+"""Requests that a gateway's replica holds beyond its bound, for as long as it takes to refuse them."""
 _ATTEMPTS = 3
 _ANEW_S = 5.0
 _RENEW_S = 30.0
@@ -113,7 +115,8 @@ def _gateway(topology: Topology, user_config: GatewayConfig) -> Config:
     deployment = {
         "name": "gateway",
         **_scaling(bounds),
-        "max_ongoing_requests": bounds.max_ongoing_requests,
+        # The gateway refuses by itself, beyond its bound, and must get the requests to do so.
+        "max_ongoing_requests": bounds.max_ongoing_requests + _REFUSING,
         "max_queued_requests": bounds.max_queued_requests,
         "backpressure_config": {"status_code": 503, "retry_after_s": 1},
         "ray_actor_options": {"num_cpus": bounds.num_cpus},

@@ -71,6 +71,7 @@ from serve.turns import Turns
 from serve.wire import (
     MOST_VALUES,
     Api,
+    Doorkeeper,
     batch_line,
     body_schema,
     check_media_type,
@@ -92,6 +93,7 @@ api = Api(
     description="Harmful content removal that keeps learning. Errors are RFC 9457 problems.",
 )
 api.add_middleware(Entrance)
+api.add_middleware(Doorkeeper)
 for router in (openai.router, perspective.router, discovery.router, people, insight, exports.router, media):
     api.include_router(router)
 

@@ -34,6 +34,33 @@ class Reception:
         self._arriving: dict[Arriving, None] = {}  # the oldest first
         self._bytes = {False: 0, True: 0}  # in memory, on the disk
         self._bodies: Counter[str] = Counter()  # by client
+        self._requests = 0
+        self._asking: Counter[str] = Counter()  # requests by client
+
+    @contextmanager
+    def request(self, client: str | None) -> Iterator[None]:
+        """A place for a request, from its headers to the end of its answer.
+
+        Raises:
+            Problem: 429, this client holds too many; 503, all clients together do.
+        """
+        most, share = self.bounds.max_ongoing_requests, self.bounds.max_ongoing_a_client
+        if client is not None and self._asking[client] >= share:
+            detail = f"{self._asking[client]} requests of this client are under way, the bound is {share}"
+            raise Problem(429, f"{detail}; try again shortly", retry_after=1, members={"bound": share})
+        if self._requests >= most:
+            raise _no_room(f"{self._requests} requests are under way, the bound is {most}", most)
+        self._requests += 1
+        if client is not None:
+            self._asking[client] += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if client is not None:
+                self._asking[client] -= 1
+                if not self._asking[client]:
+                    del self._asking[client]
 
     @contextmanager
     def body(self, request: Request, client: str | None, bound: int, *, on_disk: bool = False) -> Iterator[Arriving]:

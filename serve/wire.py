@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import json
+import os
 import re
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ParamSpec, TypeVar
 
 from fastapi import FastAPI
@@ -22,6 +24,7 @@ from starlette.background import BackgroundTask
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve import reception
 from serve.problems import Problem, invalid
@@ -49,6 +52,10 @@ _OTHER_NAMES = {
     "application/x-jsonlines": "application/jsonl",
 }
 """What clients call media types that have another name, or none that is registered."""
+_ALWAYS = ("/healthz", "/readyz")
+_BEHIND_PROXY = "SEAWALL_BEHIND_PROXY"
+"""Networks of proxies whose forwarded headers are believed, with commas between; set by `seawall up`."""
+_MOST_PROXIES = 16
 _NULL = "(null)"
 SLASH = re.compile("%2f", re.IGNORECASE)
 """A slash of an id in a path."""
@@ -126,14 +133,65 @@ def check_media_type(request: Request, *accepted: str) -> None:
 
 
 def client_of(request: Request) -> str | None:
-    """Who sends a request, by a digest of its `X-Api-Key` or `Authorization`; None where it has neither.
+    """Who sends a request, by a digest of its `X-Api-Key` or `Authorization`, else of the address it came from.
 
-    A peer's address would be the proxy's. The key is not checked: that is for who stands before Seawall.
+    The address is the one that the proxy saw, or was told by a proxy before it that `--behind-proxy` names; of IPv6 its
+    first 64 bits. None: no proxy told any. The key is not checked: that is for who stands before Seawall.
     """
     for name in ("x-api-key", "authorization"):
         if told := request.headers.get(name):
-            return hashlib.blake2b(f"{name}:{told}".encode(), digest_size=16, key=_DIGEST_KEY).hexdigest()
+            return _digest(f"{name}:{told}")
+    address = _address(",".join(request.headers.getlist("x-forwarded-for")))
+    return None if address is None else _digest(f"address:{address}")
+
+
+def _digest(told: str) -> str:
+    return hashlib.blake2b(told.encode(), digest_size=16, key=_DIGEST_KEY).hexdigest()
+
+
+def _address(forwarded: str) -> str | None:
+    """The last address of `X-Forwarded-For` that is no trusted proxy's: what stands before it anybody may write."""
+    trusted = _networks(os.environ.get(_BEHIND_PROXY, ""))
+    for told in reversed(forwarded.rsplit(",", _MOST_PROXIES)[-_MOST_PROXIES:]):
+        try:
+            address = ipaddress.ip_address(told.strip())
+        except ValueError:
+            return None
+        if not any(address in network for network in trusted):
+            return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
     return None
+
+
+@lru_cache(maxsize=8)
+def _networks(told: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(part) for part in told.split(",") if part)
+
+
+class Doorkeeper:
+    """ASGI middleware: no more requests at a time than the bounds of the gateway allow, and never none for health.
+
+    Args:
+        app: that answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it unread."""
+        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+            await self._app(scope, receive, send)
+            return
+        place = reception.HERE.request(client_of(Request(scope)))
+        try:
+            place.__enter__()
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            place.__exit__(None, None, None)
 
 
 async def read_bounded(request: Request, bound: int) -> bytes:

@@ -59,7 +59,7 @@ def test_the_gateway_and_each_champion_are_applications_of_their_own(house: Hous
             {
                 "name": "gateway",
                 "num_replicas": 1,
-                "max_ongoing_requests": bounds.max_ongoing_requests,
+                "max_ongoing_requests": bounds.max_ongoing_requests + 2048,  # to be refused with a problem
                 "max_queued_requests": bounds.max_queued_requests,
                 "backpressure_config": {"status_code": 503, "retry_after_s": 1},
                 "ray_actor_options": {"num_cpus": 0.1},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,14 +10,18 @@ from collections.abc import Mapping, Sequence
 import pytest
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from moderation.events import EventIn
 from moderation.people import LeaseIn, VerdictIn
 from moderation.posts import BatchPost, LabelIn, ModerateIn, ModerateMediaIn, PostIn, TextFeature
+from moderation.topology import Gateway as Bounds
+from serve import reception
 from serve.problems import Problem
 from serve.wire import (
     MOST_VALUES,
+    Doorkeeper,
     batch_line,
     body_schema,
     check_media_type,
@@ -295,4 +300,78 @@ def test_clients_are_told_apart_by_their_key_or_not_at_all() -> None:
     assert "one" not in key
     assert client() is None
     assert client(x_api_key="", authorization="") is None
-    assert client(x_forwarded_for="10.0.0.1") is None
+
+
+def test_clients_without_a_key_are_told_apart_by_the_address_that_the_proxy_saw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def client(forwarded: str) -> str | None:
+        return client_of(a_request(headers={"x-forwarded-for": forwarded})[0])
+
+    seen = client("10.0.0.1")
+    assert seen is not None
+    assert client("10.0.0.2") not in (None, seen)
+    # What a client writes itself stands before what the proxy adds.
+    assert client("10.9.9.9, 10.0.0.1") == client("nonsense, 10.0.0.1") == client("1," * 9999 + "10.0.0.1") == seen
+    # Of IPv6 one client has very many.
+    assert client("2001:db8::1") == client("2001:db8::2:3") != client("2001:db8:0:1::1")
+    assert client("") is client("nonsense") is client("10.0.0.1, nonsense") is None
+    monkeypatch.setenv("SEAWALL_BEHIND_PROXY", "192.168.0.0/16,fd00::/8")
+    assert client("10.0.0.1, 192.168.7.7") == client("10.0.0.1, fd00::1, 192.168.7.7") == seen
+    assert client("192.168.7.7") is None
+
+
+async def answered(path: str, *, held: int, bounds: Bounds, **headers: str) -> tuple[int, dict[str, str]]:
+    """What a doorkeeper answers while so many requests are under way: the status, and the headers."""
+    inside, leave = asyncio.Event(), asyncio.Event()
+    messages: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/slow":
+            inside.set()
+            await leave.wait()
+        await Response("all right")(scope, receive, send)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def ask(door: Doorkeeper, path: str, into: list[Message]) -> None:
+        async def send(message: Message) -> None:
+            into.append(message)
+
+        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        await door({"type": "http", "method": "GET", "path": path, "headers": raw}, receive, send)
+
+    reception.HERE.bounds, before = bounds, reception.HERE.bounds
+    try:
+        door = Doorkeeper(app)
+        slow = [asyncio.create_task(ask(door, "/slow", [])) for _ in range(held)]
+        if slow:
+            await inside.wait()
+        await ask(door, path, messages)
+        leave.set()
+        await asyncio.gather(*slow)
+        assert reception.HERE._requests == 0
+        assert not reception.HERE._asking
+    finally:
+        reception.HERE.bounds = before
+    return messages[0]["status"], {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "held", "status"),
+    [("/v1/x", 2, 503), ("/v1/x", 1, 200), ("/healthz", 2, 200), ("/readyz", 2, 200)],
+)
+def test_no_more_requests_than_the_bound_are_under_way_but_health_is_always_told(
+    path: str, held: int, status: int
+) -> None:
+    found, headers = run(answered(path, held=held, bounds=Bounds(max_ongoing_requests=2)))
+    assert found == status
+    if status == 503:
+        assert (headers["retry-after"], headers["content-type"]) == ("1", "application/problem+json")
+
+
+def test_one_client_holds_its_share_of_the_requests() -> None:
+    bounds = Bounds(max_ongoing_requests=4, client_share=0.5)
+    assert run(answered("/v1/x", held=2, bounds=bounds, x_api_key="a"))[0] == 429
+    assert run(answered("/v1/x", held=2, bounds=bounds))[0] == 200
