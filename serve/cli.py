@@ -35,6 +35,7 @@ from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
 from moderation.storage.features import open_features, rebuild
 from moderation.storage.ledger import Ledger, now
+from moderation.storage.samples import forget
 from moderation.topology import Topology
 from serve import cluster, control, promotion
 from serve.outbox import secrets_of
@@ -114,6 +115,9 @@ def _deploy(house: House, say: Progress) -> None:
         say("filling the online features from the ledger")
         rebuild(store, house.ledger, now())
     store.close()
+    forgotten = forget(house.ledger, _sample_posts())
+    if forgotten:
+        say(f"taking back {forgotten} sample posts that an earlier release recorded")
     control.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
     if house.cluster is not None:
         _wait_until_ready(house.cluster)
@@ -327,9 +331,18 @@ def _show_samples(running: Running) -> None:
         err.print(f"the sample posts are not shown: {type(error).__name__}: {error}", markup=False, emoji=False)
 
 
+def _samples() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
+
+
+def _sample_posts() -> dict[str, tuple[str, datetime]]:
+    posts = ((sample["post_id"], sample["post"]) for sample in _samples())
+    return {post_id: (post["author_id"], datetime.fromisoformat(post["created_at"])) for post_id, post in posts}
+
+
 def _moderate_samples(running: Running, say: Progress) -> Table:
     rows = []
-    samples = [json.loads(line) for line in SAMPLES.read_text(encoding="utf-8").splitlines()]
+    samples = _samples()
     for sample in samples:
         decision = _send(running, None, sample["post"])
         written = " ".join(filter(None, (medium["text"] for medium in decision.get("media", []))))
