@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 import drift.cli
@@ -40,6 +42,7 @@ app.command(rich_help_panel="Rollout")(serve.cli.rollback)
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o077)  # posts, keys and logs are for this user alone
     with errors_told():
         app()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from moderation.settings import DEPLOYMENTS, Settings
 
 STATE = "service.json"
 LOOPBACK = "127.0.0.1"
+BEHIND_PROXY = "SEAWALL_BEHIND_PROXY"
+"""Environment variable, set by `seawall up`: networks of proxies whose forwarded headers are believed, with commas."""
+_SCRATCH_PARENT = 12
+"""A socket's path has at most 107 bytes; HAProxy's, which is made under another name first, 97: `seawall-` and 8 more,
+a node's id of 56, and `admin.sock`, are 85 with their slashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,13 @@ class Running:
     """File that it runs; commands that name no other speak of this one."""
     metrics_url: str = ""
     """Where Prometheus scrapes; on this machine only."""
+    host: str = LOOPBACK
+    """Address that HTTP listens on, besides the loopback address."""
+    behind_proxy: tuple[str, ...] = ()
+    """Networks of proxies whose forwarded headers are believed."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "behind_proxy", tuple(self.behind_proxy))  # JSON knows lists alone
 
     @property
     def url(self) -> str:
@@ -56,13 +70,18 @@ class Running:
         return _process(self.pid, self.started) is not None
 
 
-def find(settings: Settings) -> Running | None:
-    """The cluster that was started under these settings, if it still runs."""
+def noted(settings: Settings) -> Running | None:
+    """The cluster that was started last under these settings, whether or not it still runs."""
     try:
-        running = Running(**json.loads((settings.run / STATE).read_text(encoding="utf-8")))
+        return Running(**json.loads((settings.run / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return running if running.alive() else None
+
+
+def find(settings: Settings) -> Running | None:
+    """The cluster that was started under these settings, if it still runs."""
+    running = noted(settings)
+    return running if running is not None and running.alive() else None
 
 
 def topology_of(running: Running | None, chosen: Path | None) -> Path:
@@ -92,7 +111,29 @@ def ray_environment(token_file: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
         "DO_NOT_TRACK": "1",
+        # Ray turns a loopback address into the machine's own, and then listens on all of them, unless it believes to be
+        # on a system where it forms no clusters of several machines. This one has one machine.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
+
+
+def scratch_folder() -> Path:
+    """A new folder for sockets and what Ray writes, for this user alone, in a path short enough for sockets.
+
+    Raises:
+        ServiceError: none can be made.
+    """
+    places = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108  # mkdtemp's folder is this user's alone
+    for place in places:
+        if len(os.fsencode(place)) <= _SCRATCH_PARENT:
+            try:
+                return Path(tempfile.mkdtemp(prefix="seawall-", dir=place))
+            except OSError:
+                continue
+    told = ", ".join(map(str, dict.fromkeys(places)))
+    raise ServiceError(
+        f"no folder for sockets can be made in {told}; name one of {_SCRATCH_PARENT} characters by TMPDIR"
+    )
 
 
 def _process(pid: int, started: float) -> psutil.Process | None:

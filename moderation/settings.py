@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,19 @@ class Settings:
         """Process ids, ports and logs of the running service."""
         return self.home / "run"
 
+    def keep_private(self) -> None:
+        """Make the home and its run folder, for this user alone; of an old one, take away what others may do.
+
+        Nobody else enters the home, so what lies deeper in it needs no change. A ledger or a store elsewhere is as it
+        was made: by Seawall's commands, for this user alone.
+        """
+        for folder in (self.home, self.run):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _tighten(folder, 0o700)
+            for file in folder.iterdir():
+                if file.is_file() and not file.is_symlink():
+                    _tighten(file, 0o600)
+
     def environment(self) -> dict[str, str]:
         """The variables that give another process these same places."""
         return {
@@ -85,3 +99,10 @@ class Settings:
             "SEAWALL_LAKE_URL": self.lake_url,
             "SEAWALL_MEDIA_URL": self.media_url,
         }
+
+
+def _tighten(path: Path, most: int) -> None:
+    mode = path.stat().st_mode & 0o777
+    if mode & ~most:
+        with contextlib.suppress(PermissionError):  # somebody else's, who may have given it to us on purpose
+            path.chmod(mode & most)

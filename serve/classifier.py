@@ -18,6 +18,7 @@ from moderation.registry import Registry
 from moderation.settings import Settings
 from serve.answers import DeadlineError, GroupScores
 from serve.names import ClassifierConfig
+from serve.settling import settle
 
 if TYPE_CHECKING:
     from moderation.models.base import TextClassifier, TextScores
@@ -28,6 +29,7 @@ class Classifier:
     """Scores texts with the version that `user_config` names."""
 
     def __init__(self) -> None:
+        settle()
         self._registry = Registry(Settings.from_environment())
         self._loaded: tuple[int, TextClassifier] | None = None
 

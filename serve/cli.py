@@ -30,14 +30,14 @@ from moderation.console import (
 )
 from moderation.errors import ServiceError
 from moderation.registry import Registry
-from moderation.running import Running, find, require, topology_of
+from moderation.running import LOOPBACK, Running, find, require, topology_of
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import experiments, retraining
 from moderation.storage.features import open_features, rebuild
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.samples import forget
 from moderation.topology import Topology
-from serve import cluster, control, promotion
+from serve import cluster, control, promotion, proxy
 from serve.outbox import secrets_of
 from serve.promotion import House, Progress
 
@@ -64,9 +64,18 @@ def load_house(topology: Path | None = None) -> House:
 def up(
     port: Annotated[int, typer.Option(help="Port for HTTP.", min=1, max=65535)] = 8000,
     detach: Annotated[bool, typer.Option("--detach", help="Return when ready, and leave it running.")] = False,
+    host: Annotated[
+        str | None, typer.Option(help="IP address to listen on; 0.0.0.0 or :: for all.", show_default=LOOPBACK)
+    ] = None,
+    behind_proxy: Annotated[
+        str | None,
+        typer.Option(help="Networks of proxies before it, with commas; forwarded headers of others are dropped."),
+    ] = None,
     topology: TopologyOption = None,
 ) -> None:
     """Start Seawall: Ray, the registry, the models; show what it decides on sample posts; serve until Ctrl-C."""
+    address = None if host is None else proxy.checked_host(host)
+    trusted = None if behind_proxy is None else proxy.networks(behind_proxy)
     # SIGTERM ends a foreground service as Ctrl-C does: what was started is stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = Settings.from_environment()
@@ -79,14 +88,26 @@ def up(
             running = house.cluster
             if running is None:
                 secrets_of(house.topology.webhooks)  # before anything is started: its processes inherit them
-                running = started = cluster.start(settings, port=port, topology=house.topology.path, progress=say)
-            elif running.port != port:
-                raise ServiceError(f"Seawall runs already, at {running.url}; `seawall down` ends it")
+                running = started = cluster.start(
+                    settings,
+                    port=port,
+                    host=address or LOOPBACK,
+                    behind_proxy=trusted or (),
+                    topology=house.topology.path,
+                    progress=say,
+                )
+            elif _listens_elsewhere(running, port, address, trusted):
+                raise ServiceError(
+                    f"Seawall runs already, at {running.url}, host {running.host}, behind"
+                    f" {', '.join(running.behind_proxy) or 'no proxy'}; `seawall down` ends it"
+                )
             _deploy(House(running, house.topology, house.registry, house.ledger), say)
             if running is not started:
                 cluster.write_down(settings, replace(running, topology=str(house.topology.path.resolve())))
         _show_samples(running)
-        out.print(f"Seawall serves at [bold]{running.url}[/] after {time.monotonic() - begun:.0f} s; API at /docs")
+        elsewhere = "" if running.host == LOOPBACK else f" and on {running.host}"
+        seconds = time.monotonic() - begun
+        out.print(f"Seawall serves at [bold]{running.url}[/]{elsewhere} after {seconds:.0f} s; API at /docs")
         if detach:
             return
         err.print("Ctrl-C stops it.")
@@ -104,6 +125,11 @@ def up(
                 cluster.stop(settings, only=ended)
         if not interrupted:
             raise
+
+
+def _listens_elsewhere(running: Running, port: int, host: str | None, trusted: tuple[str, ...] | None) -> bool:
+    """Whether what runs was started otherwise than is asked for now; what is not said may be as it is."""
+    return port != running.port or host not in (None, running.host) or trusted not in (None, running.behind_proxy)
 
 
 def _deploy(house: House, say: Progress) -> None:

@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Match
 
@@ -66,6 +67,7 @@ from serve.parts import RefusedMediumError
 from serve.problems import OF_A_BODY, Problem, documented, over_bound, overloaded, parameters
 from serve.rejudging import Rejudging
 from serve.review.routes import router as people
+from serve.settling import settle
 from serve.times import check_told, lines_within
 from serve.turns import Turns
 from serve.wire import (
@@ -86,6 +88,8 @@ from serve.wire import (
 logger = logging.getLogger("ray.serve")
 _POST_ID = TypeAdapter(Identifier)
 _READY_WITHIN_S = 2.0
+_CLIENT_GONE = 499
+"""As proxies count such a request."""
 
 api = Api(
     title="Seawall",
@@ -133,6 +137,12 @@ async def _ledger(_request: Request, error: SQLAlchemyError) -> Response:
 @api.exception_handler(MediaUnavailableError)
 async def _media(_request: Request, error: MediaUnavailableError) -> Response:
     return store_failed(error).response()
+
+
+@api.exception_handler(ClientDisconnect)
+async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+    """Whoever asked has gone, before the whole request was there: nobody reads this, and it is no error of ours."""
+    return Response(status_code=_CLIENT_GONE)
 
 
 @api.exception_handler(Exception)
@@ -202,6 +212,7 @@ class Gateway:
     """
 
     def __init__(self, topology: str) -> None:
+        settle()
         settings = Settings.from_environment()
         detect_language("its model is read now, and not while the first request waits")
         self._registry = Registry(settings)

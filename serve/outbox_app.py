@@ -12,6 +12,7 @@ from moderation.storage.ledger import Ledger
 from moderation.topology import Webhook
 from serve.names import OutboxConfig
 from serve.outbox import Sender, secrets_of
+from serve.settling import settle
 
 
 @ray_serve.deployment(name="outbox")
@@ -19,6 +20,7 @@ class Outbox:
     """Sends webhooks in a thread of its own, whose loop nothing else waits for. Answers no requests."""
 
     def __init__(self) -> None:
+        settle()
         self._ledger = Ledger(Settings.from_environment().ledger_url)
         self._sending: _Sending | None = None
 

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from functools import lru_cache, partial
 from typing import Any, ParamSpec, TypeVar
@@ -93,7 +94,12 @@ def shown(example: Any, media_type: str = "application/json") -> dict[int | str,
 
 
 class Api(FastAPI):
-    """FastAPI whose document keeps what is null in an example; FastAPI's own leaves it out."""
+    """FastAPI whose document keeps what is null in an example, and whose errors end here, answered and logged."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. Starlette raises an error again when it is answered, for a server to log it once more."""
+        with suppress(Exception):
+            await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The document."""

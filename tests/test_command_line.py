@@ -40,6 +40,7 @@ from moderation.policy import threshold_of
 from moderation.posts import PostIn
 from moderation.preprocess.features import Features
 from moderation.running import STATE, Running, find
+from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 from serve import cluster, control, examples
@@ -494,6 +495,43 @@ def test_another_topology_for_what_runs_is_written_down(
     done = up(command, deaf_service, "--detach", topology=topology)
     assert (done.code, f"Seawall serves at {deaf_service.url} after" in done.out) == (0, True)
     assert find(settings_in(tmp_path / "home")) == replace(deaf_service, topology=str(topology))
+
+
+def test_where_it_listens_and_whom_it_believes_are_told_to_what_is_started(
+    command: Command, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+
+    def start(_: Settings, **how: Any) -> Running:
+        told.update(how)
+        raise ServiceError("told")
+
+    monkeypatch.setattr(cluster, "start", start)
+    refused(command("up", "--host", "0.0.0.0", "--behind-proxy", "10.0.0.7/8,192.0.2.1"), ServiceError, "told")
+    assert (told["host"], told["behind_proxy"]) == ("0.0.0.0", ("10.0.0.0/8", "192.0.2.1/32"))
+    refused(command("up"), ServiceError, "told")
+    assert (told["host"], told["behind_proxy"]) == ("127.0.0.1", ())
+    told.clear()
+    refused(command("up", "--host", "here"), ServiceError, "--host is 'here'; it must be an IP address")
+    refused(command("up", "--behind-proxy", "all"), ServiceError, "--behind-proxy names 'all'")
+    assert told == {}
+
+
+def test_what_runs_keeps_its_address_and_another_one_is_refused(
+    command: Command, house: House, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve.cli, "_deploy", lambda *_: None)
+    settings = settings_in(tmp_path / "home")
+    running = replace(deaf_service, host="0.0.0.0", behind_proxy=("10.0.0.0/8",))
+    cluster.write_down(settings, running)
+    done = up(command, running, "--detach")
+    assert (done.code, "and on 0.0.0.0 after" in done.out) == (0, True)
+    assert find(settings) == running
+    for option in (("--host", "127.0.0.1"), ("--behind-proxy", "")):
+        refused(
+            up(command, running, "--detach", *option), ServiceError, "host 0.0.0.0, behind 10.0.0.0/8; `seawall down`"
+        )
+    assert find(settings) == running
 
 
 @pytest.mark.parametrize("name", ["check", "reference"])

@@ -123,10 +123,12 @@ def open_engine(url: URL, *, synchronous: Literal["FULL", "OFF"] = "FULL", busy_
     """
     if url.get_backend_name() != "sqlite":
         told = {name: value for name, value in _PATIENCE.items() if name not in url.query}
-        return create_engine(url, pool_pre_ping=True, connect_args=told, json_serializer=dump_json)
+        return create_engine(
+            url, pool_pre_ping=True, connect_args=told, json_serializer=dump_json, hide_parameters=True
+        )
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": busy_s}, json_serializer=dump_json)
+    engine = create_engine(url, connect_args={"timeout": busy_s}, json_serializer=dump_json, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serve.grouping import QueueFullError
@@ -29,6 +29,8 @@ def route_class(shape: Callable[[Exception], Response]) -> type[APIRoute]:
             async def shaped(request: Request) -> Response:
                 try:
                     return await handle(request)
+                except ClientDisconnect:  # nobody is there to read any shape
+                    raise
                 except Exception as error:
                     return shape(error)
 

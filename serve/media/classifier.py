@@ -35,6 +35,7 @@ from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.answers import DeadlineError, GroupFound
 from serve.names import ClassifierConfig
+from serve.settling import settle
 
 if TYPE_CHECKING:
     from moderation.models.pictures import PictureClassifier
@@ -77,6 +78,7 @@ class MediaClassifier:
     def __init__(self, topology: str) -> None:
         from moderation.preprocess.ocr import TextReader
 
+        settle()
         self._settings = Settings.from_environment()
         self._rules = Topology.load(Path(topology)).media
         self._registry = Registry(self._settings)

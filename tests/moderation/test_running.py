@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from moderation.errors import ServiceError
-from moderation.running import Running, find, require
+from moderation.running import Running, find, require, scratch_folder
 from moderation.settings import Settings
 
 
@@ -118,3 +119,40 @@ def test_the_token_is_read_from_its_file_and_never_written_elsewhere(tmp_path: P
     assert service.environment()["RAY_AUTH_TOKEN_PATH"] == str(token)
     assert service.environment()["RAY_AUTH_MODE"] == "token"
     assert "s3cret" not in json.dumps(asdict(service)) + json.dumps(service.environment())
+
+
+def test_a_note_of_a_release_that_listened_on_the_loopback_address_alone_is_read(
+    settings: Settings, child: subprocess.Popen[bytes]
+) -> None:
+    service = a_service(child.pid, beginning(child), behind_proxy=("10.0.0.0/8",), host="::")
+    write_down(settings, json.dumps(asdict(service)))
+    assert find(settings) == service
+    old = {name: said for name, said in asdict(service).items() if name not in ("host", "behind_proxy")}
+    write_down(settings, json.dumps(old))
+    found = find(settings)
+    assert found is not None
+    assert (found.host, found.behind_proxy) == ("127.0.0.1", ())
+
+
+def test_a_folder_for_sockets_is_this_user_s_and_short_wherever_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = tmp_path / "a-folder-too-far-away-for-a-socket"
+    far.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(far))
+    folder = scratch_folder()
+    assert folder.parent == Path("/tmp")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(str(folder / ("n" * 56) / "admin.sock")) <= 97
+    folder.rmdir()
+
+
+def test_where_no_folder_for_sockets_can_be_made_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> str:
+        raise PermissionError(13, "Permission denied", "/tmp")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(
+        ServiceError, match=r"no folder for sockets can be made in /tmp; name one of 12 characters by TMPDIR"
+    ):
+        scratch_folder()

@@ -77,3 +77,23 @@ def test_another_process_gets_the_same_places(tmp_path: Path, monkeypatch: pytes
 def test_the_repository_is_found_from_anywhere() -> None:
     assert (REPOSITORY / "pyproject.toml").is_file()
     assert DEPLOYMENTS == REPOSITORY / "deployments"
+
+
+def test_a_home_is_its_user_s_alone_also_one_that_was_made_open(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "run").mkdir(parents=True)
+    home.chmod(0o755)
+    files = [home / "ledger.db", home / "ledger.db-wal", home / "run" / "ray.log"]
+    for file in files:
+        file.touch()
+        file.chmod(0o644)
+    elsewhere = tmp_path / "elsewhere.db"
+    elsewhere.touch()
+    elsewhere.chmod(0o644)
+    (home / "features.db").symlink_to(elsewhere)
+    Settings(home, "", "").keep_private()
+    assert [path.stat().st_mode & 0o777 for path in (home, home / "run", *files)] == [0o700] * 2 + [0o600] * 3
+    assert elsewhere.stat().st_mode & 0o777 == 0o644
+    fresh = Settings(tmp_path / "fresh" / "home", "", "")
+    fresh.keep_private()
+    assert {path.stat().st_mode & 0o777 for path in (fresh.home, fresh.run)} == {0o700}

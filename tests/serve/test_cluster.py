@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from moderation.errors import ServiceError
-from moderation.running import STATE, Running, find, require
+from moderation.running import STATE, Running, find, ray_environment, require
 from moderation.settings import Settings
 from serve import cluster
 from tests.serve.house import TOPOLOGY, settings_in
@@ -148,22 +148,64 @@ def test_another_than_the_named_one_is_left_alone(settings: Settings, sleeper: s
     assert find(settings) is None
 
 
-@pytest.mark.parametrize(("last", "is_left"), [("192.0.2.7:26000", False), ("192.0.2.7:16000", True)])
-def test_ray_looks_no_longer_for_what_was_ended(
-    settings: Settings,
-    sleeper: subprocess.Popen[bytes],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    last: str,
-    is_left: bool,
+def test_what_ray_logged_is_kept_of_the_run_that_ended_last_and_its_folder_goes(
+    settings: Settings, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    (tmp_path / "ray").mkdir()
-    file = tmp_path / "ray" / "ray_current_cluster"
-    file.write_text(last, encoding="utf-8")
-    write_state(settings, sleeper, address="127.0.0.1:26000")
-    assert cluster.stop(settings) is True
-    assert file.exists() is is_left
+    running = write_state(settings, sleeper)
+    for content in ("first", "second"):
+        logs = Path(running.scratch) / "ray" / "session_1" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "raylet.out").write_text(content, encoding="utf-8")
+        (logs.parent.parent / "session_latest").symlink_to("session_1")
+        cluster._clear(running)
+        assert not Path(running.scratch).exists()
+        assert (settings.run / cluster.LOGS / "raylet.out").read_text(encoding="utf-8") == content
+
+
+def test_ray_has_a_folder_of_its_own_and_bounded_logs_and_exporters_ports_of_its_own(tmp_path: Path) -> None:
+    assert f"--temp-dir={tmp_path / 'ray'}" in cluster._command(1, 2, [3, 4, 5, 6, 7], tmp_path)
+    environment = cluster._ray_limits(tmp_path, [8, 9])
+    assert environment["RAY_TMPDIR"] == str(tmp_path)  # of whatever makes Ray's folder without being told
+    assert (environment["DASHBOARD_METRIC_PORT"], environment["AUTOSCALER_METRIC_PORT"]) == ("8", "9")
+    assert (
+        int(environment["RAY_ROTATION_MAX_BYTES"]) * (1 + int(environment["RAY_ROTATION_BACKUP_COUNT"])) <= 48 * 2**20
+    )
+
+
+def test_the_proxy_of_a_cluster_that_ended_by_itself_is_ended_and_nothing_else(settings: Settings) -> None:
+    scratch = settings.home / "scratch"
+    line = f"exec {sys.executable} -S -c '{SLEEPS}'"
+    command = ["sh", "-c", f"({line} {scratch}/haproxy.cfg & {line} & echo $!; wait) & exec sleep 3600"]
+    leader = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert leader.stdout is not None
+    bystander = psutil.Process(int(leader.stdout.readline()))
+    write_state(settings, leader)
+    give_up = time.monotonic() + 60
+    while not (left := [found for found in cluster._session(leader.pid) if cluster._names(found, str(scratch))]):
+        assert time.monotonic() < give_up
+    leader.kill()
+    leader.wait()  # its children hold its output
+    leader.stdout.close()
+    assert cluster.stop(settings) is False
+    assert [is_gone(found) for found in left] == [True] * len(left)
+    assert bystander.is_running()
+    assert not scratch.exists()
+    bystander.kill()
+
+
+def test_an_address_of_another_machine_is_told_and_nothing_is_started(settings: Settings) -> None:
+    with pytest.raises(ServiceError, match=r"203\.0\.113\.7 is no address of this machine; choose another with --host"):
+        cluster.start(settings, port=8000, host="203.0.113.7", topology=TOPOLOGY, progress=lambda _: None)
+    assert not settings.run.exists()
+
+
+def test_a_port_that_is_taken_on_the_chosen_address_alone_is_told(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServiceError, match=rf"port {port} is in use; choose another with --port"):
+            cluster.start(settings, port=port, host="127.0.0.2", topology=TOPOLOGY, progress=lambda _: None)
 
 
 def test_stopping_where_nothing_ever_ran_is_harmless(settings: Settings) -> None:
@@ -258,14 +300,16 @@ def test_the_last_lines_of_a_log_are_shown(tmp_path: Path) -> None:
     assert (len(lines), lines[0], lines[-1]) == (20, "line 31", "\ufffd no text")
 
 
-def test_only_the_loopback_address_is_listened_on_and_every_port_is_its_own() -> None:
-    command = cluster._command(1000, 1001, [1002, 1003, 1004, 1005, 1006])
+def test_only_the_loopback_address_is_listened_on_and_every_port_is_its_own(tmp_path: Path) -> None:
+    command = cluster._command(1000, 1001, [1002, 1003, 1004, 1005, 1006], tmp_path)
     assert Path(command[0]).parent == Path(sys.executable).parent
     assert command[1:5] == ["start", "--head", "--block", "--disable-usage-stats"]
     options = dict(option.removeprefix("--").split("=") for option in command[5:])
     assert {options[name] for name in ("dashboard-host", "node-ip-address")} == {"127.0.0.1"}
     ports = [value for name, value in options.items() if name.endswith("port") and value.startswith("100")]
     assert sorted(ports) == [str(port) for port in range(1000, 1007)]
+    # Else Ray takes the machine's own address for the node's, and its exporters listen on all.
+    assert ray_environment(tmp_path)["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
 
 
 def test_a_seawall_has_a_block_of_ports_of_its_own_for_its_replicas() -> None:

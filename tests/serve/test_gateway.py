@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -11,10 +13,11 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from moderation.topology import Gateway as Bounds
+from moderation.topology import Topology
 from serve.context import current
 from serve.gateway import api, read_features
 from serve.problems import Problem
-from tests.serve.house import run
+from tests.serve.house import TOPOLOGY, run
 
 BOUNDS = Bounds()
 
@@ -88,6 +91,42 @@ def test_an_unknown_path_is_a_problem_too() -> None:
     response = TestClient(api).get("/v1/nothing")
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
     assert "allow" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/moderations", "/v1/events", "/v1/posts/p-1/reports"])
+def test_a_client_that_goes_while_its_body_is_read_is_no_error(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = SimpleNamespace(topology=Topology.load(TOPOLOGY))
+    monkeypatch.setitem(api.dependency_overrides, current, lambda: context)
+    sent = answered("POST", path, [{"type": "http.disconnect"}])
+    assert sent[0]["status"] == 499
+    assert caplog.text == ""
+
+
+def test_an_error_that_nobody_foresaw_is_logged_once_and_ends_at_the_gateway(
+    no_house: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = answered("GET", "/v1/events/e-1", []) + answered("GET", "/v1/metrics/online", [])
+    assert [message["status"] for message in sent[::2]] == [404, 500]
+    assert json.loads(sent[-1]["body"])["detail"] == "AttributeError; the log of the service says more"
+    assert [record.message for record in caplog.records] == ["unexpected error"]
+
+
+def answered(method: str, path: str, messages: list[Message]) -> list[Any]:
+    """What the application sends to a client that sends these; as a server sees it: whatever is raised, is raised."""
+    sent: list[Any] = []
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    run(api(scope, receive, send))
+    return sent
 
 
 @pytest.fixture
