@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -223,3 +226,79 @@ def test_what_was_registered_stays_when_its_folder_goes(
     assert (registry.fetch(variant, 1) / "model.safetensors").read_bytes() == (
         folder / "model.safetensors"
     ).read_bytes()
+
+
+@pytest.fixture
+def moved(settings: Settings, registry: Registry, folder: Path, variant: str, tmp_path: Path) -> Settings:
+    """The home with a version of the variant, moved, and without the local copies. Another stands in its old place."""
+    registry.register(variant, folder, evidence={"rows": 7})
+    home = tmp_path / "moved"
+    shutil.copytree(settings.home, home)
+    shutil.rmtree(home / "models", ignore_errors=True)
+    return Settings(home, f"sqlite:///{home / 'ledger.db'}", f"sqlite:///{home / 'mlflow.db'}")
+
+
+def files_in(home: Path) -> set[Path]:
+    return {path.relative_to(home) for path in (home / "artifacts").rglob("*")}
+
+
+def test_a_home_that_was_moved_reads_and_writes_what_is_its_own(
+    settings: Settings, moved: Settings, folder: Path, variant: str
+) -> None:
+    old = files_in(settings.home)
+    shutil.rmtree(settings.artifacts / variant)  # what the registry says of the place holds no longer
+    registry = Registry(moved)
+    assert registry.fetch(variant, 1) == moved.models / variant / "1"
+    assert registry.evidence(variant, 1) == {"rows": 7}
+    before = files_in(moved.home)
+    for number in (2, 3):
+        assert registry.register(variant, folder, evidence={"rows": number}).version == number
+        assert registry.evidence(variant, number) == {"rows": number}
+        assert registry.card(variant, number) == registry.card(variant, 1)
+    assert [version.version for version in registry.versions(variant)] == [1, 2, 3]
+    assert files_in(settings.home) == {path for path in old if path.parts[1] != variant}
+    assert len(files_in(moved.home)) > len(before)
+
+
+def test_a_model_that_is_lost_is_told_with_where_it_was_looked_for(
+    settings: Settings, moved: Settings, variant: str
+) -> None:
+    for home in (settings.home, moved.home):
+        shutil.rmtree(home / "artifacts" / variant)
+    told = rf"the model of {variant}@1 is lost: it is neither at {moved.artifacts}/.* nor where the registry .* says; "
+    with pytest.raises(RegistryError, match=told):
+        Registry(moved).fetch(variant, 1)
+    with pytest.raises(RegistryError, match=rf"the evidence.json of {variant}@1 is lost"):
+        Registry(moved).evidence(variant, 1)
+
+
+def broken(file: Path) -> None:
+    file.write_bytes(b"no database" * 1000)
+
+
+def of_another_release(file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (broken, r"the registry sqlite:///.*mlflow\.db fails: DatabaseError: file is not a database; restore it"),
+        (of_another_release, r"the registry sqlite:///.*mlflow\.db is of another release of MLflow \(.*\): back it up"),
+    ],
+)
+def test_a_registry_that_cannot_be_used_is_told_as_that(
+    moved: Settings, folder: Path, variant: str, spoil: Callable[[Path], None], told: str
+) -> None:
+    spoil(moved.home / "mlflow.db")
+    registry = Registry(moved)
+    for ask in (
+        lambda: registry.champion(variant),
+        lambda: registry.versions(variant),
+        lambda: registry.fetch(variant, 1),
+        lambda: registry.register(variant, folder, evidence={}),
+        lambda: registry.move_alias(variant, "champion", 1, expected=None),
+    ):
+        with pytest.raises(RegistryError, match=told):
+            ask()

@@ -152,7 +152,5 @@ def test_where_no_folder_for_sockets_can_be_made_it_is_said(monkeypatch: pytest.
         raise PermissionError(13, "Permission denied", "/tmp")
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
-    with pytest.raises(
-        ServiceError, match=r"no folder for sockets can be made in /tmp; name one of 12 characters by TMPDIR"
-    ):
+    with pytest.raises(ServiceError, match=r"no folder for sockets .* in /tmp; name one of 12 characters by TMPDIR"):
         scratch_folder()
