@@ -36,8 +36,9 @@ from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES
 from train.learner import FitConfig, ModelConfig, Plan
 from train.picture_models import PICTURE_MODELS, make
 
-OWN = DEPLOYMENTS / "corpora" / "counter-speech-train.jsonl"
-"""Texts of our own writing: quotation, counter-speech and idioms, beside abuse in the same words."""
+OWN = tuple(DEPLOYMENTS / "corpora" / name for name in ("counter-speech-train.jsonl", "contrasts-train.jsonl"))
+"""Texts of our own writing: quotation, counter-speech and idioms, beside abuse in the same words; names with rude
+syllables and what people say of their identity, beside insults of such names and hate of such groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +227,7 @@ def _train(
     test = rows.filter(expr=col("part") == "test").drop_columns(["part", "target"])
     own: set[str] = set()
     if recipe.own:
-        written = from_corpora([OWN], recipe.labels, seed=0).filter(expr=col("language").is_in(list(recipe.languages)))
+        written = from_corpora(OWN, recipe.labels, seed=0).filter(expr=col("language").is_in(list(recipe.languages)))
         own = set(written.unique("unit"))
         training = training.union(written)
     if recipe.outside:
@@ -256,7 +257,7 @@ def _train(
             raise typer.BadParameter(f"{trained} has other labels or another configuration than {name}")
         model.card.about.update(plan.about | {"fit": model.card.about.get("fit")})
     if recipe.spelling is not None or recipe.heads:
-        model = _with_own(model, training.to_pandas(), recipe)
+        model = _with_own(model, not_ours_alone(training.to_pandas(), own), recipe)
     if trained is not None or recipe.spelling is not None or recipe.heads:
         rows = validation_rows(validation, len(recipe.labels))
         model = calibrated(model, rows, None, language_rows=recipe.fit.language_rows)
@@ -270,7 +271,7 @@ def _plan(name: str, recipe: Recipe, salt: str) -> Plan:
         model=recipe.model,
         fit=recipe.fit,
         about={
-            "data": [*recipe.corpora, *([OWN.name] if recipe.own else [])],
+            "data": [*recipe.corpora, *((path.name for path in OWN) if recipe.own else ())],
             "data_licences": "MIT, Apache-2.0, CC-BY-4.0, CC-BY-SA-4.0: see the corpora's own",
             "split": f"by hash of the normalised text, exact duplicates once, {recipe.shares}, salt {salt!r}",
             "calibrated_on": ["validation split", *recipe.outside],
@@ -288,6 +289,20 @@ def _with_own(model: TextClassifier, training: pd.DataFrame, recipe: Recipe) -> 
         raise typer.BadParameter(f"spellings and heads stand beside an encoder; the model is {type(model).__name__}")
     spelling = None if recipe.spelling is None else fit_spelling(training, len(model.card.labels), recipe.spelling)
     return model.with_own(spelling, fit_heads(model, training, recipe.heads))
+
+
+def not_ours_alone(rows: pd.DataFrame, own: set[str]) -> pd.DataFrame:
+    """The rows, but nothing is said of a label in a language where only our own texts speak of it; `own`: their units.
+
+    What a language has to itself is fitted on its rows alone, and texts of a few patterns are too alike for that.
+    """
+    ours = rows["unit"].isin(own)
+    truths = np.array(rows["truth"].tolist(), dtype=np.float64)
+    for language in sorted(set(rows["language"])):
+        here = (rows["language"] == language).to_numpy()
+        unspoken = np.isnan(truths[here & ~ours.to_numpy()]).all(axis=0)
+        truths[np.ix_(here, unspoken)] = np.nan
+    return rows.assign(truth=truths.tolist())
 
 
 def repeated(batch: pd.DataFrame, recipe: Recipe, own: set[str]) -> pd.DataFrame:
