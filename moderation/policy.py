@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from moderation.errors import ConfigError
 from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service, Severity
 from moderation.models.operating import Objective, OperatingCurve
-from moderation.posts import LabelDecision, LinkDecision, PartDecision, ReviewDecision
+from moderation.posts import HeldBack, LabelDecision, LinkDecision, PartDecision, ReviewDecision
 from moderation.yaml_files import read_yaml, validated
 
 LINK_DEADLINE = timedelta(hours=24)
@@ -54,6 +54,9 @@ class Rule(_Strict):
     """Posts between this threshold and the one of `objective` are queued."""
     on_failure: Literal["allow", "review", "hold"]
     """What a score that should be there and is not means."""
+    untrained: Literal["ignore", "review"] = "review"
+    """Whether a person is asked about a flagged post in a language in which the model did not learn the label. Nothing
+    is removed or hidden for it there, nor where few rows show how well it works (`models.card.SHOWN_ROWS`)."""
 
     @property
     def deadline(self) -> timedelta:
@@ -71,6 +74,7 @@ class _RuleChange(_Strict):
     remove_objective: ObjectiveText | None = None
     review_objective: ObjectiveText | None = None
     on_failure: Literal["allow", "review", "hold"] | None = None
+    untrained: Literal["ignore", "review"] | None = None
 
 
 class _PolicyFile(_Strict):
@@ -91,6 +95,11 @@ class Scored:
         input_type: what the part is.
         reason: why there is no score.
         failed: whether there should have been one.
+        language: that it was judged in; None: it is no text.
+        learned: whether the model learned the label in that language.
+        shown: whether rows enough show how well the label works in that language.
+        quotes: whether some of the words are quoted: what these come to is a person's to decide.
+        own: whether these are a text's own words, without what it quotes.
     """
 
     score: float | None
@@ -100,6 +109,18 @@ class Scored:
     input_type: Modality = "text"
     reason: str | None = None
     failed: bool = True
+    language: str | None = None
+    learned: bool = True
+    shown: bool = True
+    quotes: bool = False
+    own: bool = False
+
+    @property
+    def held_back(self) -> HeldBack | None:
+        """Why it neither removes nor hides a post, whatever its score; None: it may."""
+        if not self.learned:
+            return "untrained"
+        return "unproven" if not self.shown else "quotation" if self.quotes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +235,7 @@ class Policy:
         if diverted:
             reasons = [f"the fuse of {label.name} in {region} has blown" for label in removed_for] + reasons
         removing = bool(removed_for) and not diverted
-        proactive = diverted or any(
-            outcome.hold or (outcome.shown.flagged and rules[label.name].mode == "proactive")
-            for label, outcome in outcomes.items()
-        )
+        proactive = diverted or any(outcome.hold for outcome in outcomes.values())
         reviewing = bool(reasons) and not removing
         deadline = min((rules[label.name].deadline for label in (*queued, *removed_for)), default=LINK_DEADLINE)
         return Verdict(
@@ -258,7 +276,7 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
     failed = [outcome for outcome in outcomes if outcome.failed]
     surest = max(scored, key=lambda outcome: outcome.gravity) if scored else (failed or outcomes)[0]
     shown = surest.shown
-    if any(part.media is not None for part in parts):
+    if len(parts) > 1 or parts[0].media is not None:
         read = {part.input_type: None for part in parts if part.score is not None}
         shown = shown.model_copy(
             update={
@@ -269,7 +287,7 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
     return _Outcome(
         shown,
         remove=surest.remove,
-        hold=any(outcome.hold for outcome in failed),
+        hold=any(outcome.hold for outcome in outcomes),
         queue=surest.queue or next((outcome.queue for outcome in failed if outcome.queue), None),
         failed=bool(failed),
     )
@@ -280,11 +298,14 @@ def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:
     return PartDecision(
         service=part.service,
         media=part.media,
+        language=part.language,
+        own_words=part.own,
         status=shown.status,
         score=shown.score,
         threshold=shown.threshold,
         flagged=shown.flagged,
         reason=shown.reason,
+        held_back=shown.held_back,
     )
 
 
@@ -305,9 +326,10 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
             failed=True,
         )
     threshold = threshold_of(part.curve, rule.objective, rule.prevalence)
-    remove_threshold = removal_threshold(part.curve, rule)
+    acts = part.held_back is None
+    remove_threshold = removal_threshold(part.curve, rule) if acts else None
     remove = remove_threshold is not None and part.score >= remove_threshold
-    lowest = flagged_from(part.curve, rule)
+    lowest = flagged_from(part.curve, rule, learned=part.learned)
     flagged = lowest is not None and part.score >= lowest
     shown = LabelDecision(
         status="scored",
@@ -317,14 +339,27 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
         flagged=flagged,
         input_types=[part.input_type],
         objective=rule.objective,
+        language=part.language,
+        in_training=None if part.language is None else part.learned,
+        held_back=part.held_back,
     )
     if flagged:
-        return _Outcome(shown, remove=remove, queue=None if remove else f"{label.name} is flagged")
-    if rule.review_objective is not None:
+        hold = acts and rule.mode == "proactive"
+        queue = None if remove else f"{label.name} is flagged{_BECAUSE[part.held_back]}"
+        return _Outcome(shown, remove=remove, hold=hold, queue=queue)
+    if rule.review_objective is not None and (part.learned or rule.untrained == "review"):
         lower = threshold_of(part.curve, rule.review_objective, rule.prevalence)
         if lower is not None and part.score >= lower:
             return _Outcome(shown, queue=f"{label.name} is uncertain")
     return _Outcome(shown)
+
+
+_BECAUSE: Mapping[HeldBack | None, str] = {
+    None: "",
+    "untrained": " in a language in which that was not learned",
+    "unproven": " in a language in which too little shows how well that works",
+    "quotation": " in a text that quotes",
+}
 
 
 def _taxonomy(label: Label) -> dict[str, Any]:
@@ -382,7 +417,15 @@ def removal_threshold(curve: OperatingCurve | None, rule: Rule) -> float | None:
     return threshold_of(curve, objective, rule.prevalence)
 
 
-def flagged_from(curve: OperatingCurve | None, rule: Rule) -> float | None:
-    """The lowest score that a rule flags: what meets its objective, and what is removed; None: no score is flagged."""
+def flagged_from(curve: OperatingCurve | None, rule: Rule, *, learned: bool = True) -> float | None:
+    """The lowest score that a rule flags: what meets its objective, and what is removed; None: no score is flagged.
+
+    Args:
+        curve: of the label.
+        rule: of the label.
+        learned: whether the label was learned in the language.
+    """
+    if not learned and rule.untrained == "ignore":
+        return None
     bounds = threshold_of(curve, rule.objective, rule.prevalence), removal_threshold(curve, rule)
     return min((bound for bound in bounds if bound is not None), default=None)

@@ -170,16 +170,28 @@ class BatchPost(PostIn):
     post_id: Identifier
 
 
+HeldBack = Literal["untrained", "unproven", "quotation"]
+"""Why a label neither removes nor hides a post, whatever its score."""
+_HELD_BACK = (
+    "Why the label neither removes nor hides the post, whatever its score. untrained: the model did not learn it in "
+    "the language; unproven: too few rows show how well it works there; quotation: some of the words are quoted, and "
+    "the author's own do not reach as far"
+)
+
+
 class PartDecision(Wire):
     """What one part of a post comes to for one label."""
 
     service: Service = Field(description="`text` also judges what is written in an image")
     media: int | None = Field(default=None, ge=0, description="Index of the medium; null: the post's own text")
+    language: str | None = Field(default=None, description="In which a text was judged")
+    own_words: bool = Field(default=False, description="True: the text without what it quotes")
     status: Literal["scored", "not_scored", "failed"]
     score: float | None = Field(default=None, ge=0, le=1)
     threshold: float | None = Field(default=None, ge=0)
     flagged: bool = False
     reason: str | None = None
+    held_back: HeldBack | None = None
 
 
 class Evidence(Wire):
@@ -235,8 +247,14 @@ class LabelDecision(Wire):
     input_types: list[str] = Field(default_factory=list)
     objective: str | None = None
     reason: str | None = Field(default=None, description="Why there is no score")
+    language: str | None = Field(default=None, description="In which a text was judged; null: no text was")
+    in_training: bool | None = Field(
+        default=None, description="Whether the model learned this label in that language; null: no text was judged"
+    )
+    held_back: HeldBack | None = Field(default=None, description=_HELD_BACK)
     parts: list[PartDecision] = Field(
-        default_factory=list, description="Of a post with media: the label is decided by the part that is surest"
+        default_factory=list,
+        description="Of a post with media, with a quotation, or in a language that is unsure: the surest part decides",
     )
 
 
@@ -246,6 +264,9 @@ class LanguageDecision(Wire):
     code: str
     confidence: float = Field(ge=0, le=1)
     in_training: bool = Field(description="False: the model was not trained on this language; trust it less")
+    likely: list[str] = Field(
+        default_factory=list, description="Where that is unsure: languages in which the text was judged as well"
+    )
 
 
 class LinkDecision(Wire):

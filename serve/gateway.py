@@ -214,7 +214,8 @@ class Gateway:
     def __init__(self, topology: str) -> None:
         settle()
         settings = Settings.from_environment()
-        detect_language("its model is read now, and not while the first request waits")
+        # What these read is read now, and not while the first request waits.
+        detect_language("hm", region="US")
         self._registry = Registry(settings)
         self._ledger = Ledger(settings.ledger_url)
         self._topology = Topology.load(Path(topology))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, progress, show
 from moderation.metrics import Interval
-from moderation.models.card import Card
+from moderation.models.card import SHOWN_ROWS, Card
 from moderation.policy import is_met, removal_threshold, threshold_of
 from moderation.topology import Topology
 from moderation.yaml_files import read_yaml
@@ -71,7 +71,11 @@ def show_model(
     chosen = house.registry.champion(variant) if version is None else version
     card = house.registry.card(variant, chosen)
     thresholds = _thresholds(house.topology, card)
-    shown = _summary(house, variant, chosen) | {"thresholds": thresholds, "about": card.about}
+    shown = _summary(house, variant, chosen) | {
+        "thresholds": thresholds,
+        "rows": _rows(card),
+        "about": card.about,
+    }
     if as_json:
         print_json(shown)
         return
@@ -82,6 +86,8 @@ def show_model(
         bounds = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("threshold", "remove_threshold"))
         table.add_row(row["label"], row["language"], row["objective"], *bounds, f"{row['rows']} ({row['harmful']})")
     out.print(table)
+    for note in where_it_acts(house.topology, variant, card):
+        out.print(note, markup=False)
     cells = card.about.get("test", {})
     if cells:
         out.print(_tests(cells))
@@ -103,6 +109,8 @@ def check(topology: TopologyOption = None) -> None:
         judging = card if champion is None else house.registry.card(name, champion)
         for warning in out_of_reach(house.topology, name, judging):
             err.print(Text(f"warning: {warning}"), soft_wrap=True)
+        for note in where_it_acts(house.topology, name, judging):
+            err.print(Text(f"note: {note}"), soft_wrap=True)
     out.print(f"{house.topology.path}: fine; policy {house.topology.policy.version}")
 
 
@@ -142,6 +150,29 @@ def out_of_reach(topology: Topology, variant: str, card: Card) -> Iterator[str]:
                         f"{label}{where}: no threshold of {variant} meets {field} {objective} at prevalence"
                         f" {rule.prevalence:g} (curve {', '.join(keys)}): {said}"
                     )
+
+
+def where_it_acts(topology: Topology, variant: str, card: Card) -> Iterator[str]:
+    """In which languages a model's labels may remove or hide a post, and what is flagged in the others means.
+
+    Args:
+        topology: whose policy.
+        variant: that scores.
+        card: of its model; one that reads no text has nothing to tell.
+    """
+    for label in topology.variant(variant).labels if card.languages else ():
+        rule = topology.policy.rules("*").get(label)
+        if rule is None:
+            continue
+        shown = [code for code in card.languages if card.is_shown(label, code)]
+        unproven = [code for code in card.languages_of(label) if code not in shown]
+        said = [f"{label} of {variant} may remove or hide posts in {', '.join(shown) or 'no language'}"]
+        if unproven:
+            said.append(
+                f"is reviewed in {', '.join(unproven)}, with fewer than {SHOWN_ROWS} validation rows of a class"
+            )
+        said.append(f"and elsewhere is {'reviewed' if rule.untrained == 'review' else 'ignored'}")
+        yield ", ".join(said)
 
 
 def _regions(topology: Topology) -> list[str]:
@@ -227,6 +258,16 @@ def _summary(house: House, variant: str, version: int) -> dict[str, Any]:
         "languages": list(card.languages),
         "gate": registered.tags.get("gate", "-"),
     }
+
+
+def _rows(card: Card) -> list[dict[str, Any]]:
+    """Per label and language that calibrated a model: the rows, and whether they are enough for it to act there."""
+    return [
+        {"label": label, "language": language, "harmful": harmful, "harmless": harmless}
+        | {"acts": card.is_shown(label, language)}
+        for key, (harmful, harmless) in sorted(card.rows.items())
+        for label, _, language in [key.partition("/")]
+    ]
 
 
 def _thresholds(topology: Topology, card: Card) -> list[dict[str, Any]]:

@@ -22,13 +22,14 @@ from moderation.media import Failed, Found, MediaKind, MediaRef, Refused, Words
 from moderation.models.card import Card
 from moderation.posts import LabelConfidence, ModerateResult, PostIn, TextFeature
 from moderation.preprocess.features import Features, observe, scored_features
-from moderation.preprocess.language import Language, detect_language, names_a_language
+from moderation.preprocess.language import Language
 from moderation.storage.features import FeatureStore
 from moderation.storage.ledger import Scoring, now
 from moderation.topology import Topology
 from serve.answers import GroupFound, GroupScores
 from serve.experiments.split import Arm, Split, arm_of
 from serve.grouping import Grouper
+from serve.readings import Reading, language_of, readings_of
 
 logger = logging.getLogger("ray.serve")
 Parameters = ParamSpec("Parameters")
@@ -68,9 +69,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What one variant said of one text; `error` says why there are no scores."""
+    """What one variant said of one reading of a text; `error` says why there are no scores."""
 
     ask: Ask
+    reading: Reading
     version: int | None
     scores: Mapping[str, float]
     unseen: float
@@ -86,7 +88,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class JudgedWords:
-    """What is written in a picture, and what the variants said of it."""
+    """What is written in a picture, and what the variants said of it, in each language that it may be in."""
 
     words: Words
     language: str
@@ -130,15 +132,15 @@ class Case:
         post: what is judged.
         language: of its text.
         features: what is known of it, and logged.
-        asks: what its text is put to.
-        judged: what came back, in the same order.
+        readings: of its text, that as it was posted, in the language of the features, first; none: it has no word.
+        judged: what came back: of each reading, in their order, what each variant said that covers its language.
         media: its images and videos, in their order.
     """
 
     post: PostIn
     language: Language = field(default_factory=lambda: Language("und", 0.0))
     features: Features = field(default_factory=dict)
-    asks: tuple[Ask, ...] = ()
+    readings: tuple[Reading, ...] = ()
     judged: list[Judged] = field(default_factory=list)
     media: list[Medium] = field(default_factory=list)
 
@@ -204,6 +206,8 @@ class Judge:
     ) -> list[ModerateResult]:
         """Score texts with a service's champions; nothing is recorded. Texts that none covers get no labels.
 
+        A text whose language is unsure gets the surest confidence of those languages that it is likely in.
+
         Args:
             service: that is asked.
             features: the texts.
@@ -212,15 +216,29 @@ class Judge:
         Raises:
             QueueFullError: too many texts wait, or for too long; of this client, as a ClientShareError.
         """
-        languages = await self.aside(lambda: [_language(item.text, item.language) for item in features])
-        variants = [self._topology.variant_for(service, region="*", language=found.code) for found in languages]
-        for variant in filter(None, set(variants)):
-            self._alone[variant].admit(client, sum(work_of(item.text) for item in features))
+        return [_surest(results) for results in await self.read_texts(service, features, client=client)]
+
+    async def read_texts(
+        self, service: Service, features: Sequence[TextFeature], *, client: str | None = None
+    ) -> list[list[ModerateResult]]:
+        """Of each text of `score_texts` a result in every language that it is likely in, that which is named first."""
+        languages = await self.aside(lambda: [language_of(item.text, item.language) for item in features])
+        asked = [
+            [(code, self._topology.variant_for(service, region="*", language=code)) for code in found.codes]
+            for found in languages
+        ]
+        work: dict[str, int] = {}
+        for item, each in zip(features, asked, strict=True):
+            for _, variant in each:
+                if variant is not None:
+                    work[variant] = work.get(variant, 0) + work_of(item.text)
+        for variant, characters in work.items():
+            self._alone[variant].admit(client, characters)
         answers = (
-            self._result(item, language.code, variant, client)
-            for item, language, variant in zip(features, languages, variants, strict=True)
+            asyncio.gather(*(self._result(item, code, variant, client) for code, variant in each))
+            for item, each in zip(features, asked, strict=True)
         )
-        return list(await asyncio.gather(*answers))
+        return [list(results) for results in await asyncio.gather(*answers)]
 
     async def _result(
         self, item: TextFeature, language: str, variant: str | None, client: str | None
@@ -286,10 +304,10 @@ class Judge:
         return tuple(asks)
 
     def _case(self, post: PostIn) -> Case:
-        language = _language(post.text, post.language)
+        language = language_of(post.text, post.language, post.region)
         case = Case(post, language, observe(post.text, language))
         if post.text.strip() or not post.media:  # of a picture without a word, no text is judged
-            case.asks = self.asks(post, language.code)
+            case.readings = readings_of(post.text, language, post.language, post.region)
         for medium in post.media:
             assert medium.sha256 is not None  # intake has seen to it
             case.media.append(Medium(medium.kind, medium.sha256))
@@ -314,16 +332,20 @@ class Judge:
             case.features |= author | community
 
     async def _ask_of_texts(self, cases: Sequence[Case]) -> None:
-        calls: dict[Ask, list[Case]] = {}
+        calls: dict[Ask, list[tuple[Case, Reading]]] = {}
         for case in cases:
-            for ask in case.asks:
-                calls.setdefault(ask, []).append(case)
+            for reading in case.readings:
+                for ask in self.asks(case.post, reading.language):
+                    calls.setdefault(ask, []).append((case, reading))
         answers = await asyncio.gather(
-            *(self._ask(ask, [(case.post.text, case.features) for case in asked]) for ask, asked in calls.items())
+            *(self._ask(ask, [(reading, case.features) for case, reading in asked]) for ask, asked in calls.items())
         )
+        said: dict[tuple[int, Reading], list[Judged]] = {}
         for asked, judged in zip(calls.values(), answers, strict=True):
-            for case, result in zip(asked, judged, strict=True):
-                case.judged.append(result)
+            for (case, reading), result in zip(asked, judged, strict=True):
+                said.setdefault((id(case), reading), []).append(result)
+        for case in cases:
+            case.judged = [result for reading in case.readings for result in said.get((id(case), reading), ())]
 
     async def _ask_of_media(self, cases: Sequence[Case]) -> None:
         calls: dict[Ask, list[Medium]] = {}
@@ -347,35 +369,38 @@ class Judge:
         Args:
             media: each with who is asked, by the language that it is written in, and what else is known of its post.
         """
-        calls: dict[Ask, list[tuple[str, Features]]] = {}
+        calls: dict[Ask, list[tuple[Reading, Features]]] = {}
         places: dict[Ask, list[tuple[Medium, int]]] = {}
         for medium, asks, known in media:
             written = medium.outcome.written if isinstance(medium.outcome, Found) else None
             for words in () if written is None else written.words:
-                language = detect_language(words.text)
+                language = language_of(words.text, None)
                 medium.words.append(JudgedWords(words, language.code, ()))
-                for ask in asks(language.code):
-                    calls.setdefault(ask, []).append((words.text, known | observe(words.text, language)))
-                    places.setdefault(ask, []).append((medium, len(medium.words) - 1))
+                features = known | observe(words.text, language)
+                for code in language.codes:
+                    for ask in asks(code):
+                        calls.setdefault(ask, []).append((Reading(words.text, code), features))
+                        places.setdefault(ask, []).append((medium, len(medium.words) - 1))
         answers = await asyncio.gather(*(self._ask(ask, texts) for ask, texts in calls.items()))
         for where, judged in zip(places.values(), answers, strict=True):
             for (medium, index), result in zip(where, judged, strict=True):
                 before = medium.words[index]
                 medium.words[index] = JudgedWords(before.words, before.language, (*before.judged, result))
 
-    async def _ask(self, ask: Ask, texts: Sequence[tuple[str, Features]]) -> list[Judged]:
-        """One handle call."""
+    async def _ask(self, ask: Ask, asked: Sequence[tuple[Reading, Features]]) -> list[Judged]:
+        """One handle call, of readings and what else is known of each."""
         try:
-            said, known = [text for text, _ in texts], [known for _, known in texts]
-            scored = await self._score(ask.variant, ask.arm, said, known, self._deadline(said))
+            texts = [reading.text for reading, _ in asked]
+            known = [features | {"language": reading.language} for reading, features in asked]
+            scored = await self._score(ask.variant, ask.arm, texts, known, self._deadline(texts))
             # Also fails here, not later, where the version's card cannot be had, or the answer is of another length.
             card = await self.aside(self._card, ask.variant, scored.version)
-            answers = list(zip(texts, scored.scores, scored.unseen, strict=True))
+            answers = list(zip(asked, scored.scores, scored.unseen, strict=True))
         except (Exception, asyncio.CancelledError) as error:
-            reason = self._failure(error, ask, f"{len(texts)} texts")
-            return [Judged(ask, None, {}, 0.0, error=reason)] * len(texts)
+            reason = self._failure(error, ask, f"{len(asked)} texts")
+            return [Judged(ask, reading, None, {}, 0.0, error=reason) for reading, _ in asked]
         self._failed_at.pop(ask.variant, None)
-        return [Judged(ask, scored.version, row, unseen, card) for _, row, unseen in answers]
+        return [Judged(ask, reading, scored.version, row, unseen, card) for (reading, _), row, unseen in answers]
 
     async def _look(self, ask: Ask, media: Sequence[Medium]) -> None:
         """One handle call; its answers are noted at each medium."""
@@ -412,8 +437,15 @@ class Judge:
         return time.time() + groups * bounds.deadline_ms / 1000
 
 
-def _language(text: str, told: str | None) -> Language:
-    return Language(told, 1.0) if told and names_a_language(told) else detect_language(text)
+def _surest(results: Sequence[ModerateResult]) -> ModerateResult:
+    """One text's results in several languages -> one: of each label the surest, in the language that is named."""
+    surest: dict[str, float] = {}
+    for result in results:
+        for said in result.labels:
+            surest[said.label] = max(said.confidence, surest.get(said.label, 0.0))
+    models = list(dict.fromkeys(result.model for result in results if result.labels))
+    labels = [LabelConfidence(label=label, confidence=confidence) for label, confidence in surest.items()]
+    return results[0].model_copy(update={"labels": labels, "model": models[0] if models else "none"})
 
 
 def _moves(medium: Medium) -> bool:

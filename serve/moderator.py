@@ -411,6 +411,7 @@ class Moderator:
                     found.ask.service == "text" and found.card and language.code in found.card.languages
                     for found in case.judged
                 ),
+                likely=list(language.likely),
             ),
             links=links,
             media=parts.media_decisions(case.media),

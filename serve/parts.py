@@ -58,7 +58,7 @@ def scored_parts(case: Case, topology: Topology) -> dict[str, list[Scored]]:
 
     for judged in case.judged:
         for label in topology.variant(judged.ask.variant).labels:
-            add(label, _of_text(judged, label, case.language.code))
+            add(label, _of_text(judged, label))
     for index, medium in enumerate(case.media):
         if medium.ask is None:
             continue
@@ -73,12 +73,23 @@ def scored_parts(case: Case, topology: Topology) -> dict[str, list[Scored]]:
     return scored
 
 
-def _of_text(judged: Judged, label: str, language: str) -> Scored:
-    if judged.card is None:
-        return Scored(None, None, judged.ask.service, reason=judged.error or "not scored")
+def _of_text(judged: Judged, label: str) -> Scored:
+    reading, card = judged.reading, judged.card
+    if card is None:
+        reason = judged.error or "not scored"
+        return Scored(None, None, judged.ask.service, reason=reason, language=reading.language, own=reading.own)
     score = judged.scores.get(label)
-    reason = None if score is not None else "no such output"
-    return Scored(score, judged.card.curve(label, language), judged.ask.service, reason=reason)
+    return Scored(
+        score,
+        card.curve(label, reading.language),
+        judged.ask.service,
+        reason=None if score is not None else "no such output",
+        language=reading.language,
+        learned=card.is_learned(label, reading.language),
+        shown=card.is_shown(label, reading.language),
+        quotes=reading.quotes,
+        own=reading.own,
+    )
 
 
 def _of_medium(medium: Medium, index: int, label: str) -> Scored:
@@ -107,7 +118,7 @@ def _of_words(medium: Medium, index: int, case: Case, topology: Topology) -> Ite
     for words in medium.words:
         for judged in words.judged:
             for label in topology.variant(judged.ask.variant).labels:
-                yield label, replace(_of_text(judged, label, words.language), media=index, input_type=medium.kind)
+                yield label, replace(_of_text(judged, label), media=index, input_type=medium.kind)
 
 
 def _unjudged(
@@ -207,9 +218,9 @@ def scorings(case: Case) -> tuple[Scoring, ...]:
     """What each variant said of a post, as it is recorded: of its text, and of its images and videos together.
 
     What is written in a picture is no text of the author's: it counts for the decision, not for what drift is
-    measured on.
+    measured on. Nor do further readings of the text: a service's first is in the language that is logged.
     """
-    said = [judged.scoring() for judged in case.judged]
+    said = [judged.scoring() for judged in _first_readings(case)]
     by_ask: dict[Ask, list[Medium]] = {}
     for look in (look for medium in case.media for look in medium.looks):
         if look.ask is not None:
@@ -224,6 +235,14 @@ def scorings(case: Case) -> tuple[Scoring, ...]:
         features: Features = {f"score_{label}": score for label, score in scores.items()}
         said.append(Scoring(ask.service, ask.variant, version, ask.experiment, ask.arm, features))
     return tuple(said)
+
+
+def _first_readings(case: Case) -> list[Judged]:
+    """Of each service what it was asked first of the text."""
+    first: dict[Service, Judged] = {}
+    for judged in case.judged:
+        first.setdefault(judged.ask.service, judged)
+    return list(first.values())
 
 
 def models(case: Case) -> dict[str, str]:
@@ -248,4 +267,4 @@ def _answers(case: Case) -> Iterator[tuple[Ask, int | None]]:
         for look in medium.looks:
             if look.ask is not None:
                 yield look.ask, look.version if isinstance(look.outcome, Found) else None
-    yield from ((judged.ask, judged.version) for judged in case.judged)
+    yield from ((judged.ask, judged.version) for judged in (*case.judged, *_first_readings(case)))

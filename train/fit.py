@@ -21,10 +21,11 @@ from sklearn.linear_model import LogisticRegression
 from moderation.errors import NotEnoughDataError
 from moderation.metrics import Bools, Floats
 from moderation.models.base import Prepared, TextClassifier, confidence
-from moderation.models.card import Card
+from moderation.models.card import SHOWN_ROWS, Card
 from moderation.models.load import load_text_classifier
 from moderation.models.operating import OperatingCurve
 from moderation.preprocess.features import Features
+from moderation.preprocess.language import UNDETERMINED
 from moderation.preprocess.ngrams import NgramConfig
 from moderation.preprocess.text import TEXT_VERSION
 from moderation.registry import Registry
@@ -165,7 +166,9 @@ def calibrated(
 ) -> TextClassifier:
     """The model, calibrated and its operating curves measured on these rows.
 
-    A label of which the rows lack a class keeps its parent's calibration and curves.
+    A label of which the rows lack a class keeps its parent's calibration and curves. Its card counts the rows by label
+    and language, those of the parent where these were more: it has moved little from that, and the gate compares them.
+    A language with rows enough is one that the model was trained on.
 
     Args:
         model: whose calibration is replaced.
@@ -190,11 +193,13 @@ def calibrated(
         )[0]
     calibration: dict[str, tuple[float, float]] = {}
     curves: dict[str, OperatingCurve] = {}
+    counts: dict[str, tuple[int, int]] = {}
     for column, label in enumerate(model.card.labels):
         known = ~np.isnan(rows.truth[:, column])
         harmful = rows.truth[known, column] == 1
         if harmful.any() and not harmful.all():
             languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
+            counts |= counted(label, harmful, languages)
             own = languages_of_their_own(harmful, languages, language_rows)
             few = languages_of_their_own(harmful, languages, min(language_rows, _FEW))
             scaled = own | {code: at for code, at in few.items() if code in model.own_languages}
@@ -219,8 +224,26 @@ def calibrated(
                 f"label {label!r} has {int(harmful.sum())} harmful of {len(harmful)} validation rows;"
                 " both classes are needed"
             )
-    model.card = replace(model.card, calibration=calibration, operating_curves=curves)
+    before = {} if parent is None else parent.card.rows
+    counts = {key: max(counts.get(key, (0, 0)), before.get(key, (0, 0)), key=min) for key in sorted({*before, *counts})}
+    enough = {key.split("/")[1] for key, pair in counts.items() if min(pair) >= SHOWN_ROWS} - {UNDETERMINED}
+    model.card = replace(
+        model.card,
+        languages=tuple(sorted({*model.card.languages, *enough})),
+        calibration=calibration,
+        operating_curves=curves,
+        rows=counts,
+    )
     return model
+
+
+def counted(label: str, harmful: Bools, languages: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Harmful and harmless rows of a label by `label/language`, of each language that has any."""
+    codes = np.array(languages, dtype=str)
+    return {
+        f"{label}/{code}": (int(harmful[codes == code].sum()), int((~harmful[codes == code]).sum()))
+        for code in sorted(set(languages))
+    }
 
 
 def platt(logits: Floats, harmful: Bools, weights: Floats) -> tuple[float, float]:

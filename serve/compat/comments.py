@@ -41,11 +41,13 @@ class Languages:
         requested: as the request says, as ISO 639 codes, each once.
         detected: from the text; None: undetermined.
         chosen: in which the comment is scored; None: nobody knows.
+        likely: where nobody knows: in which it may be.
     """
 
     requested: tuple[str, ...]
     detected: str | None
     chosen: str | None
+    likely: tuple[str, ...] = ()
 
 
 def check_comment(comment: TextEntry | None, context: Context | None, max_characters: int) -> str:
@@ -130,7 +132,7 @@ def languages_of(told: Sequence[str] | None, text: str) -> Languages:
             raise PerspectiveError(f"Invalid language code: {code[:64]!r}")
         codes[shortest_code(code)] = None
     requested = tuple(codes)
-    found = detect_language(text).code
-    detected = None if found == UNDETERMINED else found
+    found = detect_language(text)
+    detected = None if found.code == UNDETERMINED else found.code
     chosen = detected if detected in requested or not requested else requested[0]
-    return Languages(requested, detected, chosen)
+    return Languages(requested, detected, chosen, found.likely if chosen is None else ())

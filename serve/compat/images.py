@@ -82,7 +82,7 @@ async def _scores(medium: Medium, shown: Found, labels: Collection[str], known: 
             said = {label: score for label, score in judged.scores.items() if label in labels}
             if said:
                 model = f"{judged.ask.variant}@{judged.version}"
-                found.labels |= await known.scores(model, said, words.language)
+                found.add(await known.scores(model, said, judged.reading.language))
                 found.models.add(model)
         scores.append(found)
     return scores

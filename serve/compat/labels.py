@@ -67,18 +67,11 @@ def scored_names(names: Iterable[str], mapping: dict[str, str | None], labels: I
 
 
 def trained_languages(cards: Sequence[Card], label: str) -> tuple[str, ...]:
-    """The languages in which a model learned a label, which may be fewer than those that it was trained on.
-
-    Told by where its rows sufficed for a figure or an operating curve of their own; without either, all its languages.
+    """The languages in which a model, or one that it was retrained from, learned a label (`Card.languages_of`).
 
     Args:
         cards: the model's own, and then those that it was retrained from.
         label: one of its labels.
     """
-    evidence: set[str] = set()
-    for card in cards:
-        figures = card.about.get("test")
-        cells = [*card.operating_curves, *(figures if isinstance(figures, dict) else ())]
-        evidence |= {language for name, _, language in (cell.partition("/") for cell in cells) if name == label}
-    evidence.discard("")
+    evidence = set[str]().union(*(card.evidence_of(label) for card in cards))
     return tuple(code for code in cards[0].languages if code in evidence or not evidence)

@@ -218,9 +218,9 @@ def _result(parts: Sequence[_Part], missing: Mapping[str, ImageScores]) -> Moder
             if found is None:
                 continue
             types.setdefault(name, set()).add(part.input_type)
-            if part.scores.language not in (None, *found.languages):
+            if part.scores.language is not None and found.language not in found.languages:
                 untrained.add(name)
-            if name not in gravest or _gravity(found) > _gravity(gravest[name]):
+            if name not in gravest or found.gravity > gravest[name].gravity:
                 gravest[name] = found
     languages = list(dict.fromkeys(part.scores.language for part in parts if part.scores.language is not None))
     if all(found.flagged is None for found in gravest.values()):
@@ -242,7 +242,3 @@ def _result(parts: Sequence[_Part], missing: Mapping[str, ImageScores]) -> Moder
             not_scored={where: image.missing for where, image in missing.items()},
         ),
     )
-
-
-def _gravity(found: LabelScore) -> tuple[bool, float]:
-    return bool(found.flagged), found.confidence

@@ -4,6 +4,7 @@
 
 import asyncio
 import logging
+from collections.abc import Collection, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -58,15 +59,17 @@ async def analyze(request: Request, context: Annotated[Context, Depends(current)
     services = services_of(context.topology)
     asked = asked_of(body, set(services))
     languages = languages_of(body.languages, text)
-    if languages.chosen is None:
+    labels = {item.label for item in asked}
+    client = client_of(request)
+    chosen = languages.chosen or await _surest_language(context, text, languages.likely, labels, client)
+    if chosen is None:
         raise PerspectiveError("Unable to detect language", "LANGUAGE_DETECTION_FAILED")
     spans = sentences(text, bounds.max_spans) if body.span_annotations else [whole(text)]
     # The whole in each language that it is said to be in, then the parts that are not the whole.
-    codes = [languages.chosen, *(code for code in languages.requested if code != languages.chosen)]
+    codes = [chosen, *(code for code in languages.requested if code != chosen)]
     parts = [span.text for span in spans if span.text != text]
-    texts = [(text, code) for code in codes] + [(part, languages.chosen) for part in parts]
-    labels = {item.label for item in asked}
-    scores = await score(context, texts, labels, client=client_of(request)) if labels else []
+    texts = [(text, code) for code in codes] + [(part, chosen) for part in parts]
+    scores = await score(context, texts, labels, client=client) if labels else []
     refused = [item for item in asked if _unsupported(item, codes, scores)]
     if refused and not body.drop_unsupported_attributes:
         raise _unsupported_error(context, refused, codes, scores, told=bool(languages.requested))
@@ -75,11 +78,25 @@ async def analyze(request: Request, context: Annotated[Context, Depends(current)
     placed = [(span, scores[0] if span.text == text else next(rest)) for span in spans] if kept else []
     response = AnalyzeCommentResponse(
         attribute_scores={item.name: _attribute(item, scores[0], placed) for item in kept},
-        languages=body.languages or [languages.chosen],
+        languages=body.languages or [chosen],
         detected_languages=[languages.detected] if languages.detected else None,
         client_token=body.client_token,
     )
     return _answer(response)
+
+
+async def _surest_language(
+    context: Context, text: str, likely: Sequence[str], labels: Collection[str], client: str | None
+) -> str | None:
+    """Of the languages that a comment may be in, that in which a model that learned it is surest of some label."""
+    scores = await score(context, [(text, code) for code in likely], labels, client=client) if labels and likely else []
+    surest = [
+        (found.gravity, code)
+        for code, row in zip(likely, scores, strict=False)
+        for found in row.labels.values()
+        if code in found.languages
+    ]
+    return max(surest)[1] if surest else None
 
 
 def _unsupported(asked: Asked, codes: list[str], scores: list[TextScores]) -> list[str]:

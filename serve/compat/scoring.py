@@ -34,11 +34,18 @@ class LabelScore:
         confidence: in [0, 1].
         flagged: whether it reaches the policy's threshold for the language; None: the policy has no rule for the label.
         languages: in which the model learned the label.
+        language: in which it was judged; `*`: it is no text.
     """
 
     confidence: float
     flagged: bool | None
     languages: tuple[str, ...]
+    language: str
+
+    @property
+    def gravity(self) -> tuple[bool, float, bool]:
+        """Orders what is said of one content: a flagged score is graver than any other."""
+        return bool(self.flagged), self.confidence, self.language in self.languages
 
 
 @dataclass(slots=True)
@@ -54,6 +61,12 @@ class TextScores:
     language: str | None = "und"
     labels: dict[str, LabelScore] = field(default_factory=dict)
     models: set[str] = field(default_factory=set)
+
+    def add(self, said: Mapping[str, LabelScore]) -> None:
+        """Add what is said of it in a language: of each label the surest counts, a flagged one first."""
+        for label, score in said.items():
+            if label not in self.labels or score.gravity > self.labels[label].gravity:
+                self.labels[label] = score
 
 
 def services_of(topology: Topology) -> dict[str, Service]:
@@ -86,13 +99,14 @@ async def score(
     known = Lineages(context)
     try:
         for service in sorted({services[label] for label in labels}):
-            answers = await context.moderator.judge.score_texts(service, features, client=client)
-            for result, answer in zip(results, answers, strict=True):
-                result.language = answer.language
-                said = {item.label: item.confidence for item in answer.labels if item.label in labels}
-                if said:  # else no variant took it, and no model is named
-                    result.labels |= await known.scores(answer.model, said, answer.language)
-                    result.models.add(answer.model)
+            answers = await context.moderator.judge.read_texts(service, features, client=client)
+            for result, readings in zip(results, answers, strict=True):
+                result.language = readings[0].language
+                for answer in readings:
+                    said = {item.label: item.confidence for item in answer.labels if item.label in labels}
+                    if said:  # else no variant took it, and no model is named
+                        result.add(await known.scores(answer.model, said, answer.language))
+                        result.models.add(answer.model)
     except QueueFullError as error:
         raise overloaded(error) from error
     except Exception as error:
@@ -133,7 +147,7 @@ class Lineages:
             if key not in self._languages:
                 self._languages[key] = trained_languages(cards, label)
             flagged = _flagged(self._context.topology, cards[0], label, language, confidence)
-            scores[label] = LabelScore(confidence, flagged, self._languages[key])
+            scores[label] = LabelScore(confidence, flagged, self._languages[key], language)
         return scores
 
 
@@ -141,7 +155,7 @@ def _flagged(topology: Topology, card: Card, label: str, language: str, confiden
     rule = topology.policy.rules("*").get(label)
     if rule is None:
         return None
-    lowest = flagged_from(card.curve(label, language), rule)
+    lowest = flagged_from(card.curve(label, language), rule, learned=card.is_learned(label, language))
     return lowest is not None and confidence >= lowest
 
 

@@ -526,6 +526,7 @@ def test_what_could_not_be_read_is_not_scored_and_no_failure(tmp_path: Path) -> 
 _PARTS = st.one_of(
     st.floats(0, 1).map(scored),
     st.floats(0, 1).map(a_picture),
+    st.builds(Scored, st.floats(0, 1), st.just(CURVE), shown=st.booleans(), quotes=st.booleans()),
     st.booleans().map(lambda fails: a_picture(None, failed=fails)),
 )
 _GRAVITY = {"allow": 0, "review": 1, "remove": 2}
@@ -541,3 +542,81 @@ def test_another_part_makes_no_decision_milder(tmp_path: Path, parts: list[Score
     assert (after.mode == "proactive") >= (before.mode == "proactive")
     if action == "remove":  # the order in which parts come does not matter
         assert of_parts(policy, more, *parts).decision == after.decision
+
+
+# What may act: a label where it was shown to work, and an author's own words.
+
+
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        (Scored(0.9, CURVE, language="ru", learned=False, shown=False), "untrained"),
+        (Scored(0.9, CURVE, language="pt", shown=False), "unproven"),
+        (Scored(0.9, CURVE, language="en", quotes=True), "quotation"),
+    ],
+)
+def test_what_may_not_act_is_reviewed_and_neither_removed_nor_hidden(tmp_path: Path, part: Scored, why: str) -> None:
+    policy = a_policy(tmp_path, {"hate": a_rule(mode="proactive")})
+    acting = decide(policy, hate=Scored(0.9, CURVE, language="en"))
+    assert (acting.decision, acting.removed_for, acting.labels["hate"].held_back) == ("remove", ("hate",), None)
+    verdict = decide(policy, hate=part)
+    hate = verdict.labels["hate"]
+    assert (verdict.decision, verdict.mode, verdict.removed_for) == ("review", "reactive", ())
+    assert (hate.flagged, hate.held_back, hate.remove_threshold) == (True, why, None)
+    assert (hate.language, hate.in_training) == (part.language, why != "untrained")
+    assert verdict.review.deadline == NOW + BY_NAME["hate"].deadline
+    [reason] = verdict.review.reasons
+    assert reason.startswith("hate is flagged in a ")
+
+
+def test_a_review_in_proactive_mode_hides_only_what_may_act(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"hate": a_rule(action="review", mode="proactive")})
+    assert decide(policy, hate=Scored(0.9, CURVE, language="en")).mode == "proactive"
+    assert decide(policy, hate=Scored(0.9, CURVE, language="ru", learned=False, shown=False)).mode == "reactive"
+
+
+@pytest.mark.parametrize("score", [0.45, 0.9])
+def test_a_policy_can_ignore_a_label_where_it_was_not_learned(tmp_path: Path, score: float) -> None:
+    rule = a_rule(untrained="ignore", review_objective="precision>=0.7")
+    policy = a_policy(tmp_path, {"hate": rule}, regions={"DE": {"hate": {"untrained": "review"}}})
+    untrained = Scored(score, CURVE, language="ru", learned=False, shown=False)
+    ignored = decide(policy, hate=untrained)
+    assert (ignored.decision, ignored.labels["hate"].flagged, ignored.labels["hate"].score) == ("allow", False, score)
+    assert ignored.labels["hate"].held_back == "untrained"
+    assert decide(policy, "DE", hate=untrained).decision == "review"
+    # Learned, with too few rows to show how well: a person is asked.
+    assert decide(policy, hate=Scored(score, CURVE, language="pt", shown=False)).decision == "review"
+
+
+def test_a_quotation_is_removed_only_for_the_author_s_own_words(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule()})
+    whole = Scored(0.95, CURVE, language="en", quotes=True)
+    mild, rude = (Scored(score, CURVE, language="en", own=True) for score in (0.1, 0.9))
+    reviewed = of_parts(policy, whole, mild)
+    assert (reviewed.decision, reviewed.removed_for) == ("review", ())
+    assert reviewed.labels["abuse"].held_back == "quotation"
+    removed = of_parts(policy, whole, rude)
+    assert (removed.decision, removed.removed_for) == ("remove", ("abuse",))
+    abuse = removed.labels["abuse"]
+    assert (abuse.score, abuse.held_back, abuse.remove_threshold) == (0.9, None, 0.5)
+    assert [(part.score, part.own_words, part.held_back) for part in abuse.parts] == [
+        (0.95, False, "quotation"),
+        (0.9, True, None),
+    ]
+
+
+def test_own_words_hide_a_post_also_where_the_whole_is_surer(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"hate": a_rule(action="review", mode="proactive")})
+    parts = [Scored(0.95, CURVE, language="en", quotes=True), Scored(0.6, CURVE, language="en", own=True)]
+    assert policy.decide({"hate": parts}, region="US", links=(), now=NOW).mode == "proactive"
+
+
+def test_of_several_languages_the_surest_decides_by_its_own_threshold(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule()})
+    unsure = Scored(0.85, STRICT, language="und", learned=False, shown=False)
+    english = Scored(0.6, CURVE, language="en")
+    for parts in ([unsure, english], [english, unsure]):
+        verdict = of_parts(policy, *parts)
+        abuse = verdict.labels["abuse"]
+        assert (verdict.decision, abuse.score, abuse.threshold, abuse.language) == ("remove", 0.6, 0.5, "en")
+        assert {part.language for part in abuse.parts} == {"und", "en"}

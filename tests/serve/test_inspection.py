@@ -14,7 +14,7 @@ from moderation.models.card import Card
 from moderation.policy import threshold_of
 from moderation.settings import DEPLOYMENTS
 from moderation.topology import Topology
-from serve.inspection import _tests, out_of_reach
+from serve.inspection import _tests, out_of_reach, where_it_acts
 
 LOCAL = DEPLOYMENTS / "local.yaml"
 Warnings = Callable[[str, dict[str, Any]], list[str]]
@@ -125,6 +125,30 @@ def test_a_region_that_changes_something_else_is_not_named(warnings: Warnings) -
         "regions": {"FR": {"violence": {"on_failure": "allow"}}},
     }
     assert len(warnings("video-multi", changes)) == 1
+
+
+@pytest.mark.parametrize(
+    ("variant", "notes"),
+    [
+        (
+            "text-multi",
+            [
+                "abuse of text-multi may remove or hide posts in de, en, pt, zh, is reviewed in ru, with fewer than 40"
+                " validation rows of a class, and elsewhere is reviewed",
+                "hate of text-multi may remove or hide posts in en, is reviewed in pt, with fewer than 40"
+                " validation rows of a class, and elsewhere is ignored",
+            ],
+        ),
+        (
+            "misinformation",
+            ["misinformation of misinformation may remove or hide posts in en, and elsewhere is reviewed"],
+        ),
+        ("image-multi", []),
+    ],
+)
+def test_it_is_told_in_which_languages_a_label_may_act(variant: str, notes: list[str]) -> None:
+    topology = Topology.load(DEPLOYMENTS / "local.yaml")
+    assert list(where_it_acts(topology, variant, card_of(variant))) == notes
 
 
 def test_a_warning_is_right_that_nothing_is_flagged() -> None:

@@ -149,6 +149,9 @@ def test_a_picture_alone_is_judged_and_no_text_is(world: World) -> None:
         "input_types": [],
         "objective": None,
         "reason": "no_model",
+        "language": None,
+        "in_training": None,
+        "held_back": None,
         "parts": None,
     }
     assert decision["models"] == {"image": "pictures@3"}

@@ -148,6 +148,9 @@ def test_a_decision_says_what_made_it_and_is_recorded_with_its_features(ledger: 
         "input_types": ["text"],
         "objective": "precision>=0.8",
         "reason": None,
+        "language": "en",
+        "in_training": True,
+        "held_back": None,
         "parts": [],
     }
     assert decision["labels"]["violence"]["reason"] == "no_model"
@@ -335,15 +338,19 @@ def test_what_nobody_waits_for_is_dropped_before_a_model_is_asked(ledger: Ledger
     async def work() -> list[str]:
         gate = Gate()
         asked = moderator(ledger, gate.score, topology=one_at_a_time(tmp_path))
-        busy = await later(*(asked.moderate(f"busy-{number}", a_post(f"busy {number}")) for number in range(2)))
+        busy = await later(
+            *(asked.moderate(f"busy-{number}", a_post(f"busy {number}", language="en")) for number in range(2))
+        )
         await gate.asked.wait()
-        leaving = await later(*(asked.moderate(f"p-{number}", a_post(f"gone {number}")) for number in range(8)))
+        leaving = await later(
+            *(asked.moderate(f"p-{number}", a_post(f"gone {number}", language="en")) for number in range(8))
+        )
         assert asked.full
         for task in leaving:
             task.cancel()
         await asyncio.wait(leaving)
         assert not asked.full  # at once: they hold up nobody
-        [stays] = await later(asked.moderate("stays", a_post("here")))
+        [stays] = await later(asked.moderate("stays", a_post("here", language="en")))
         gate.open.set()
         await asyncio.gather(*busy, stays)
         assert asked._in_flight == {}
@@ -357,9 +364,12 @@ def test_a_post_that_one_of_its_callers_still_waits_for_is_judged(ledger: Ledger
     async def work() -> tuple[Answer, list[str]]:
         gate = Gate()
         asked = moderator(ledger, gate.score, topology=one_at_a_time(tmp_path))
-        busy = await later(*(asked.moderate(f"busy-{number}", a_post(f"busy {number}")) for number in range(2)))
+        busy = await later(
+            *(asked.moderate(f"busy-{number}", a_post(f"busy {number}", language="en")) for number in range(2))
+        )
         await gate.asked.wait()
-        leaves, stays = await later(asked.moderate("p-1", a_post("a")), asked.moderate("p-1", a_post("a")))
+        post = a_post("a", language="en")
+        leaves, stays = await later(asked.moderate("p-1", post), asked.moderate("p-1", post))
         leaves.cancel()
         await asyncio.wait([leaves])
         gate.open.set()
@@ -397,7 +407,7 @@ def test_a_caller_that_leaves_costs_other_posts_of_its_group_nothing_and_its_own
         gate = Gate()
         asked = moderator(ledger, gate.score)
         leaver = asyncio.create_task(asked.moderate("leaves", a_post("gone")))
-        stays = asyncio.create_task(asked.moderate("stays", a_post("here")))
+        stays = asyncio.create_task(asked.moderate("stays", a_post("here", language="en")))
         await gate.asked.wait()
         leaver.cancel()
         gate.open.set()
@@ -412,7 +422,7 @@ def test_a_caller_that_leaves_costs_other_posts_of_its_group_nothing_and_its_own
 def test_older_content_is_refused_without_a_score_and_the_newer_one_stays(ledger: Ledger) -> None:
     calls: list[Call] = []
     asked = moderator(ledger, scoring(calls))
-    newest = run(asked.moderate("p-1", a_post("newer", minute=5)))
+    newest = run(asked.moderate("p-1", a_post("newer", minute=5, language="en")))
     with pytest.raises(ConflictError, match=r"created at 2026-11-24T00:05:00\+00:00, later than") as refused:
         run(asked.moderate("p-1", a_post("older", minute=4)))
     assert "2026-11-24T00:04:00+00:00" in str(refused.value)
@@ -435,8 +445,8 @@ def test_two_contents_of_a_post_in_one_group_are_settled_by_their_time(ledger: L
 def test_content_that_came_again_keeps_out_what_is_older_than_that(ledger: Ledger) -> None:
     calls: list[Call] = []
     asked = moderator(ledger, scoring(calls))
-    first = decide(asked, a_post("a", minute=1))
-    assert decide(asked, a_post("a", minute=3)) == first
+    first = decide(asked, a_post("a", minute=1, language="en"))
+    assert decide(asked, a_post("a", minute=3, language="en")) == first
     with pytest.raises(ConflictError, match="00:03:00"):
         run(asked.moderate("p-1", a_post("b", minute=2)))
     assert [texts for _, _, texts in calls] == [["a"]]
@@ -449,7 +459,7 @@ def test_what_goes_back_to_what_it_was_while_both_are_on_their_way_is_recorded_s
 
 def test_the_same_content_of_a_later_moment_waits_for_the_first_and_is_not_scored_again(ledger: Ledger) -> None:
     calls: list[Call] = []
-    sent = [("p-1", a_post("a", minute=1)), ("p-1", a_post("a", minute=3)), ("p-1", a_post("a", minute=2))]
+    sent = [("p-1", a_post("a", minute=minute, language="en")) for minute in (1, 3, 2)]
     answers = run(all_of(moderator(ledger, scoring(calls)), sent))
     assert [body["content_version"] for body in bodies(answers)] == [1, 1, 1]
     assert [answer.replayed for answer in answers if isinstance(answer, Answer)] == [False, True, True]
@@ -460,9 +470,8 @@ def test_the_same_content_of_a_later_moment_waits_for_the_first_and_is_not_score
 def test_contents_of_one_post_are_bounded_as_those_of_many_are(ledger: Ledger, tmp_path: Path) -> None:
     calls: list[Call] = []
     topology = topology_in(tmp_path, gateway={"group_size": 2, "max_waiting_posts": 4})
-    answers = run(
-        all_of(moderator(ledger, scoring(calls), topology=topology), [("p-1", a_post(str(n))) for n in "abcdef"])
-    )
+    items = [("p-1", a_post(letter, language="en")) for letter in "abcdef"]
+    answers = run(all_of(moderator(ledger, scoring(calls), topology=topology), items))
     assert [body["content_version"] for body in bodies(answers[:4])] == [1, 2, 3, 4]
     assert [type(answer) for answer in answers[4:]] == [QueueFullError] * 2
     assert [texts for _, _, texts in calls] == [["a", "b"], ["c", "d"]]
@@ -602,7 +611,7 @@ def test_a_post_whose_links_cannot_be_checked_is_answered_alone_and_its_group_go
 
 def test_a_group_is_one_call_and_never_larger_than_its_bound(ledger: Ledger) -> None:
     calls: list[Call] = []
-    items = [(f"p-{number}", a_post(f"text {number}")) for number in range(100)]
+    items = [(f"p-{number}", a_post(f"text {number}", language="en")) for number in range(100)]
     found = bodies(run(all_of(moderator(ledger, scoring(calls)), items)))
     assert [body["post_id"] for body in found] == [post_id for post_id, _ in items]
     assert sorted(len(texts) for _, _, texts in calls) == [36, 64]
@@ -820,7 +829,7 @@ def test_an_author_stays_in_one_arm_and_a_mixed_group_makes_one_call_an_arm(ledg
     calls: list[Call] = []
     asked = moderator(ledger, scoring(calls))
     split = with_split(asked, 5000)
-    items = [(f"p-{n}", a_post(f"text {n}", author_id=f"author-{n % 20}")) for n in range(60)]
+    items = [(f"p-{n}", a_post(f"text {n}", author_id=f"author-{n % 20}", language="en")) for n in range(60)]
     found = bodies(run(all_of(asked, items)))
     expected = [arm_of(split, post.author_id) for _, post in items]
     assert {"champion", "challenger"} == set(expected)
@@ -878,6 +887,128 @@ def test_a_language_is_taken_as_told_and_else_detected(
     assert (language["confidence"] == 1.0) is certain
 
 
+def saying(abuse: Callable[[str, str], float], hate: float = 0.01, seen: list[tuple[str, str]] | None = None) -> Score:
+    """A model that says of a text in a language what it is told to, and notes both."""
+
+    async def score(_variant: str, _arm: Arm, texts: list[str], known: Known, _deadline: float) -> GroupScores:
+        asked = [(text, str(features["language"])) for text, features in zip(texts, known, strict=True)]
+        if seen is not None:
+            seen.extend(asked)
+        return GroupScores(1, [{"abuse": abuse(*each), "hate": hate} for each in asked], [0.0] * len(texts))
+
+    return score
+
+
+def by_language(**scores: float) -> Callable[[str, str], float]:
+    return lambda _text, language: scores.get(language, 0.02)
+
+
+def test_a_text_of_an_unsure_language_is_judged_in_each_that_is_likely(ledger: Ledger) -> None:
+    seen: list[tuple[str, str]] = []
+    asked = moderator(ledger, saying(by_language(und=0.3, en=0.9999), seen=seen))
+    decision = decide(asked, a_post("you idiot", region="DE"))
+    assert seen == [("you idiot", code) for code in ("und", "es", "en", "hr", "de")]
+    assert decision["decision"] == "remove"
+    language = decision["language"]
+    assert (language["code"], language["likely"], language["in_training"]) == ("und", ["es", "en", "hr", "de"], False)
+    abuse = decision["labels"]["abuse"]
+    assert (abuse["score"], abuse["language"], abuse["in_training"]) == (0.9999, "en", True)
+    assert [(part["language"], part["flagged"]) for part in abuse["parts"]] == [
+        (code, code == "en") for code in ("und", "es", "en", "hr", "de")
+    ]
+    [row] = rows(ledger)  # one language is logged, and the score in it
+    assert (row.features["language"], row.scored_features["score_abuse"]) == ("und", 0.3)
+    assert decision["models"] == {"text": f"{VARIANT}@1"}
+
+
+def test_each_language_that_is_likely_is_routed_by_itself(ledger: Ledger, tmp_path: Path) -> None:
+    routes = [{"service": "text", "regions": ["*"], "languages": ["en"], "variant": VARIANT}]
+    seen: list[tuple[str, str]] = []
+    score = saying(by_language(en=0.9999), seen=seen)
+    decision = decide(moderator(ledger, score, topology=topology_in(tmp_path, routes=routes)), a_post("you idiot"))
+    assert seen == [("you idiot", "en")]
+    assert decision["decision"] == "remove"
+    [row] = rows(ledger)
+    assert row.scored_features["score_abuse"] == 0.9999
+
+
+def test_a_language_that_is_told_or_sure_is_the_only_one(ledger: Ledger) -> None:
+    seen: list[tuple[str, str]] = []
+    asked = moderator(ledger, saying(by_language(), seen=seen))
+    decide(asked, a_post("you idiot", language="es"))
+    decide(asked, a_post("the tomatoes in my garden are finally ripe"), "p-2")
+    assert [code for _, code in seen] == ["es", "en"]
+
+
+def test_a_quotation_is_read_in_the_language_of_each_of_its_parts(ledger: Ledger) -> None:
+    seen: list[tuple[str, str]] = []
+    asked = moderator(ledger, saying(by_language(), seen=seen))
+    german = "Heute ist ein wirklich schöner Tag im Garten, findet ihr nicht auch?"
+    text = f"> what a lovely day it is in the garden today, and how the birds sing\n\n{german}"
+    decide(asked, a_post(text))
+    assert [code for read, code in seen if read == german] == ["de"]
+    assert len(seen) == 1 + sum(read == text for read, _ in seen)
+
+
+def test_a_route_that_records_nothing_tells_the_surest_of_the_likely_languages(ledger: Ledger) -> None:
+    asked = moderator(ledger, saying(by_language(und=0.3, en=0.95, es=0.4)))
+    features = [TextFeature(id="a", text="you idiot"), TextFeature(id="b", text="you idiot", language="es")]
+    unsure, told = run(asked.judge.score_texts("text", features))
+    assert ({item.label: item.confidence for item in unsure.labels}["abuse"], unsure.language) == (0.95, "und")
+    assert ({item.label: item.confidence for item in told.labels}["abuse"], told.language) == (0.4, "es")
+
+
+QUOTING = "> you are a stupid idiot\n\nPlease do not talk to people like that, it helps nobody here."
+
+
+def test_a_quotation_and_a_rebuke_are_not_removed_for_what_is_quoted(ledger: Ledger) -> None:
+    seen: list[tuple[str, str]] = []
+    insulting = saying(lambda text, _: 0.9999 if "idiot" in text else 0.02, seen=seen)
+    asked = moderator(ledger, insulting)
+    decision = decide(asked, a_post(QUOTING, language="en"))
+    assert seen == [(QUOTING, "en"), (QUOTING.split("\n\n")[1], "en")]
+    assert (decision["decision"], decision["mode"]) == ("review", "reactive")
+    assert decision["review"]["reasons"] == ["abuse is flagged in a text that quotes"]
+    abuse = decision["labels"]["abuse"]
+    assert (abuse["flagged"], abuse["held_back"], abuse["remove_threshold"]) == (True, "quotation", None)
+    assert [(part["own_words"], part["score"]) for part in abuse["parts"]] == [(False, 0.9999), (True, 0.02)]
+    [row] = rows(ledger)  # what is logged is said of the post as it was written
+    assert row.scored_features["score_abuse"] == 0.9999
+
+    # Nothing but quotation: a person looks at it. An insult of one's own beside it is removed as ever.
+    assert decide(asked, a_post("> you are a stupid idiot\n> and ugly", language="en"), "p-2")["decision"] == "review"
+    assert decide(asked, a_post("> hello\n\nyou are a stupid idiot", language="en"), "p-3")["decision"] == "remove"
+    assert decide(asked, a_post("you are a stupid idiot", language="en"), "p-4")["decision"] == "remove"
+
+
+@pytest.mark.parametrize(
+    ("language", "decision", "mode", "in_training", "held_back"),
+    [
+        ("en", "review", "proactive", True, None),
+        ("pt", "review", "reactive", True, "unproven"),
+        ("ru", "allow", "reactive", False, "untrained"),
+        ("de", "allow", "reactive", False, "untrained"),
+        ("es", "allow", "reactive", False, "untrained"),
+    ],
+)
+def test_hate_hides_posts_only_where_rows_show_that_it_works(
+    ledger: Ledger, language: str, decision: str, mode: str, in_training: bool, held_back: str | None
+) -> None:
+    found = decide(moderator(ledger, scoring(hate=0.9999)), a_post("whatever this says", language=language))
+    assert (found["decision"], found["mode"]) == (decision, mode)
+    hate, abuse = found["labels"]["hate"], found["labels"]["abuse"]
+    assert (hate["language"], hate["in_training"], hate["held_back"]) == (language, in_training, held_back)
+    assert abuse["in_training"] is found["language"]["in_training"] is (language != "es")
+
+
+@pytest.mark.parametrize(("language", "decision"), [("en", "remove"), ("pt", "remove"), ("es", "review")])
+def test_abuse_is_removed_where_rows_show_that_it_works_and_else_reviewed(
+    ledger: Ledger, language: str, decision: str
+) -> None:
+    found = decide(moderator(ledger, scoring(abuse=0.9999)), a_post("whatever this says", language=language))
+    assert found["decision"] == decision
+
+
 def test_a_post_that_no_route_fits_is_scored_by_nobody_and_not_degraded(ledger: Ledger, tmp_path: Path) -> None:
     routes = [{"service": "text", "regions": ["US"], "languages": ["en"], "variant": VARIANT}]
     topology = topology_in(tmp_path, routes=routes)
@@ -895,6 +1026,9 @@ def test_a_post_that_no_route_fits_is_scored_by_nobody_and_not_degraded(ledger: 
             "input_types": [],
             "objective": None,
             "reason": "no_model",
+            "language": None,
+            "in_training": None,
+            "held_back": None,
             "parts": [],
         }
         assert (decision["decision"], decision["degraded"], decision["models"]) == ("allow", False, {})
@@ -969,8 +1103,9 @@ def test_a_model_is_told_what_is_known_of_the_author_and_that_is_logged(ledger: 
     asked = moderator(ledger, noting(told), known=features)
     at = datetime.now(UTC)
     for number in range(3):
-        run(settled(asked, f"p-{number}", a_post(f"text {number}", created_at=at)))
-    run(settled(asked, "p-other", a_post("another", author_id="u-2", community="elsewhere", created_at=at)))
+        run(settled(asked, f"p-{number}", a_post(f"text {number}", created_at=at, language="en")))
+    other = a_post("another", author_id="u-2", community="elsewhere", created_at=at, language="en")
+    run(settled(asked, "p-other", other))
     names = set(AUTHOR_FEATURES) | set(COMMUNITY_FEATURES)
     assert [set(known) >= names for known in told] == [True] * 4
     counts = [name for name in AUTHOR_FEATURES if told[0][name] == 0 and told[1][name] == 1 and told[2][name] == 2]

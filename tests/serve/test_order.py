@@ -65,7 +65,7 @@ def test_content_twice_in_one_group_is_scored_once(ledger: Ledger) -> None:
         calls.append(list(texts))
         return await scored_by_word(variant, arm, texts, known, deadline)
 
-    run(all_of(moderator(ledger, score), [("p-1", a_post(text)) for text in ("a", "b", "a")]))
+    run(all_of(moderator(ledger, score), [("p-1", a_post(text, language="en")) for text in ("a", "b", "a")]))
     assert calls == [["a", "b"]]
     assert len(rows(ledger)) == 3
 

@@ -332,3 +332,19 @@ def test_a_language_on_its_own_scale_with_too_few_rows_keeps_its_parent_s_calibr
     card = calibrated_german(20, monkeypatch, parent)
     assert card.calibration["abuse/de"] == (0.5, -3.0)
     assert "hate/de" not in card.calibration
+
+
+def test_a_card_counts_the_rows_that_calibrated_it_and_those_of_its_parent_where_they_were_more() -> None:
+    given = rows(HATE)
+    card = calibrated(a_parent(1), given, None, language_rows=100).card
+    told = np.array(given.languages)
+    for column, label in enumerate(("abuse", "hate")):
+        for code in set(given.languages):
+            truth = given.truth[told == code, column]
+            expected = (int((truth == 1).sum()), int((truth == 0).sum()))
+            assert card.rows.get(f"{label}/{code}", (0, 0)) == expected
+    parent = a_parent(2)
+    parent.card = replace(parent.card, rows={"abuse/en": (500, 600), "abuse/de": (0, 9000), "hate/pt": (41, 40)})
+    child = calibrated(a_parent(1), given, parent, language_rows=100).card
+    assert child.rows == card.rows | {"abuse/en": (500, 600), "hate/pt": (41, 40)}
+    assert (card.languages, child.languages) == (("en",), ("en", "pt"))  # what rows enough speak of was learned

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from moderation.errors import ModelError
-from moderation.models.card import Card
+from moderation.models.card import CARD, Card
 from moderation.models.operating import Objective
+from moderation.settings import DEPLOYMENTS
 from tests.moderation.models.making import a_card, a_curve
 
 MISSING = object()
@@ -106,3 +107,54 @@ def test_a_field_that_is_missing_or_broken_is_refused(changes: dict[str, Any]) -
 def test_a_field_of_another_kind_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"^model\.json cannot be read: "):
         Card.from_json(changed(**changes))
+
+
+def test_a_label_is_learned_and_shown_by_the_rows_of_a_language() -> None:
+    rows = {"abuse/de": (40, 40), "abuse/en": (39, 4000), "hate/en": (400, 40), "hate/de": (0, 700)}
+    card = a_card(rows=rows)
+    assert card.languages_of("abuse") == ("de", "en")
+    assert card.languages_of("hate") == ("en",)
+    assert [card.is_shown("abuse", code) for code in ("de", "en", "ru", "und", "*")] == [True, *[False] * 4]
+    assert (card.is_shown("hate", "en"), card.is_shown("hate", "de")) == (True, False)
+    assert (card.is_learned("hate", "en"), card.is_learned("hate", "de"), card.is_learned("abuse", "und")) == (
+        True,
+        False,
+        False,
+    )
+    assert Card.from_json(card.to_json()).rows == rows
+
+
+def test_a_card_that_counts_no_rows_shows_what_its_own_curves_show() -> None:
+    card = Card.from_json(changed(rows=MISSING))
+    assert card.rows == {}
+    assert not card.is_shown("abuse", "de")
+    card = a_card(operating_curves={"abuse": a_curve(), "abuse/de": a_curve()})
+    assert (card.is_shown("abuse", "de"), card.is_shown("abuse", "en")) == (True, False)
+
+
+def test_a_model_that_reads_no_text_needs_no_language() -> None:
+    card = a_card(languages=())
+    assert card.is_learned("abuse", "*")
+    assert card.is_shown("abuse", "*")
+
+
+@pytest.mark.parametrize("model", ["text-multi", "text-ngram", "misinformation"])
+def test_the_cards_that_ship_count_the_rows_that_calibrated_them(model: str) -> None:
+    card = Card.from_json((DEPLOYMENTS / "models" / model / CARD).read_text(encoding="utf-8"))
+    for label in card.labels:
+        counted = [pair for key, pair in card.rows.items() if key.split("/")[0] == label]
+        curve = card.operating_curves[label]
+        assert (sum(harmful for harmful, _ in counted), sum(harmless for _, harmless in counted)) == (
+            curve.positives,
+            curve.negatives,
+        )
+        for key, own in card.operating_curves.items():
+            if key.startswith(f"{label}/"):
+                assert card.rows[key] == (own.positives, own.negatives)
+
+
+@pytest.mark.parametrize("model", ["text-multi", "text-ngram"])
+def test_hate_is_shown_to_work_in_english_alone(model: str) -> None:
+    card = Card.from_json((DEPLOYMENTS / "models" / model / CARD).read_text(encoding="utf-8"))
+    assert [code for code in (*card.languages, "und", "es") if card.is_shown("hate", code)] == ["en"]
+    assert card.languages_of("hate") == ("en", "pt")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderation.preprocess.language import Language, detect_language, names_a_language
+from moderation.preprocess.language import Language, detect_language, names_a_language, usual_language
 from tests.moderation.properties import few
 
 
@@ -63,7 +63,34 @@ def test_what_is_not_sure_enough_is_undetermined_with_its_confidence() -> None:
     sure = detect_language("What a lovely day it is in the garden today", minimum_confidence=0.0)
     unsure = detect_language("What a lovely day it is in the garden today", minimum_confidence=1.01)
     assert sure.code == "en"
-    assert unsure == Language("und", sure.confidence)
+    assert unsure == Language("und", sure.confidence, ("en",))
+
+
+@pytest.mark.parametrize(
+    ("text", "region", "code", "likely"),
+    [
+        ("you idiot", None, "und", ("es", "en", "hr")),
+        ("you idiot", "DE", "und", ("es", "en", "hr", "de")),  # and what is usually spoken there
+        ("you idiot", "RU", "und", ("es", "en", "hr")),  # which is not written so
+        ("you idiot", "ZZ", "und", ("es", "en", "hr")),  # where nobody knows
+        ("ты идиот", None, "ba", ("mk", "ru")),  # named, but hardly
+        ("What a lovely day it is in the garden today", "DE", "en", ()),
+    ],
+)
+def test_an_unsure_detector_says_what_else_is_likely(
+    text: str, region: str | None, code: str, likely: tuple[str, ...]
+) -> None:
+    found = detect_language(text, region=region)
+    assert (found.code, found.likely) == (code, likely)
+    assert found.codes == (code, *likely)
+
+
+@pytest.mark.parametrize(
+    ("region", "usual"),
+    [("US", ("en", "LATIN")), ("BR", ("pt", "LATIN")), ("KZ", ("ru", "CYRILLIC")), ("CN", ("zh", "CJK")), ("ZZ", None)],
+)
+def test_a_region_has_a_usual_language(region: str, usual: tuple[str, str] | None) -> None:
+    assert usual_language(region) == usual
 
 
 def test_a_long_text_is_judged_by_its_beginning() -> None:
@@ -78,6 +105,8 @@ def test_any_text_has_a_code_and_a_confidence(text: str) -> None:
     assert 0 <= found.confidence <= 1
     assert found.code == "und" or (found.code.isalpha() and found.confidence >= 0.4)
     assert detect_language(text) == found
+    assert found.code not in found.likely
+    assert len(set(found.likely)) == len(found.likely) <= 3
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,17 @@ PNG = encoded(Image.new("RGB", (32, 32), "red"), "PNG")
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
 
 
+def test_a_text_of_an_unsure_language_has_the_surest_score_of_those_that_are_likely(compat: Compat) -> None:
+    [result] = moderate(compat, "you idiot")["results"]
+    [(_, texts, known)] = compat.models.calls
+    assert texts == ["you idiot"] * 4
+    assert [features["language"] for features in known] == ["und", "es", "en", "hr"]
+    scored = compat.models.loaded["text-multi"].score(texts, known).confidence[:, 0]
+    assert result["category_scores"]["harassment"] == pytest.approx(float(scored.max()), abs=1e-4)
+    assert result["seawall"]["languages"] == ["und"]
+    assert "harassment" not in result["seawall"]["untrained"]
+
+
 def test_a_text_is_scored_and_what_nobody_scores_is_null(compat: Compat) -> None:
     body = moderate(compat, ABUSE, model="omni-moderation-latest")
     assert body["id"].startswith("modr-")

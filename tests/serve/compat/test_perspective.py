@@ -153,6 +153,19 @@ def test_a_language_that_cannot_be_told_is_an_error_unless_it_is_told(compat: Co
     assert "detectedLanguages" not in analyze(compat, a_request("12345", languages=["en"]))
 
 
+def test_where_the_language_is_unsure_the_surest_of_those_that_are_likely_counts(compat: Compat) -> None:
+    unsure = analyze(compat, a_request("you idiot"))
+    english = analyze(compat, a_request("you idiot", languages=["en"]))
+    assert unsure["languages"] == ["en"]
+    assert "detectedLanguages" not in unsure
+    assert unsure["attributeScores"] == english["attributeScores"]
+    # That no model learned in any of them is what it was: nobody knows the language.
+    assert kind_of(the_error(compat.post(PATH, a_request("ĝis")))) in (
+        "LANGUAGE_DETECTION_FAILED",
+        "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
+    )
+
+
 def not_supported(error: dict[str, Any]) -> list[dict[str, Any]]:
     assert kind_of(error) == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
     return [detail["languageNotSupportedByAttributeError"] for detail in error["details"]]
