@@ -24,8 +24,8 @@ SEAWALL = str(Path(sys.executable).with_name("seawall"))
 PATIENT_S = 900.0
 """For an answer, or for what must come about: so long only what hangs takes, on the slowest machine."""
 PATIENT: dict[str, dict[str, float]] = {
-    "gateway": {"deadline_ms": 600_000},
-    "media": {"deadline_ms": 600_000, "read_timeout_s": 300},
+    "gateway": {"deadline_ms": 600_000, "max_wait_ms": 600_000},
+    "media": {"deadline_ms": 600_000, "max_wait_ms": 600_000, "read_timeout_s": 300},
 }
 """Sections of a topology whose models have their time, where a test's subject is what they say, not by when."""
 
