@@ -1,8 +1,8 @@
 """What clients who mean harm cost the others: `python -m tests.benchmarks.attack [--only NAME]`.
 
 Starts a Seawall of its own on the loopback address, attacks it from a process beside it, and ends it. Each attack
-stands between two calm phases. All the while an honest client puts posts as a Poisson process, with a key of its own, and
-somebody asks `/healthz` ten times a second, each time over a connection of its own.
+stands between two calm phases. All the while an honest client puts posts as a Poisson process, with a key of its own,
+and somebody asks `/healthz` ten times a second, each time over a connection of its own.
 
     many_items, wrong_items      bodies of millions of values; bodies of wrong ones
     slow_bodies                  1,400 bodies that hardly come
@@ -30,17 +30,21 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
 import typer
+from sqlalchemy import func, select
 
 from moderation.running import Running, require
 from moderation.settings import DEPLOYMENTS, Settings
+from moderation.storage.ledger import Ledger
+from moderation.storage.tables import posts
 from moderation.topology import Topology
-from tests.benchmarks.attackers import ATTACKS, shed_share
+from tests.benchmarks.attackers import ATTACKS, LEAVER, shed_share
 from tests.benchmarks.load import HOST, Exchange, open_loop, poisson_arrivals, put_request, quantiles
 from tests.benchmarks.serving import Traffic, say
 from tests.end_to_end.service import Service, running_service
@@ -141,7 +145,12 @@ def recovered_s(exchanges: Sequence[Exchange], end: float, bound_ms: float) -> f
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """An attack, and what was seen of it; `statuses`: of the attacker's requests."""
+    """An attack, and what was seen of it.
+
+    Attributes:
+        statuses: of the attacker's requests.
+        judged: of those whose client went away, how many posts were recorded all the same.
+    """
 
     name: str
     begun: float
@@ -149,6 +158,7 @@ class Attacked:
     exchanges: list[Exchange]
     probes: list[Probe]
     statuses: dict[int, int]
+    judged: int = 0
 
     @property
     def calm(self) -> list[Exchange]:
@@ -182,6 +192,7 @@ class Attacked:
             "honest_p99_over_calm": over_calm,
             "recovered_s": recovered,
             "attack_statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            **({"judged_for_nobody": self.judged} if self.name == "leavers" else {}),
             "attack_shed_share": shed_share(self.statuses.items()),
             "met": met,
         }
@@ -246,7 +257,13 @@ class Benchmark:
             thread.start()
             exchanges = self._honest(2 * self._calm_s + self._attack_s + 2, seed)
             thread.join()
-        return Attacked(name, seen["begun"], seen["ended"], exchanges, health.probes, seen["statuses"])
+        return Attacked(name, seen["begun"], seen["ended"], exchanges, health.probes, seen["statuses"], self._judged())
+
+    def _judged(self) -> int:
+        """Posts of `LEAVER` in the ledger."""
+        with closing(Ledger(Settings.from_environment().ledger_url)) as ledger, ledger.read() as connection:
+            query = select(func.count()).select_from(posts).where(posts.c.author_id == LEAVER)
+            return int(connection.execute(query).scalar_one())
 
     def _send(self, name: str) -> dict[int, int]:
         command = [sys.executable, "-m", "tests.benchmarks.attackers", name]

@@ -27,6 +27,8 @@ from tests.benchmarks.load import HOST, read_reply
 
 KEY = "attacker"
 """Its API key: one client."""
+LEAVER = "u-leaver"
+"""The author of posts whose client goes away."""
 _PATIENCE_S = 60.0
 """For an answer, once the attack is over."""
 
@@ -60,10 +62,10 @@ def picture_of(side: int) -> bytes:
     return to.getvalue()
 
 
-def post_of(text: str, media: Sequence[dict[str, str]] = ()) -> bytes:
+def post_of(text: str, media: Sequence[dict[str, str]] = (), author: str = "u-attacker") -> bytes:
     """The body of a post that was never sent before."""
     told = {
-        "author_id": "u-attack",
+        "author_id": author,
         "community": "gardening",
         "region": "US",
         "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -222,7 +224,7 @@ async def leavers(target: Target) -> None:
     async def one() -> None:
         with contextlib.suppress(OSError):
             async with target.connection() as (_, writer):
-                body = post_of(text_of(120))
+                body = post_of(text_of(120), author=LEAVER)
                 writer.write(head_of(f"PUT /v1/posts/{uuid.uuid4().hex}", len(body)) + body)
                 await asyncio.sleep(0.3)
             target.statuses[0] += 1
@@ -233,7 +235,7 @@ async def leavers(target: Target) -> None:
 
 
 ATTACKS: dict[str, Callable[[Target], Awaitable[None]]] = {
-    attack.__name__: attack for attack in (many_items, wrong_items, slow_bodies, pictures, flood, long_texts, leavers)
+    found.__name__: found for found in (many_items, wrong_items, slow_bodies, pictures, flood, long_texts, leavers)
 }
 
 
@@ -244,7 +246,7 @@ def shed_share(statuses: Iterable[tuple[int, int]]) -> float | None:
     return round((told[429] + told[503]) / answered, 3) if answered else None
 
 
-def main(
+def attack(
     name: Annotated[str, typer.Argument(help=f"Of {', '.join(ATTACKS)}.")],
     port: Annotated[int, typer.Option(help="Of the service, on the loopback address.")],
     seconds: Annotated[float, typer.Option(help="How long.", min=0.1, max=120)] = 10,
@@ -264,4 +266,4 @@ async def _bounded(attack: Callable[[Target], Awaitable[None]], target: Target, 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    typer.run(attack)
