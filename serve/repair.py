@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 _MARK = b"\xef\xbb\xbf"
-# Both halves of a pair, or one alone. What stands behind an odd number of backslashes is an escape.
+# Both halves of a pair, or one alone. It begins with what is looked for fast: while it is, no other thread runs.
 _SURROGATES = re.compile(
-    rb"(?<!\\)(?P<before>(?:\\\\)*)\\u(?:[dD][89aAbB][0-9a-fA-F]{2}(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
-    rb"|[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"\\u(?:[dD][89aAbB][0-9a-fA-F]{2}(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[dD][c-fC-F][0-9a-fA-F]{2})"
 )
+_BACKSLASH = ord("\\")
 
 
 @dataclass(slots=True)
@@ -53,21 +53,34 @@ def readable(raw: bytes) -> bytes:
         text = raw.decode(errors="replace")
         count = text.count("\ufffd") - raw.count("\ufffd".encode())
         raw = text.encode()
-    halves = 0
-
-    def whole(found: re.Match[bytes]) -> bytes:
-        nonlocal halves
-        if found["low"] is not None:
-            return found.group()
-        halves += 1
-        return found["before"] + rb"\ufffd"
-
-    raw = _SURROGATES.sub(whole, raw)
+    raw, halves = _whole(raw)
     count += halves
     counted = _REPLACED.get()
     if counted is not None:
         counted.characters += count
     return raw
+
+
+def _whole(raw: bytes) -> tuple[bytes, int]:
+    """A text with each half of a character replaced, and how many there were."""
+    parts: list[bytes] = []
+    begin = at = 0
+    while (found := _SURROGATES.search(raw, at)) is not None:
+        start, at = found.span()
+        if not _is_escape(raw, start):
+            at = start + 2  # a backslash that is written, and letters
+        elif found["low"] is None:
+            parts += (raw[begin:start], rb"\ufffd")
+            begin = at
+    return b"".join((*parts, raw[begin:])) if parts else raw, len(parts) // 2
+
+
+def _is_escape(raw: bytes, at: int) -> bool:
+    """Whether a backslash stands behind an even number of others."""
+    first = at
+    while first and raw[first - 1] == _BACKSLASH:
+        first -= 1
+    return (at - first) % 2 == 0
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 MOST_VALUES = 1000
 """JSON values of a body or line that is one object. The largest is a post with a hundred media, which has some 600."""
-LINE_VALUES = 100
+LINE_VALUES = 50
 """JSON values of a line of labels or events."""
 _BLANK_LINES = 1000
 """Beside four for each line that may be."""
