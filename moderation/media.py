@@ -165,10 +165,12 @@ class MediaRef:
     Attributes:
         kind: what they are taken for.
         name: of the bytes in the media store: their SHA-256, or what a request without a record lent.
+        work: that it will be to decode them, in megapixels; see `preprocess.glance`.
     """
 
     kind: MediaKind
     name: str
+    work: int = 1
 
 
 class Seen(NamedTuple):
@@ -342,14 +344,21 @@ class MediaRules(BaseModel):
     group_size: int = Field(default=4, ge=1, le=64)
     """Posts with media that share one handle call."""
     max_in_flight: int = Field(default=4, ge=1, le=64)
-    """Groups of them that are scored at a time."""
+    """Groups of them that are scored at a time; of large ones half as many."""
+    small_megapixels: int = Field(default=25, ge=1)
+    """To decode for all media of one post, up to which it is small: width times height times frames, a quarter of that
+    for a JPEG. Small posts wait, and are read and judged, before large ones and in groups of no more than that. Each
+    video is large."""
+    max_post_megapixels: int = Field(default=1000, ge=1)
+    """The same, of one post; beyond, 422. A video counts 50."""
     deadline_ms: float = Field(default=30_000.0, gt=0)
     """A model of images or videos that has not answered by then has failed for that post."""
     review_below: float = Field(default=0.0, ge=0, le=1)
     """Share of a video, or an animation, below which what was looked at of it, or whose text was read, sends its post
     to review. 0: the decision says so, and nothing more."""
-    workers: int = Field(default=1, ge=1, le=64)
-    """Processes that decode, of each replica that scores media."""
+    workers: int = Field(default=2, ge=1, le=64)
+    """Processes that decode, of each replica that scores media. Where there are several, one of them is for small media
+    alone."""
     read_timeout_s: float = Field(default=10.0, gt=0)
     """After which a decoder is taken to hang, and is ended."""
     worker_memory_mb: int = Field(default=1500, ge=256)
@@ -358,3 +367,8 @@ class MediaRules(BaseModel):
     ocr: OcrRules = OcrRules()
     fetch: FetchRules = FetchRules()
     keep: KeepRules = KeepRules()
+
+    @property
+    def large_in_flight(self) -> int:
+        """Groups of large posts that are scored at a time; at least 1."""
+        return max(1, self.max_in_flight // 2)

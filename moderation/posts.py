@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     field_validator,
     model_validator,
@@ -102,6 +103,17 @@ class MediaIn(Wire):
         default=None, description="`s3://` or, to hosts that the configuration lists, `https://`"
     )
     sha256: Sha256 | None = Field(default=None, description="Of bytes that Seawall holds, as a decision named them")
+    _work: int = PrivateAttr(default=1)
+
+    @property
+    def work(self) -> int:
+        """How much it will be to decode it, in megapixels, as far as `weighed` told."""
+        return self._work
+
+    def weighed(self, work: int) -> Self:
+        """The same, with how much work it will be: nothing that a client says."""
+        self._work = work
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

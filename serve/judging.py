@@ -106,6 +106,7 @@ class Medium:
         outcome: what came back; None: nobody was asked.
         version, card: of who answered.
         words: what is written in it, judged.
+        work: that it is to decode it, in megapixels.
         moving: an image that moves, looked at as the video that it is as well; None: it does not, or nobody covers it.
     """
 
@@ -117,6 +118,7 @@ class Medium:
     card: Card | None = None
     words: list[JudgedWords] = field(default_factory=list)
     moving: Medium | None = None
+    work: int = 1
 
     @property
     def looks(self) -> list[Medium]:
@@ -277,7 +279,7 @@ class Judge:
 
     async def look(self, ref: MediaRef) -> Medium:
         """Look at an image or a video with the champions, and judge what is written in it; nothing is recorded."""
-        medium = Medium(ref.kind, ref.name)
+        medium = Medium(ref.kind, ref.name, work=ref.work)
         variant = self._topology.variant_for(ref.kind, region="*", language="*")
         if variant is not None and self._score_media is not None:
             medium.ask = Ask(ref.kind, variant)
@@ -310,7 +312,7 @@ class Judge:
             case.readings = readings_of(post.text, language, post.language, post.region)
         for medium in post.media:
             assert medium.sha256 is not None  # intake has seen to it
-            case.media.append(Medium(medium.kind, medium.sha256))
+            case.media.append(Medium(medium.kind, medium.sha256, work=medium.work))
             found = self.asks(post, language.code, [medium.kind])
             if found and self._score_media is not None:
                 case.media[-1].ask = found[0]
@@ -359,7 +361,7 @@ class Judge:
             for medium in case.media:
                 as_video = self.asks(case.post, case.language.code, ["video"]) if _moves(medium) else ()
                 for ask in as_video:
-                    medium.moving = Medium("video", medium.sha256, ask)
+                    medium.moving = Medium("video", medium.sha256, ask, work=medium.work)
                     moving.setdefault(ask, []).append(medium.moving)
         await asyncio.gather(*(self._look(ask, media) for ask, media in moving.items()))
 
@@ -407,7 +409,7 @@ class Judge:
         assert self._score_media is not None
         deadline = time.time() + self._topology.media.deadline_ms / 1000
         try:
-            refs = [MediaRef(medium.kind, medium.sha256) for medium in media]
+            refs = [MediaRef(medium.kind, medium.sha256, medium.work) for medium in media]
             group = await self._score_media(ask.variant, ask.arm, refs, deadline)
             card = await self.aside(self._card, ask.variant, group.version)
             answers = list(zip(media, group.found, strict=True))

@@ -28,6 +28,8 @@ from serve.grouping import Grouper
 from serve.judging import Case, Judge, ReadCard, Score, ScoreMedia, work_of
 
 logger = logging.getLogger("ray.serve")
+_LARGE_GROUP = 8
+"""Times what a group of small media is to decode, a group of large ones is at most, or a single post."""
 
 PREVIEW = "preview"
 """The id of the post in a decision that is only a preview."""
@@ -64,6 +66,11 @@ class _Task:
     def work(self) -> int:
         """How much it is to judge its text, in characters."""
         return work_of(self.post.text)
+
+    @property
+    def media_work(self) -> int:
+        """How much it is to decode its media, in megapixels."""
+        return max(1, sum(medium.work for medium in self.post.media))
 
 
 @dataclass(slots=True, eq=False)
@@ -148,7 +155,19 @@ class Moderator:
             max_in_flight=media.max_in_flight,
             max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
             max_wait_s=media.max_wait_ms / 1000,
-            work_of=lambda task: len(task.post.media),
+            work_of=lambda task: task.media_work,
+            group_work=media.small_megapixels,
+        )
+        # And one for those that take long to decode: a small picture must not wait for large ones.
+        self._large_grouper: Grouper[_Task, Answer] = Grouper(
+            self._moderate_group,
+            group_size=media.group_size,
+            max_waiting=media.max_waiting_posts,
+            max_in_flight=media.large_in_flight,
+            max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
+            max_wait_s=media.max_wait_ms / 1000,
+            work_of=lambda task: task.media_work,
+            group_work=_LARGE_GROUP * media.small_megapixels,
         )
         self._previews: Grouper[_Task, str] = Grouper(
             self._preview_group,
@@ -184,7 +203,7 @@ class Moderator:
             RefusedMediumError: one of its media is refused; nothing is recorded.
         """
         task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
-        queue = self._media_grouper if post.media else self._grouper
+        queue = self._queue_of(task)
         before = self._in_flight.get(post_id)
         same = before is not None and before.task.content_hash == task.content_hash
         if before is not None and same and post.created_at <= before.task.post.created_at:
@@ -197,7 +216,7 @@ class Moderator:
         async def submit() -> Answer:
             if before is not None and waits:
                 if not taken:
-                    queue.admit(client, task.work)
+                    queue.admit(client, task.media_work if post.media else task.work)
                 await before.ended()
             return await queue.submit(task, taken=taken, client=client, key=post_id)
 
@@ -205,6 +224,12 @@ class Moderator:
         mine = self._in_flight[post_id] = _InFlight(task, future, queue, waits, before)
         future.add_done_callback(lambda _: self._forget(mine))
         return await self._answer_of(mine)
+
+    def _queue_of(self, task: _Task) -> Grouper[_Task, Answer]:
+        if not task.post.media:
+            return self._grouper
+        small = task.media_work <= self._topology.media.small_megapixels
+        return self._media_grouper if small else self._large_grouper
 
     async def _answer_of(self, flight: _InFlight) -> Answer:
         """Wait for an answer, as one of its callers."""

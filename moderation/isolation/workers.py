@@ -25,7 +25,7 @@ class Workers:
     """Processes that read media; use it as a context manager, or close it. Any thread may call any method.
 
     Args:
-        count: media that are read at a time.
+        count: media that are read at a time; large ones one less, where that leaves any.
         timeout_s: after which a decoder is taken to hang, and is ended.
         memory_mb: that a worker may take beyond its start, in 2^20 bytes of address space.
         recycle_after: media after which a worker is replaced.
@@ -52,6 +52,8 @@ class Workers:
         self._changed = threading.Condition()
         self._idle: deque[Process] = deque()
         self._busy: set[Process] = set()
+        self._large: set[Process] = set()  # of the busy ones
+        self._small_waiting = 0
         self._starting: Process | None = None
         self._closed = False
         # One thread starts all workers, and lives as long: the system takes a worker's parent to be the thread that
@@ -60,7 +62,7 @@ class Workers:
         self._keeper.start()
 
     def read(
-        self, path: Path, kind: MediaKind, rules: ReadRules, *, wait_s: float | None = None
+        self, path: Path, kind: MediaKind, rules: ReadRules, *, wait_s: float | None = None, large: bool = False
     ) -> Reading | Refused | Failed:
         """Have a medium read; blocks.
 
@@ -69,11 +71,12 @@ class Workers:
             kind: as it was told.
             rules: its bounds, and what is sampled.
             wait_s: seconds that it may wait for a worker; None: as long as it takes. Reading has a bound of its own.
+            large: whether whatever is not goes first.
         """
         task = Task(path=str(path.absolute()), kind=kind, rules=rules)
         until = None if wait_s is None else time.monotonic() + wait_s
         for _ in range(self._count + _SPARE + 1):  # all that may have died while idle, and one that was started since
-            process = self._take(until)
+            process = self._take(until, large=large)
             if process is None:
                 return Failed("the readers were closed" if self._closed else f"no reader was free within {wait_s:g} s")
             outcome = self._ask(process, task)
@@ -102,22 +105,34 @@ class Workers:
     ) -> None:
         self.close()
 
-    def _take(self, until: float | None) -> Process | None:
+    def _take(self, until: float | None, *, large: bool) -> Process | None:
         """A worker that lives and is free; None: there was none by then, or they were closed."""
         with self._changed:
-            while not self._closed:
-                while self._idle and len(self._busy) < self._count:
-                    process = self._idle.popleft()
-                    if process.lives:
-                        self._busy.add(process)
-                        return process
-                    process.end()
-                    self._changed.notify_all()
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    return None
-                self._changed.wait(left)
+            self._small_waiting += not large
+            try:
+                while not self._closed:
+                    while self._idle and self._is_free(large=large):
+                        process = self._idle.popleft()
+                        if process.lives:
+                            self._busy.add(process)
+                            if large:
+                                self._large.add(process)
+                            return process
+                        process.end()
+                        self._changed.notify_all()
+                    left = None if until is None else until - time.monotonic()
+                    if left is not None and left <= 0:
+                        return None
+                    self._changed.wait(left)
+            finally:
+                self._small_waiting -= not large
+                self._changed.notify_all()  # a large one may have waited for this one
         return None
+
+    def _is_free(self, *, large: bool) -> bool:
+        if len(self._busy) >= self._count:
+            return False
+        return not large or (not self._small_waiting and len(self._large) < max(1, self._count - 1))
 
     def _ask(self, process: Process, task: Task) -> Reading | Refused | Failed | None:
         """The outcome; None: the worker had died before it took the task."""
@@ -139,6 +154,7 @@ class Workers:
     def _give_back(self, process: Process, *, again: bool) -> None:
         with self._changed:
             self._busy.discard(process)
+            self._large.discard(process)
             again = again and not self._closed
             if again:
                 self._idle.append(process)

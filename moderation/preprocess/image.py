@@ -21,7 +21,7 @@ from PIL import ExifTags, Image
 
 from moderation.media import MediaKind, Reading, ReadRules, Refused
 from moderation.preprocess.formats import ANIMATED, HEAD, Sniffed, sniff
-from moderation.preprocess.outlines import Outline, outline_of
+from moderation.preprocess.outlines import Outline, check_extent, check_moving, outline_of
 from moderation.preprocess.payloads import hidden_payload
 from moderation.preprocess.pixels import perceptual_hash, sees_through, shrink, to_rgb
 from moderation.preprocess.sampling import by_time
@@ -280,7 +280,7 @@ def check_outline(outline: Outline, image_format: str, bounds: Bounds) -> Refuse
         return refused
     if frames > bounds.frames:
         return _too_many_frames(bounds)
-    refused = _check_moving(outline.width, outline.height, frames, bounds)
+    refused = check_moving(outline.width, outline.height, frames, bounds.moving)
     if refused is not None:
         return refused
     if seconds > bounds.seconds and frames > 1:
@@ -291,25 +291,6 @@ def check_outline(outline: Outline, image_format: str, bounds: Bounds) -> Refuse
     if not outline.whole:
         return Refused("truncated", f"its bytes end before the {image_format} does")
     return None
-
-
-def check_extent(width: int, height: int, most: int, most_side: int) -> Refused | None:
-    """Refuse a picture, or a video, of more than `most` pixels, or with a side of more than `most_side`."""
-    if width * height > most:
-        detail = f"it is {width} x {height}, {width * height} pixels; at most {most} are read"
-        return Refused("too_many_pixels", detail, most)
-    if max(width, height) > most_side:
-        detail = f"it is {width} x {height}, a side of {max(width, height)} pixels; at most {most_side} are read"
-        return Refused("too_many_pixels", detail, most_side)
-    return None
-
-
-def _check_moving(width: int, height: int, frames: int, bounds: Bounds) -> Refused | None:
-    pixels = width * height * frames
-    if frames < 2 or pixels <= bounds.moving:
-        return None
-    detail = f"it is {width} x {height} in {frames} frames, {pixels} pixels in all; at most {bounds.moving} are read"
-    return Refused("too_many_pixels", detail, bounds.moving)
 
 
 def _too_many_frames(bounds: Bounds) -> Refused:
@@ -350,7 +331,7 @@ def _open(data: bytes, image_format: str, outline: Outline, bounds: Bounds, side
     count -= first
     if count > bounds.frames:
         return _too_many_frames(bounds)
-    refused = _check_moving(image.width, image.height, count, bounds)
+    refused = check_moving(image.width, image.height, count, bounds.moving)
     if refused is not None:
         return refused
     if len(outline.delays) > max(count, 1):  # what the decoder leaves out, a browser may show

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from moderation.media import Refused
+
 
 @dataclass(slots=True)
 class Outline:
@@ -60,6 +62,26 @@ def outline_of(data: bytes, image_format: str, most_frames: int) -> Outline | No
         return Outline(end=len(data))
     except ValueError:
         return None
+
+
+def check_extent(width: int, height: int, most: int, most_side: int) -> Refused | None:
+    """Refuse a picture, or a video, of more than `most` pixels, or with a side of more than `most_side`."""
+    if width * height > most:
+        detail = f"it is {width} x {height}, {width * height} pixels; at most {most} are read"
+        return Refused("too_many_pixels", detail, most)
+    if max(width, height) > most_side:
+        detail = f"it is {width} x {height}, a side of {max(width, height)} pixels; at most {most_side} are read"
+        return Refused("too_many_pixels", detail, most_side)
+    return None
+
+
+def check_moving(width: int, height: int, frames: int, most: int) -> Refused | None:
+    """Refuse an animation of more than `most` pixels in all its frames."""
+    pixels = width * height * frames
+    if frames < 2 or pixels <= most:
+        return None
+    detail = f"it is {width} x {height} in {frames} frames, {pixels} pixels in all; at most {most} are read"
+    return Refused("too_many_pixels", detail, most)
 
 
 _ENTROPY_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)

@@ -22,8 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from moderation.media import ReadRules, Refused
-from moderation.preprocess.image import check_extent
-from moderation.preprocess.outlines import walk_boxes
+from moderation.preprocess.outlines import check_extent, walk_boxes
 
 av.logging.set_level(None)
 

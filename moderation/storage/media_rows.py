@@ -48,6 +48,14 @@ def is_recorded(ledger: Ledger, sha256: str) -> bool:
         return connection.execute(select(media.c.sha256).where(media.c.sha256 == sha256)).first() is not None
 
 
+def recorded_pixels(ledger: Ledger, sha256: str) -> int | None:
+    """Width times height of a medium that a post was recorded with, 0 where that is not known; None: none was."""
+    query = select(media.c.width, media.c.height).where(media.c.sha256 == sha256)
+    with ledger.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else (row.width or 0) * (row.height or 0)
+
+
 def known_scores(ledger: Ledger, wanted: Sequence[ScoreKey]) -> dict[ScoreKey, str]:
     """What was found before, as JSON, by what is wanted; what nobody looked for is left out."""
     columns = [media_scores.c.sha256, media_scores.c.kind, media_scores.c.variant, media_scores.c.version]

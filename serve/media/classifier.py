@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.answers import DeadlineError, GroupFound
+from serve.media.turns import SmallFirst
 from serve.names import ClassifierConfig
 from serve.settling import settle
 
@@ -84,15 +84,20 @@ class MediaClassifier:
         self._registry = Registry(self._settings)
         self._ledger = Ledger(self._settings.ledger_url)
         self._store = MediaStore(self._settings.media_url)
-        self._readers = ThreadPoolExecutor(self._rules.workers, "reading", _step_back)
-        self._judges = ThreadPoolExecutor(self._rules.max_in_flight, "judging", _step_back)
+        # Each with as many threads as there are workers: those of large ones, as they wait, must not be all there are.
+        self._readers = {
+            large: ThreadPoolExecutor(self._rules.workers, f"reading-{'large' if large else 'small'}", _step_back)
+            for large in (False, True)
+        }
+        groups = self._rules.max_in_flight + self._rules.large_in_flight
+        self._judges = ThreadPoolExecutor(groups, "judging", _step_back)
         # Made on a thread that steps back: the processes and threads that they start inherit that.
         self._workers = self._judges.submit(
             Workers, self._rules.workers, timeout_s=self._rules.read_timeout_s, memory_mb=self._rules.worker_memory_mb
         ).result()
         ocr = self._rules.ocr
         self._texts = self._judges.submit(TextReader, ocr).result() if ocr.enabled else None
-        self._judging = threading.Lock()
+        self._judging = SmallFirst()
         self._digest = _digest(self._rules)
         self._loaded: tuple[str, int, PictureClassifier] | None = None
 
@@ -144,19 +149,22 @@ class MediaClassifier:
         }
         fresh = [index for index in range(len(media)) if index not in outcomes]
         readings: dict[int, Reading] = {}
-        for index, read in zip(fresh, self._readers.map(lambda i: self._read(media[i], deadline), fresh), strict=True):
+        large = sum(ref.work for ref in media) > self._rules.small_megapixels
+        reads = self._readers[large].map(lambda i: self._read(media[i], deadline, large=large), fresh)
+        for index, read in zip(fresh, reads, strict=True):
             if isinstance(read, Reading):
                 readings[index] = read
             else:
                 outcomes[index] = read
-        # One group at a time has the cores, and is done the sooner.
-        if self._judging.acquire(timeout=max(0.0, deadline - time.time())):
+        # One group at a time has the cores, and is done the sooner; of a large one, one medium at a time.
+        for group in [{index: readings[index]} for index in readings] if large else [readings]:
+            if not self._judging.acquire(large=large, within_s=max(0.0, deadline - time.time())):
+                outcomes |= dict.fromkeys(group, _LATE)
+                continue
             try:
-                outcomes |= self._judge(model, readings, deadline)
+                outcomes |= self._judge(model, group, deadline)
             finally:
                 self._judging.release()
-        else:
-            outcomes |= dict.fromkeys(readings, _LATE)
         self._keep({keys[index]: outcomes[index] for index in readings if _is_content(media[index])})
         return GroupFound(version, [outcomes[index] for index in range(len(media))])
 
@@ -184,13 +192,13 @@ class MediaClassifier:
         except SQLAlchemyError:  # what was found holds all the same, and is found again
             logger.exception("what was found in %d media is not remembered", len(found))
 
-    def _read(self, ref: MediaRef, deadline: float) -> Reading | Refused | Failed:
+    def _read(self, ref: MediaRef, deadline: float, *, large: bool) -> Reading | Refused | Failed:
         if time.time() > deadline:  # nobody waits any more: those behind it must not either
             return _LATE
         try:
             with self._store.open(ref.name) as path:
                 wait_s = max(0.0, deadline - time.time())
-                outcome = self._workers.read(path, ref.kind, self._rules.read, wait_s=wait_s)
+                outcome = self._workers.read(path, ref.kind, self._rules.read, wait_s=wait_s, large=large)
                 return replace(outcome, size=path.stat().st_size) if isinstance(outcome, Reading) else outcome
         except NotFoundError:
             return Refused("unknown_media", f"no bytes with the SHA-256 {ref.name} are held")

@@ -17,6 +17,7 @@ from moderation.errors import MediaUnavailableError, NotFoundError
 from moderation.media import MediaKind, MediaRef, MediaRules, Refused
 from moderation.posts import MediaFeature, MediaIn, PostIn
 from moderation.preprocess.formats import HEAD, sniff
+from moderation.preprocess.glance import MEGAPIXEL, VIDEO_WORK, glance
 from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
@@ -49,7 +50,12 @@ class MediaDoor:
         self._store = store
         self._ledger = ledger
         self._fetcher = Fetcher(rules.fetch)
-        self._lookers = asyncio.Semaphore(rules.group_size * rules.max_in_flight)
+        self._receivers = asyncio.Semaphore(rules.group_size * rules.max_in_flight)
+        # By whether they are large: a small picture must not wait for large ones.
+        self._lookers = {
+            False: asyncio.Semaphore(rules.group_size * rules.max_in_flight),
+            True: asyncio.Semaphore(rules.group_size * rules.large_in_flight),
+        }
         self._looking = 0
         sweep(folder)
         self._reception = Reception(folder)
@@ -105,6 +111,13 @@ class MediaDoor:
             if isinstance(medium, Refused):
                 await self.let_go(whole)
                 raise refusal(index, medium, source)
+        work, bound = 0, self.rules.max_post_megapixels
+        for index, medium in enumerate(whole.media):
+            work += medium.work
+            if work > bound:
+                await self.let_go(whole)
+                detail = f"it and those before it are {work} megapixels to decode, the bound of a post is {bound}"
+                raise refusal(index, Refused("too_many_pixels", detail, bound))
         return whole
 
     async def let_go(self, post: PostIn) -> None:
@@ -144,18 +157,24 @@ class MediaDoor:
     async def lent(self, feature: MediaFeature, kind: MediaKind) -> AsyncIterator[MediaRef | Refused]:
         """A medium to look at, in the store for as long as the context; no more than a bound of them at a time."""
         told = MediaIn(kind=kind, data=feature.data, uri=feature.uri)
-        async with self._lookers, self.scratch() as folder:
-            [came] = await receive([told], rules=self.rules, fetcher=self._fetcher, folder=folder)
+        async with self.scratch() as folder:
+            async with self._receivers:
+                [came] = await receive([told], rules=self.rules, fetcher=self._fetcher, folder=folder)
             if not isinstance(came, Incoming):
                 assert isinstance(came, Refused)  # only what has a `sha256` comes back as it is
                 yield came
                 return
-            lending = self._store.lend(came.path)
-            lent = await on_thread(lending.__enter__)
-            try:
-                yield MediaRef(kind, lent.name)
-            finally:
-                await on_thread(partial(lending.__exit__, None, None, None))
+            work = await on_thread(partial(glance, came.path, kind, self.rules.read))
+            if isinstance(work, Refused):
+                yield work
+                return
+            async with self._lookers[work > self.rules.small_megapixels]:
+                lending = self._store.lend(came.path)
+                lent = await on_thread(lending.__enter__)
+                try:
+                    yield MediaRef(kind, lent.name, work)
+                finally:
+                    await on_thread(partial(lending.__exit__, None, None, None))
 
     async def bytes_of(self, sha256: str) -> tuple[AsyncIterator[bytes], int]:
         """What the store holds under a SHA-256, a piece at a time, and how many bytes there are.
@@ -193,20 +212,26 @@ class MediaDoor:
         try:
             if isinstance(medium, MediaIn):
                 assert medium.sha256 is not None  # the others came as files
-                await on_thread(partial(self._hold_again, medium.sha256))
-                return medium
+                pixels = await on_thread(partial(self._hold_again, medium.sha256))
+                return medium.weighed(VIDEO_WORK if medium.kind == "video" else max(1, pixels // MEGAPIXEL))
             kind = medium.kind or await on_thread(partial(_kind_of, medium.path))
             if kind is None:
                 return Refused("unknown_format", "its first bytes are those of no image or video that is known")
+            work = await on_thread(partial(glance, medium.path, kind, self.rules.read))
+            if isinstance(work, Refused):
+                return work
             held = await on_thread(partial(self._store.keep, medium.path))
-            return MediaIn(kind=kind, sha256=held.sha256)
+            return MediaIn(kind=kind, sha256=held.sha256).weighed(work)
         except NotFoundError:
             return Refused("unknown_media", "no bytes with this SHA-256 are held")
 
-    def _hold_again(self, sha256: str) -> None:
-        if not media_rows.is_recorded(self._ledger, sha256):
+    def _hold_again(self, sha256: str) -> int:
+        """Its pixels, as far as they are known."""
+        pixels = media_rows.recorded_pixels(self._ledger, sha256)
+        if pixels is None:
             raise NotFoundError(f"medium {sha256!r} is not held")
         self._store.hold(sha256)
+        return pixels
 
 
 def carries_media(request: Request, max_post_bytes: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from moderation.media import Failed, Found, MediaKind, MediaRef, Refused, Seen, Words, Written
+from moderation.media import Failed, Found, MediaKind, MediaRef, MediaRules, Refused, Seen, Words, Written
 from moderation.models.card import Card
 from moderation.models.operating import OperatingCurve
 from moderation.posts import MediaIn, PostIn
@@ -487,3 +487,71 @@ def test_a_video_of_which_too_little_was_seen_is_for_a_person_where_that_is_conf
     assert decision["review"]["reasons"] == ([] if reason is None else [reason])
     assert decision["decision"] == ("allow" if reason is None else "review")
     assert (decision["review"]["deadline"] is None) == (reason is None)
+
+
+def large(number: int) -> MediaIn:
+    """A picture of 49 megapixels."""
+    return an_image(number).weighed(49)
+
+
+class Flood:
+    """Models that look at large media only once they are let."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.let = asyncio.Event()
+        self.calls: list[list[str]] = []
+        world.moderator.judge._score_media = self._look
+
+    async def _look(self, _variant: str, _arm: Arm, media: list[MediaRef], _deadline: float) -> GroupFound:
+        self.calls.append([ref.name for ref in media])
+        if sum(ref.work for ref in media) > MediaRules().small_megapixels:
+            await self.let.wait()
+        return GroupFound(3, [CLEAN] * len(media))
+
+
+def test_a_small_picture_does_not_wait_for_large_ones(world: World) -> None:
+    async def work() -> None:
+        flood = Flood(world)
+        moderate = world.moderator.moderate
+        floods = [asyncio.ensure_future(moderate(f"large-{n}", a_post("", large(n), author="f"))) for n in range(40)]
+        await asyncio.sleep(0)
+        for number in range(100, 110):  # each is answered, though none of the others is
+            await moderate(f"small-{number}", a_post("", an_image(number)))
+        assert not any(task.done() for task in floods)
+        flood.let.set()
+        await asyncio.gather(*floods)
+        assert max(map(len, flood.calls)) <= MediaRules().group_size
+
+    run(work())
+
+
+def test_small_pictures_of_one_post_may_be_a_large_post(world: World) -> None:
+    async def work() -> None:
+        flood = Flood(world)
+        many = a_post("", *(an_image(number).weighed(9) for number in range(3)))  # 27 megapixels
+        waiting = asyncio.ensure_future(world.moderator.moderate("many", many))
+        await world.moderator.moderate("few", a_post("", an_image(9).weighed(25)))
+        assert not waiting.done()
+        flood.let.set()
+        await waiting
+
+    run(work())
+
+
+def test_groups_of_small_pictures_are_small_together(world: World) -> None:
+    async def work() -> None:
+        flood = Flood(world)
+        posts = [a_post("", an_image(number).weighed(12)) for number in range(9)]
+        await asyncio.gather(*(world.moderator.moderate(f"p-{n}", post) for n, post in enumerate(posts)))
+        assert max(map(len, flood.calls)) == 2  # 24 megapixels
+
+    run(work())
+
+
+def test_what_work_it_is_is_nothing_of_a_medium_s_identity() -> None:
+    assert large(1) == an_image(1).weighed(49)
+    assert a_post("", large(1)).content_hash() == a_post("", an_image(1)).content_hash()
+    assert "work" not in a_post("", large(1)).model_dump_json()
+    copied = a_post("", large(1)).model_copy(update={"text": "more"})
+    assert [medium.work for medium in copied.media] == [49]

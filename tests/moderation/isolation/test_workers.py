@@ -95,6 +95,57 @@ def costs_one_medium(ask: Ask, wish: str, reason: str) -> None:
     assert pid_of(ask("good"))
 
 
+def wanted(folder: Path, wish: str) -> Path:
+    path = folder / uuid.uuid4().hex
+    path.write_text(wish)
+    return path
+
+
+def test_large_media_leave_a_worker_to_the_small_ones(tmp_path: Path) -> None:
+    hanging = [wanted(tmp_path, "hang") for _ in range(2)]
+    with (
+        Workers(2, timeout_s=LONG_S, memory_mb=600, program=MISBEHAVING) as workers,
+        ThreadPoolExecutor(2) as callers,
+    ):
+        large = [callers.submit(workers.read, path, "image", RULES, large=True) for path in hanging]
+        wait_until(lambda: list(tmp_path.glob("*-taken-by-*")))
+        for _ in range(3):
+            assert pid_of(asked_of(workers, tmp_path, "good"))
+        assert len(list(tmp_path.glob("*-taken-by-*"))) == 1  # the other one waits, though a worker is free
+        workers.close()
+        assert all(isinstance(future.result(), Failed) for future in large)
+
+
+def test_where_one_reads_small_media_go_before_large_ones(tmp_path: Path) -> None:
+    first, second = wanted(tmp_path, "hang"), wanted(tmp_path, "hang")
+    with (
+        Workers(1, timeout_s=LONG_S, memory_mb=600, program=MISBEHAVING) as workers,
+        ThreadPoolExecutor(3) as callers,
+    ):
+        callers.submit(workers.read, first, "image", RULES, large=True)
+        pid = taken_by(first)
+        callers.submit(workers.read, second, "image", RULES, large=True)
+        small = callers.submit(asked_of, workers, tmp_path, "good")
+        wait_until(lambda: workers._small_waiting == 1)
+        os.kill(pid, signal.SIGKILL)
+        assert pid_of(small.result())  # it came last; a large one would never have ended
+        taken_by(second)  # whose turn it is now
+        workers.close()
+
+
+def test_a_large_medium_that_waits_too_long_is_told(tmp_path: Path) -> None:
+    hanging = wanted(tmp_path, "hang")
+    with (
+        Workers(2, timeout_s=LONG_S, memory_mb=600, program=MISBEHAVING) as workers,
+        ThreadPoolExecutor(1) as callers,
+    ):
+        callers.submit(workers.read, hanging, "image", RULES, large=True)
+        taken_by(hanging)
+        found = workers.read(wanted(tmp_path, "good"), "image", RULES, wait_s=0.0, large=True)
+        assert found == Failed("no reader was free within 0 s")
+        workers.close()
+
+
 def test_what_a_library_prints_is_no_answer(ask: Ask) -> None:
     assert pid_of(ask("print"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,14 @@ def test_a_video_names_the_second_in_which_it_is_surest(house: House) -> None:
     assert isinstance(found, Found)
     assert found.seconds == pytest.approx(2, abs=0.2)
     assert all(seen.t is not None and 0 <= seen.t <= 2 for seen in found.seen)
+
+
+def test_large_ones_are_judged_one_by_one_and_alike(house: House) -> None:
+    house.load("image")
+    refs = [house.keep("image", a_picture(number)) for number in (11, 12)]
+    large = house.look(*(replace(ref, work=60) for ref in refs))
+    assert all(isinstance(found, Found) for found in large)
+    assert large == house.look(*refs)
 
 
 def test_a_bad_one_is_refused_alone(house: House) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from moderation.media import MediaRules, ReadRules, Refused
 from moderation.posts import PostIn
@@ -29,7 +30,7 @@ from serve.parts import RefusedMediumError
 from serve.problems import Problem
 from serve.wire import json_reply
 from tests.fresh import fresh_ledger
-from tests.media_samples import clip, encoded, picture
+from tests.media_samples import IMAGES, clip, encoded, picture
 from tests.moderation.storage.media import with_media
 from tests.serve.house import run
 
@@ -68,7 +69,8 @@ class World:
 
         @app.put("/post")
         async def put(request: Request) -> Response:
-            return json_reply((await self.door.read_post(request, 20_000)).model_dump_json())
+            self.held = await self.door.read_post(request, 20_000)
+            return json_reply(self.held.model_dump_json())
 
         @app.exception_handler(Problem)
         async def problem(_request: Request, error: Problem) -> Response:
@@ -82,7 +84,8 @@ class World:
         response = self.send(post, *files)
         assert response.status_code == 200, response.text
         assert self.arriving() == []
-        return PostIn.model_validate_json(response.text)
+        assert response.text == self.held.model_dump_json()
+        return self.held
 
     def arriving(self) -> list[Path]:
         return [path for path in self.incoming.glob("*/*") if path.name != ".lock"]
@@ -219,6 +222,45 @@ def test_one_refused_file_puts_the_others_of_its_post_aside(world: World) -> Non
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/media/1")
     assert [stored.name for stored in world.store.place.listing()] == [f"{ASIDE}/{digest(PNG)}"]
     assert world.had(PNG) == 404
+
+
+@pytest.mark.parametrize("name", ["png_one_row_of_a_million", "png_header_bomb", "gif_header_bomb"])
+def test_what_its_header_refuses_never_comes_into_the_store(world: World, name: str) -> None:
+    data = IMAGES[name][0]()
+    response = world.send(a_post(), ("a", PNG, "image/png"), ("b", data, "image/png"))
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["errors"][0]["pointer"]) == (
+        422,
+        "too_many_pixels",
+        "/media/1",
+    )
+    assert str(problem["bound"]) in problem["detail"]
+    assert not world.store.has(digest(data))
+
+
+def test_work_is_told_by_headers_and_by_what_is_recorded(world: World) -> None:
+    wide, moving = encoded(Image.new("L", (4000, 2500)), "PNG"), clip(seconds=1)
+    post = world.put(a_post(), ("a", wide, "image/png"), ("b", PNG, "image/png"), ("c", moving, "video/mp4"))
+    assert [medium.work for medium in post.media] == [10, 1, 50]
+    world.ledger.record([with_media("p-1", [digest(wide)], width=4000, height=2500)])
+    world.record(digest(PNG), post_id="p-2")
+    named = [{"kind": "image", "sha256": digest(data)} for data in (wide, PNG)]
+    assert [medium.work for medium in world.put(a_post(media=named)).media] == [10, 1]
+
+
+def test_more_megapixels_than_a_post_may_have_are_told_at_the_medium_that_is_too_much(world: World) -> None:
+    world.door.rules = RULES.model_copy(update={"max_post_megapixels": 25})
+    wide = encoded(Image.new("L", (4000, 2500)), "PNG")
+    files = [("a", wide + b" " * number, "image/png") for number in range(3)]
+    assert len(world.put(a_post(), *files[:2]).media) == 2
+    problem = world.send(a_post(), *files).json()
+    assert (problem["status"], problem["code"], problem["bound"]) == (422, "too_many_pixels", 25)
+    assert problem["errors"] == [
+        {
+            "pointer": "/media/2",
+            "detail": "it and those before it are 30 megapixels to decode, the bound of a post is 25",
+        }
+    ]
 
 
 def test_a_store_that_fails_to_put_aside_leaves_the_refusal_as_it_is(
