@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,9 @@ STATE = "service.json"
 LOOPBACK = "127.0.0.1"
 BEHIND_PROXY = "SEAWALL_BEHIND_PROXY"
 """Environment variable, set by `seawall up`: networks of proxies whose forwarded headers are believed, with commas."""
+_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray turns a loopback address into the machine's own, and then listens on all of them, unless it believes to be on a
+system where it forms no clusters of several machines. Ours have one machine."""
 _SCRATCH_PARENT = 12
 """A socket's path has at most 107 bytes; HAProxy's, which is made under another name first, 97: `seawall-` and 8 more,
 a node's id of 56, and `admin.sock`, are 85 with their slashes."""
@@ -111,10 +116,7 @@ def ray_environment(token_file: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_V2_ENABLED": "1",
         "DO_NOT_TRACK": "1",
-        # Ray turns a loopback address into the machine's own, and then listens on all of them, unless it believes to be
-        # on a system where it forms no clusters of several machines. This one has one machine.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    }
+    } | _ON_LOOPBACK
 
 
 def scratch_folder() -> Path:
@@ -134,6 +136,16 @@ def scratch_folder() -> Path:
     raise ServiceError(
         f"no folder for sockets can be made in {told}; name one of {_SCRATCH_PARENT} characters by TMPDIR"
     )
+
+
+def own_ray() -> dict[str, str]:
+    """What a process that starts a Ray of its own needs in its environment, before it imports Ray: a folder of its own.
+
+    The default is one folder of the machine, which is its first user's. The folder goes with the process.
+    """
+    folder = scratch_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # registered before Ray's own end, and so after it
+    return {"RAY_TMPDIR": str(folder)} | _ON_LOOPBACK
 
 
 def _process(pid: int, started: float) -> psutil.Process | None:

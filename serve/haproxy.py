@@ -140,11 +140,21 @@ def _frontend(rules: Rules) -> list[str]:
         # What a client says of itself is not believed; whoever reads the last address has it from here.
         f"http-request del-header forwarded{unless}",
         f"http-request del-header x-forwarded- -m beg{unless}",
+        *([_forwarded(" ".join(rules.trusted))] if rules.trusted else []),
         "option forwardfor",
         # A gateway whose queue is full, or that has broken, is answered for by Ray, in plain text.
         f"http-response return status 503 {busy} if {{ status 503 }} {plain}",
         f"http-response return status 500 default-errorfiles if {{ status 500 }} {plain}",
     ]
+
+
+def _forwarded(trusted: str) -> str:
+    """A trusted proxy that knows RFC 7239 alone is understood, too: what it says of the last hop is what it saw."""
+    told = "req.hdr(forwarded,-1)"
+    return (
+        f"http-request set-header x-forwarded-for %[{told},rfc7239_field(for),rfc7239_n2nn]"
+        f" if {{ src {trusted} }} {{ {told},rfc7239_is_valid }} !{{ req.hdr(x-forwarded-for) -m found }}"
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

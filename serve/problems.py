@@ -114,10 +114,9 @@ def with_any(said: Mapping[int, str], media_type: str) -> dict[int | str, dict[s
     found: dict[int | str, dict[str, Any]] = {
         status: {"description": text, "content": content} for status, text in said.items()
     }
-    unavailable = (
-        "Too many wait, or a model or database cannot be had; see Retry-After. Where a replica's queue is full, "
-    )
-    found[503] = {"description": unavailable + "in plain text", "content": content | {"text/plain": {}}}
+    # The proxy's own 503 is a problem on every route: it knows of no other shape.
+    unavailable = "Too many wait, or a gateway, model or database cannot be had; see Retry-After"
+    found[503] = {"description": unavailable, "content": content | {MEDIA_TYPE: {}}}
     found["default"] = {"description": "Another error", "content": content}
     return found
 

@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from moderation.running import BEHIND_PROXY
 from serve import reception
 from serve.problems import Problem, invalid
 from serve.repair import readable, unmarked
@@ -54,8 +55,6 @@ _OTHER_NAMES = {
 }
 """What clients call media types that have another name, or none that is registered."""
 _ALWAYS = ("/healthz", "/readyz")
-_BEHIND_PROXY = "SEAWALL_BEHIND_PROXY"
-"""Networks of proxies whose forwarded headers are believed, with commas between; set by `seawall up`."""
 _MOST_PROXIES = 16
 _NULL = "(null)"
 SLASH = re.compile("%2f", re.IGNORECASE)
@@ -157,7 +156,7 @@ def _digest(told: str) -> str:
 
 def _address(forwarded: str) -> str | None:
     """The last address of `X-Forwarded-For` that is no trusted proxy's: what stands before it anybody may write."""
-    trusted = _networks(os.environ.get(_BEHIND_PROXY, ""))
+    trusted = _networks(os.environ.get(BEHIND_PROXY, ""))
     for told in reversed(forwarded.rsplit(",", _MOST_PROXIES)[-_MOST_PROXIES:]):
         try:
             address = ipaddress.ip_address(told.strip())

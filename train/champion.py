@@ -31,6 +31,7 @@ from moderation.models.encoder import EncoderConfig
 from moderation.models.load import load_text_classifier
 from moderation.models.spelling import SpellingConfig
 from moderation.preprocess.ngrams import NgramConfig
+from moderation.running import own_ray
 from moderation.settings import DEPLOYMENTS, REPOSITORY
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES
 from train.learner import FitConfig, ModelConfig, Plan
@@ -153,7 +154,7 @@ def main(
     recipe = _recipe(name, without, rows, loss)
     with errors_told():
         paths = _paths(recipe, data)
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.update({"RAY_TRAIN_V2_ENABLED": "1"} | own_ray())
     import ray
 
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)

@@ -23,7 +23,7 @@ from moderation.console import (
 )
 from moderation.learning import Loss, judged_label, learns_from_labels
 from moderation.registry import Registry
-from moderation.running import find, topology_of
+from moderation.running import find, own_ray, topology_of
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
@@ -94,7 +94,7 @@ def retrain(
 def _join(settings: Settings) -> None:
     """Join the running cluster, or start one for the time of the command."""
     running = find(settings)
-    os.environ.update(settings.environment() | ({} if running is None else running.environment()))
+    os.environ.update(settings.environment() | (own_ray() if running is None else running.environment()))
     import ray
     import ray.data
 

@@ -154,3 +154,11 @@ def test_where_no_folder_for_sockets_can_be_made_it_is_said(monkeypatch: pytest.
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(ServiceError, match=r"no folder for sockets .* in /tmp; name one of 12 characters by TMPDIR"):
         scratch_folder()
+
+
+def test_a_ray_that_a_command_starts_for_itself_has_a_folder_of_its_own_that_goes_with_it() -> None:
+    code = "from moderation.running import own_ray; print(own_ray()['RAY_TMPDIR'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    folder = Path(done.stdout.strip())
+    assert folder.name.startswith("seawall-")
+    assert not folder.exists()

@@ -308,6 +308,20 @@ def test_forwarded_headers_are_believed_from_named_networks_alone(
     assert re.findall(r"\nx-forwarded-for: (.*)\r?", head)[-1].strip() == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        ("for=198.51.100.9;proto=https", ["198.51.100.9", "127.0.0.1"]),
+        ('for=203.0.113.1, for="[2001:db8::7]:4711"', ["2001:db8::7", "127.0.0.1"]),
+        ("nonsense", ["127.0.0.1"]),
+    ],
+)
+def test_what_a_named_proxy_says_by_rfc_7239_alone_is_understood(gateway: Gateway, said: str, seen: list[str]) -> None:
+    with a_proxy([gateway.port], trusted=("127.0.0.0/8",)) as running:
+        assert put(running.url, headers={"Forwarded": said}).status_code == 200
+    assert [found.strip() for found in re.findall(r"(?i)\nx-forwarded-for: (.*)", gateway.heads[-1])] == seen
+
+
 def test_a_proxy_whose_manager_ended_serves_on_and_hands_its_listeners_to_the_next(gateway: Gateway) -> None:
     with a_proxy([gateway.port]) as running:
         assert os.getpgid(running.process.pid) == running.process.pid  # Ray ends the group of a manager that died
