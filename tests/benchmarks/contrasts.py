@@ -9,7 +9,8 @@
 The texts, in `contrasts.jsonl`, are of our own writing, after patterns: texts of one pattern are alike, so counts say
 less than their number. Their patterns and names are in no text that teaches (`contrasts-train.jsonl`), nor is half of
 their groups (`new group`); Spanish is in none at all. A text is judged told its language, and as the service reads it;
-`flagged` means that a threshold which ships is reached on any label, `removed` that nobody is asked first.
+`flagged` means that a person is asked by any label at the thresholds that ship, `acted on` that the text is removed, or
+hidden, before anybody was.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import typer
 from moderation.metrics import Bools, Floats, roc_auc
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.policy import removal_threshold
+from moderation.policy import flagged_from, removal_threshold
 from moderation.preprocess.features import observe
 from moderation.preprocess.language import Language, detect_language
 from moderation.settings import DEPLOYMENTS
@@ -55,32 +56,40 @@ def main(
 def measured(
     model: TextClassifier, lines: list[dict[str, Any]], languages: list[Language]
 ) -> dict[str, dict[str, Any]]:
-    """Of each language, and of `all`: what of each kind is flagged and removed, and ROC-AUC on each label."""
+    """Of each language, and of `all`: what of each kind is flagged and acted on, and ROC-AUC on each label."""
     texts = [line["text"] for line in lines]
     known = [observe(text, language) for text, language in zip(texts, languages, strict=True)]
     scores = model.score(texts, known).confidence.astype(np.float64)
     flagged = np.zeros(len(lines), dtype=bool)
-    removed = np.zeros(len(lines), dtype=bool)
+    acted_on = np.zeros(len(lines), dtype=bool)
     for label in LABELS:
         own = scores[:, model.card.labels.index(label)]
-        flagged |= own >= [bound(model, label, language.code, remove=False) for language in languages]
-        removed |= own >= [bound(model, label, language.code, remove=True) for language in languages]
+        bounds = np.array([bounds_of(model, label, language.code) for language in languages])
+        flagged |= own >= bounds[:, 0]
+        acted_on |= own >= bounds[:, 1]
     own_language = np.array([line["language"] for line in lines])
     groups = {"all": np.ones(len(lines), dtype=bool)}
     groups |= {code: own_language == code for code in sorted(set(own_language))}
-    return {name: of_group(model, lines, chosen, scores, flagged, removed) for name, chosen in groups.items()}
+    return {name: of_group(model, lines, chosen, scores, flagged, acted_on) for name, chosen in groups.items()}
 
 
-def bound(model: TextClassifier, label: str, language: str, *, remove: bool) -> float:
-    """The score from which a label queues, or removes, a text in a language; infinite where none does."""
-    limit = threshold(model, label, language)
-    if remove and limit is not None:
-        limit = removal_threshold(model.card.curve(label, language), TOPOLOGY.policy.rules("*")[label])
-    return np.inf if limit is None else float(limit)
+def bounds_of(model: TextClassifier, label: str, language: str) -> tuple[float, float]:
+    """The scores from which a label asks a person about a text in a language, and from which it acts without one.
+
+    Infinite where it never does. It acts by removing, or by hiding what it flags where the policy is proactive.
+    """
+    if threshold(model, label, language) is None:
+        return np.inf, np.inf
+    rule, curve = TOPOLOGY.policy.rules("*")[label], model.card.curve(label, language)
+    asks = flagged_from(curve, rule, learned=model.card.is_learned(label, language))
+    acts = None
+    if model.card.is_shown(label, language):
+        acts = asks if rule.mode == "proactive" else removal_threshold(curve, rule)
+    return np.inf if asks is None else asks, np.inf if acts is None else acts
 
 
 def of_group(
-    model: TextClassifier, lines: list[dict[str, Any]], chosen: Bools, scores: Floats, flagged: Bools, removed: Bools
+    model: TextClassifier, lines: list[dict[str, Any]], chosen: Bools, scores: Floats, flagged: Bools, acted_on: Bools
 ) -> dict[str, Any]:
     """The figures of some of the texts."""
     kinds: dict[str, Bools] = {}
@@ -89,13 +98,13 @@ def of_group(
         new = np.array([line.get("new_group", False) for line in lines])
         if (kinds[kind] & new).any():
             kinds[f"{kind}, new group"] = kinds[kind] & new
-    told = {kind: [int(flagged[own].sum()), int(removed[own].sum()), int(own.sum())] for kind, own in kinds.items()}
+    told = {kind: [int(flagged[own].sum()), int(acted_on[own].sum()), int(own.sum())] for kind, own in kinds.items()}
     harmful = {label: np.array([line["labels"][label] for line in lines], dtype=bool) for label in LABELS}
     areas = {
         label: round(roc_auc(harmful[label][chosen], scores[chosen, model.card.labels.index(label)]), 4)
         for label in LABELS
     }
-    return {"flagged, removed, rows": told, "roc_auc": areas}
+    return {"flagged, acted on, rows": told, "roc_auc": areas}
 
 
 if __name__ == "__main__":
