@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from moderation.errors import ConflictError, LedgerError, NotFoundError
 from moderation.labels import Service
-from moderation.posts import Actor, Decision, PostIn
+from moderation.posts import Actor, Decision, PostIn, ReviewDecision
 from moderation.preprocess.features import Features
 from moderation.review import ReviewItem
 from moderation.storage import dialect, media_uses, removals, standing
@@ -199,6 +199,7 @@ class Ledger:
             new_posts: dict[tuple[str, int], dict[str, Any]] = {}
             new_decisions: list[dict[str, Any]] = []
             new_scorings: list[dict[str, Any]] = []
+            said: dict[tuple[str, int], Act] = {}
             for entry in entries:
                 post_id = entry.decision.post_id
                 newest = known.get(post_id)
@@ -226,6 +227,8 @@ class Ledger:
                 version = 1 if newest is None else newest.content_version + 1
                 rejudges = newest.content_version if newest is not None and replaces else None
                 decision = entry.decision.model_copy(update={"content_version": version, "rejudges": rejudges})
+                if version > 1 and entry.acts:
+                    decision = _as_people_said(connection, entry, decision, said)
                 recorded = _fresh(entry, decision, newest if replaces else None)
                 new.append((entry, decision))
                 known[post_id] = recorded
@@ -241,7 +244,7 @@ class Ledger:
                 media_uses.add(connection, (Use(entry.post, decision) for entry, decision in new))
             if new_scorings:
                 connection.execute(insert(scorings), new_scorings)
-            _follow(connection, new, self._writer)
+            _follow(connection, new, said, self._writer)
         return results
 
     @contextmanager
@@ -379,7 +382,10 @@ def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[
         stands = stands if stands and stands.content_version == found.content_version else None
         review = review if review and review.content_version == found.content_version else None
         if (stands and stands.actor in ("review", "appeal")) or (review and review.kind != "flagged"):
-            result[post_id] = replace(found, body=standing.effective(found.body, stands, review))
+            body = standing.effective(found.body, stands, review)
+            result[post_id] = replace(found, body=body, judge_again=False)
+        elif stands and stands.state == "removed":
+            result[post_id] = replace(found, judge_again=False)
     return result
 
 
@@ -430,8 +436,37 @@ def _fresh(entry: Entry, decision: Decision, before: Recorded | None) -> Recorde
     )
 
 
-def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]], writer: str) -> None:
-    """What fresh decisions do with their posts, and what people are asked about them."""
+def _as_people_said(
+    connection: Connection, entry: Entry, decision: Decision, said: dict[tuple[str, int], Act]
+) -> Decision:
+    """A decision, or a removal where a person removed this content of the post before; that is noted in `said`.
+
+    Otherwise what a person removed would be back by an edit there and one back.
+    """
+    before = standing.removed_by_people(connection, decision.post_id, entry.content_hash)
+    if before is None:
+        return decision
+    version, author = decision.content_version, entry.post.author_id
+    said[decision.post_id, version] = Act(
+        decision.post_id,
+        version,
+        "remove",
+        "review",
+        tuple(before.labels),
+        decision.decided_at,
+        author,
+        before.review_id,
+    )
+    return decision.model_copy(update={"decision": "remove", "review": ReviewDecision(queued=False)})
+
+
+def _follow(
+    connection: Connection,
+    new: Sequence[tuple[Entry, Decision]],
+    said: Mapping[tuple[str, int], Act],
+    writer: str,
+) -> None:
+    """What fresh decisions do with their posts, or people did with the same content, and what people are asked."""
     edited = [decision.post_id for _, decision in new if decision.content_version > 1]
     stands = standing.of(connection, edited) if edited else {}
     if edited:
@@ -442,7 +477,7 @@ def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]], write
         newest[decision.post_id] = (entry, decision)
         if not entry.acts:
             continue
-        done = standing.follows(
+        done = said.get((decision.post_id, decision.content_version)) or standing.follows(
             decision,
             author_id=entry.post.author_id,
             actor=entry.actor,
@@ -455,7 +490,7 @@ def _follow(connection: Connection, new: Sequence[tuple[Entry, Decision]], write
     standing.act(connection, acts)
     _count(connection, [entry for entry, _ in new if entry.acts], writer)
     for entry, decision in newest.values():
-        if entry.item is not None and entry.acts:
+        if entry.item is not None and entry.acts and (decision.post_id, decision.content_version) not in said:
             standing.queue(
                 connection,
                 decision.post_id,

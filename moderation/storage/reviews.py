@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Select, Text, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, Text, exists, insert, or_, select, update
 from sqlalchemy import cast as as_type
 from sqlalchemy.engine import Connection
 
@@ -24,11 +24,13 @@ from moderation.review import Kind, ReviewItem, ReviewRules, rank, severity_of
 from moderation.storage import labelling, reports, standing
 from moderation.storage.dialect import claim
 from moderation.storage.interests import check_disinterested, interested
-from moderation.storage.ledger import Ledger, chunks, content_of, newest_content, now
+from moderation.storage.ledger import Ledger, chunks, content_of, newest_content, now, same_content
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.standing import Act, Action
+from moderation.storage.tables import posts
 
 _judged = reviews.alias("judged")
+_then, _present = posts.alias("judged_post"), posts.alias("present_post")
 
 
 def lease(
@@ -78,7 +80,7 @@ def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
         .where(
             ~exists().where(
                 _judged.c.post_id == reviews.c.post_id,
-                _judged.c.content_version == reviews.c.content_version,
+                _same_content(),
                 or_(
                     _judged.c.decided_by == wanted.reviewer_id,
                     (_judged.c.leased_by == wanted.reviewer_id) & (_judged.c.status == "dropped"),
@@ -92,6 +94,20 @@ def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
         written = as_type(reviews.c.labels, Text)
         query = query.where(or_(*(written.contains(f'"{name}"') for name in wanted.labels)))
     return query
+
+
+def _same_content() -> ColumnElement[bool]:
+    """Whether what was judged of a post is the content in question; that may have come back as a later version."""
+    return or_(
+        _judged.c.content_version == reviews.c.content_version,
+        exists().where(
+            _then.c.post_id == _judged.c.post_id,
+            _then.c.content_version == _judged.c.content_version,
+            _present.c.post_id == reviews.c.post_id,
+            _present.c.content_version == reviews.c.content_version,
+            _then.c.content_hash == _present.c.content_hash,
+        ),
+    )
 
 
 def _golden(
@@ -209,7 +225,9 @@ def _check_lease(row: Any, reviewer_id: str) -> None:
 
 def _check_first(connection: Connection, row: Any, reviewer_id: str) -> None:
     """Nobody judges the same content twice, as when an appeal came while they held the item before it."""
-    same = (reviews.c.post_id == row.post_id) & (reviews.c.content_version == row.content_version)
+    content_hash = content_of(connection, row.post_id, row.content_version).content_hash
+    versions = same_content(connection, row.post_id, content_hash)
+    same = (reviews.c.post_id == row.post_id) & reviews.c.content_version.in_(versions)
     theirs = same & (reviews.c.decided_by == reviewer_id) & (reviews.c.kind != "golden")
     other = connection.execute(select(reviews.c.review_id).where(theirs)).first()
     if other is not None and row.kind != "golden":

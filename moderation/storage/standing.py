@@ -17,6 +17,7 @@ from moderation.posts import Actor, Decision, ReviewDecision, Standing, State
 from moderation.review import Kind, ReviewItem
 from moderation.storage.dialect import announce
 from moderation.storage.people_tables import actions, exemptions, reviews, strikes
+from moderation.storage.tables import posts
 
 Action = Literal["hold", "remove", "allow", "restore"]
 
@@ -135,6 +136,18 @@ def exempt(connection: Connection, content_hashes: Sequence[str]) -> set[str]:
     """Which of these contents were restored on appeal."""
     query = select(exemptions.c.content_hash).where(exemptions.c.content_hash.in_(content_hashes))
     return {row[0] for row in connection.execute(query)}
+
+
+def removed_by_people(connection: Connection, post_id: str, content_hash: str) -> Any | None:
+    """The action by which a person removed this content of a post before, if that was the last word on it."""
+    same = select(posts.c.content_version).where(posts.c.post_id == post_id, posts.c.content_hash == content_hash)
+    on_it = (actions.c.post_id == post_id) & actions.c.content_version.in_(same)
+    last = connection.execute(select(actions).where(on_it).order_by(actions.c.action_id.desc()).limit(1)).first()
+    if last is None or (last.action, last.actor) != ("remove", "review"):
+        return None
+    # An appeal that was upheld while newer content was out of sight is no action.
+    since = (exemptions.c.content_hash == content_hash) & (exemptions.c.created_at >= last.acted_at)
+    return None if connection.execute(select(exemptions.c.appeal_id).where(since)).first() else last
 
 
 def left_to_models(connection: Connection, versions: Mapping[str, int]) -> set[str]:

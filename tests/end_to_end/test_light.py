@@ -63,7 +63,7 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
         webhook = {"name": "platform", "url": here.url, "secret_env": "HOOK_SECRET", "timeout_s": 2}
         blocklist = folder / "blocklist.txt"
         blocklist.write_text("malware.example\n", encoding="utf-8")
-        topology = light_topology(folder, webhooks=[webhook], blocklist=str(blocklist))
+        topology = light_topology(folder, webhooks=[webhook], blocklist=str(blocklist), rejudge={"every_s": 0.5})
         patched.setenv("HOOK_SECRET", SECRET)
         with running_service(folder / "home", topology=topology, quiet=True) as service:
             ledger = Ledger(f"sqlite:///{service.home / 'ledger.db'}")
@@ -135,7 +135,7 @@ def test_a_list_that_changes_holds_for_the_posts_after_it(hooked: Hooked) -> Non
             time.sleep(0.1)
 
 
-def test_a_killed_classifier_costs_scores_not_posts_and_comes_back(hooked: Hooked) -> None:
+def test_a_killed_classifier_costs_scores_not_posts_and_comes_back_to_judge_those_again(hooked: Hooked) -> None:
     os.kill(hooked.replica("text-multi", "classifier"), signal.SIGKILL)
     decisions: list[dict[str, Any]] = []
     give_up = time.monotonic() + PATIENT_S
@@ -155,3 +155,11 @@ def test_a_killed_classifier_costs_scores_not_posts_and_comes_back(hooked: Hooke
             assert decision["labels"]["abuse"]["score"] is None
             assert decision["decision"] == "review"  # as the policy's on_failure says
     assert not decisions[-1]["degraded"]
+    for decision in decisions:
+        if decision["degraded"]:
+            path = f"/v1/posts/{decision['post_id']}"
+            while (newest := get(hooked.service, path)[0][0])["degraded"]:
+                assert time.monotonic() < give_up, f"{path} was not judged again"
+                time.sleep(0.1)
+            assert (newest["rejudges"], newest["content_version"], newest["decision"]) == (1, 2, "allow")
+            assert [first["degraded"] for first in get(hooked.service, f"{path}/history")[0][0]] == [True, False]

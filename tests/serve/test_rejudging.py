@@ -168,6 +168,7 @@ def test_what_a_person_said_meanwhile_stands(house: House, said: str) -> None:
     assert house.put(a_post(HARMFUL)).replayed
     assert house.newest()["decision"] == said
     assert len(house.ledger.history("p-1")) == 1
+    assert len(house.asked) == 1  # no model is even asked
 
 
 def test_what_a_person_holds_is_left_to_them(house: House) -> None:

@@ -1154,3 +1154,64 @@ def test_a_removal_while_a_model_was_away_is_left_and_so_is_what_people_have_to_
     for name in left:
         record(ledger, replace(an_entry(name), again=True))
     assert rows(ledger, select(review_rows.c.review_id).where(review_rows.c.status == "open")) == []
+
+
+# What a person removed, and what comes back.
+
+
+def removed_by_a_person(ledger: Ledger) -> None:
+    flagged(ledger)
+    decide(ledger, lease(ledger)[0], verdict())
+
+
+def back_and_forth(ledger: Ledger, minutes: int = 1) -> Any:
+    """Another content of the post, and then the one before."""
+    author = "author-of-p-1"
+    record(ledger, an_entry(text="other", author=author, minutes=minutes))
+    back = an_entry(flagged={"abuse": True}, author=author, minutes=minutes + 1)
+    return record(ledger, replace(decided(back, "review"), item=item()))
+
+
+def test_what_a_person_removed_is_not_back_by_an_edit_there_and_one_back(ledger: Ledger) -> None:
+    removed_by_a_person(ledger)
+    back = back_and_forth(ledger)
+    assert Decision.model_validate_json(back.body).decision == "remove"
+    assert (back.content_version, newest(ledger).decision) == (3, "remove")
+    assert newest(ledger).standing == Standing(
+        state="removed", actor="review", since=newest(ledger).decided_at, content_version=3
+    )
+    assert acted(ledger) == [("remove", "review"), ("allow", "model"), ("remove", "review")]
+    assert lease(ledger, "mod-2") == []  # nobody is asked what was said already
+    assert back_and_forth(ledger, 3).content_version == 5
+    assert newest(ledger).decision == "remove"
+    ((labels,),) = rows(ledger, select(actions.c.labels).where(actions.c.action_id == last_action(ledger)))
+    assert labels == ["abuse"]
+    assert count(ledger, strikes) == 3  # one a removal
+
+
+def test_it_is_appealed_by_itself_and_is_back_once_that_is_upheld(ledger: Ledger) -> None:
+    removed_by_a_person(ledger)
+    back_and_forth(ledger)
+    appeal(ledger, author="author-of-p-1")
+    assert lease(ledger, "mod-1") == []  # who removed it first
+    decide(ledger, lease(ledger, "mod-2")[0], verdict("mod-2", said="allow"))
+    assert newest(ledger).decision == "allow"
+    back_and_forth(ledger, 3)
+    assert acted(ledger)[-1] != ("remove", "review")
+
+
+def test_an_appeal_that_was_upheld_after_an_edit_counts_as_well(ledger: Ledger) -> None:
+    removed_by_a_person(ledger)
+    appeal(ledger, author="author-of-p-1")
+    author = "author-of-p-1"
+    record(ledger, decided(an_entry(text="worse", flagged={"abuse": True}, author=author, minutes=1), "remove"))
+    decide(ledger, lease(ledger, "mod-2")[0], verdict("mod-2", said="allow"))
+    back_and_forth(ledger, 2)
+    assert acted(ledger)[-1] != ("remove", "review")
+
+
+def test_another_post_with_the_same_content_is_judged_by_itself(ledger: Ledger) -> None:
+    removed_by_a_person(ledger)
+    record(ledger, an_entry("p-2", text="other", author="author-of-p-1"))
+    record(ledger, an_entry("p-2", author="author-of-p-1", minutes=1))
+    assert newest(ledger, "p-2").decision == "allow"
