@@ -269,13 +269,20 @@ class EncoderClassifier(TextClassifier):
         """What the network makes of ids, a mask and places of heads: (texts, width)."""
         tokens = tokenise(self.tokenizer, texts.cleaned, self.config.max_tokens)
         places = self.module.places(texts.languages)
-        outputs = np.zeros((len(tokens), width), dtype=np.float32)
+        # A text in several languages, of which most share a head, is one to the network.
+        alike: dict[tuple[int, ...], int] = {}
+        once: list[int] = []
+        for row, (ids, place) in enumerate(zip(tokens, places.tolist(), strict=True)):
+            if alike.setdefault((place, *ids), len(once)) == len(once):
+                once.append(row)
+        outputs = np.zeros((len(once), width), dtype=np.float32)
         device = self.module.head.weight.device
         with torch.inference_mode():
-            for rows in batches_by_length([len(ids) for ids in tokens], _TOKENS_A_BATCH):
+            for batch in batches_by_length([len(tokens[row]) for row in once], _TOKENS_A_BATCH):
+                rows = [once[number] for number in batch]
                 given = (*padded([tokens[row] for row in rows]), places[rows])
-                outputs[rows] = network(*(each.to(device) for each in given)).cpu().numpy()
-        return outputs
+                outputs[batch] = network(*(each.to(device) for each in given)).cpu().numpy()
+        return outputs[[alike[place, *ids] for ids, place in zip(tokens, places.tolist(), strict=True)]]
 
 
 def _config_of(card: Card) -> EncoderConfig:

@@ -116,8 +116,8 @@ class Judged:
 
     Attributes:
         languages: found in them; `und` where nothing is sure enough.
-        scores: in these languages.
-        flagged: at the thresholds of these languages.
+        scores: the surest of the languages that each is likely in.
+        flagged: in one of these, at its threshold.
     """
 
     languages: list[str]
@@ -131,20 +131,25 @@ class Judged:
 
 
 def judge(model: TextClassifier, texts: Sequence[str], label: str) -> Judged:
-    """What the service makes of texts whose language nobody tells it."""
+    """What the service makes of texts whose language nobody tells it: where that is unsure, the surest one decides."""
     found = [detect_language(text) for text in texts]
-    known = [observe(text, language) for text, language in zip(texts, found, strict=True)]
-    scores = model.score(texts, known).confidence[:, model.card.labels.index(label)].astype(np.float64)
-    languages = [language.code for language in found]
-    limits = {code: threshold(model, label, code) for code in set(languages)}
-    lowest = np.array([np.inf if (limit := limits[code]) is None else limit for code in languages], dtype=np.float64)
-    return Judged(languages, scores, scores >= lowest)
+    asked = [(row, code) for row, language in enumerate(found) for code in language.codes]
+    known = [observe(texts[row], found[row]) | {"language": code} for row, code in asked]
+    said = model.score([texts[row] for row, _ in asked], known).confidence[:, model.card.labels.index(label)]
+    limits = {code: threshold(model, label, code) for code in {code for _, code in asked}}
+    scores, flagged = np.zeros(len(texts)), np.zeros(len(texts), dtype=bool)
+    for (row, code), score in zip(asked, said.astype(np.float64), strict=True):
+        scores[row] = max(scores[row], score)
+        flagged[row] |= (limit := limits[code]) is not None and bool(score >= limit)
+    return Judged([language.code for language in found], scores, flagged)
 
 
 def threshold(model: TextClassifier, label: str, language: str) -> float | None:
     """That ships; None: none meets the objective, or texts in this language are not asked about the label."""
     service = next(variant.service for variant in TOPOLOGY.variants.values() if label in variant.labels)
     if TOPOLOGY.variant_for(service, region="*", language=language) is None:
+        return None
+    if not model.card.is_learned(label, language) and TOPOLOGY.policy.rules("*")[label].untrained == "ignore":
         return None
     return objective(model.card.curve(label, language), label)
 

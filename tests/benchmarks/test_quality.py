@@ -36,6 +36,22 @@ def test_a_text_is_judged_in_the_language_that_is_found_in_it() -> None:
     assert found.read_as(["en", "de", "ru"])["value"] == pytest.approx(2 / 3, abs=1e-4)
 
 
+def test_a_text_whose_language_is_unsure_is_judged_by_the_surest_of_those_that_are_likely() -> None:
+    model = load_text_classifier(SHIPPED)
+    language = detect_language("you idiot")
+    found = judge(model, ["you idiot"], "abuse")
+    said = model.score(["you idiot"] * 4, [{"language": code} for code in language.codes]).confidence[:, 0]
+    assert (found.languages, language.codes) == (["und"], ("und", "es", "en", "hr"))
+    assert found.scores.tolist() == [said.max()]
+
+
+def test_where_a_label_was_not_learned_and_the_policy_ignores_it_there_is_no_threshold() -> None:
+    model = load_text_classifier(SHIPPED)
+    assert threshold(model, "hate", "de") is None
+    assert threshold(model, "abuse", "es") is not None
+    assert threshold(model, "hate", "pt") is not None
+
+
 def test_a_threshold_is_the_policy_s_and_there_is_none_where_nobody_is_asked() -> None:
     model = load_text_classifier(DEPLOYMENTS / "models" / "misinformation")
     rule = TOPOLOGY.policy.rules("*")["misinformation"]

@@ -129,6 +129,26 @@ def test_a_head_learns_what_its_language_s_rows_call_harmful_and_keeps_the_share
         fit_heads(encoder, rows(), ["zh"])
 
 
+def test_a_text_in_several_languages_that_share_a_head_goes_through_the_network_once(
+    encoder: EncoderClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below, seen = encoder.module.below, []
+
+    def noting(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        seen.append(len(ids))
+        return below(ids, mask)
+
+    monkeypatch.setattr(encoder.module, "below", noting)
+    texts = ["du wicht", "guten tag", "du wicht", "du wicht"]
+    together = encoder.score(texts, [{"language": code} for code in ("und", "en", "en", "fr")]).confidence
+    assert sum(seen) == 2
+    alone = np.concatenate(
+        [encoder.score([text], [{"language": code}]).confidence for text, code in zip(texts, "xyzw", strict=True)]
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert encoder.score([]).confidence.shape == (0, 2)
+
+
 def test_what_an_epoch_shows_more_often_is_repeated_and_nothing_else() -> None:
     units = pd.DataFrame({"unit": ["a", "b", "c"], "language": ["de", "en", "en"]})
     recipe = replace(RECIPES["text-multi"], times={"de": 2}, own=3)
