@@ -135,7 +135,7 @@ def _frontend(rules: Rules) -> list[str]:
     return [
         *(f"bind {address}" for address in rules.binds),
         "stick-table type ipv6 size 100k expire 1m store conn_cur",
-        "tcp-request connection track-sc0 src",
+        "tcp-request connection track-sc0 src,ipmask(32,64)",  # of IPv6, whole networks are one client's
         f"tcp-request connection reject if {{ sc0_conn_cur gt {rules.client_connections} }} !{{ src {known} }}",
         # What a client says of itself is not believed; whoever reads the last address has it from here.
         f"http-request del-header forwarded{unless}",
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str]) -> None:
 def _succeed(path: Path, *, anew: bool) -> list[str]:
     """What HAProxy is told besides, where a manager begins and the last one's HAProxy may still serve.
 
-    The configuration is kept whenever gateways are in it; a manager that begins knows none yet, and gets the last one.
+    Each configuration is kept beside; a manager that begins knows no gateway yet, and gets the last one.
 
     Args:
         path: the configuration, as Ray wrote it.
