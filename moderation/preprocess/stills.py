@@ -6,10 +6,11 @@ differ: a line of words makes a difference, the noise of a codec does not. Whate
 at is looked at as well, the most unlike first, up to a bound (Gonzalez 1985: farthest first). What is left over, and
 what the budget did not reach, is told as not looked at.
 
-What moves is unlike itself all the time. So a frame may differ from those looked at the more, the more the frames
-around it differ from one another; where nothing moves, a single frame that is different stands out. What a scan cannot
-tell from motion: a line of words that is laid over a moving picture for less than the time between two pictures that
-are looked at, and words that come one after the other, each shown for less than `STANDS_S`.
+What moves is unlike itself all the time. So a moving frame is taken for seen where one that is looked at leads to it by
+steps that are no larger than those around them, and may else differ the more, the more the frames around it differ from
+one another. A cut is a larger step; where nothing moves, a single frame that is different stands out. What a scan
+cannot tell from motion: what comes in by and by, a line of words that is laid over a moving picture for less than the time
+between two pictures that are looked at, and words that come one after the other, each for less than `STANDS_S`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ _TICK_S = 0.02
 _LEEWAY = 8.0
 """Times the difference of one frame to the next, by which a moving frame may differ from one that is looked at."""
 _MOST_LEEWAY = 0.5
+_MOVES = 0.005
+"""Difference of one frame to the next, from which a picture moves."""
+_CUT = 3.0
+"""Times that difference, from which a step is a cut."""
 
 Thumbnails = npt.NDArray[np.uint8]
 """Shape (frames, points): grey values and, at half the size, two of colour."""
@@ -130,8 +135,10 @@ def more_of(scan: Scan, looked_at: Iterable[int], most: int) -> list[int]:
     """
     if not len(scan.frames):
         return []
+    steps, around = _motion(scan)
     distances = _distances(scan, sorted(looked_at))
-    found = farthest_first(scan.thumbnails, distances, _leeway(scan), most)
+    distances[_led_to(scan, looked_at, steps, around)] = 0.0
+    found = farthest_first(scan.thumbnails, distances, _leeway(around), most)
     return sorted(int(scan.frames[place]) for place in found)
 
 
@@ -150,7 +157,8 @@ def coverage_of(scan: Scan, looked_at: Sequence[int], more: Sequence[int] = ()) 
             place = int(np.searchsorted(scan.frames, frame))
             if place < len(scan.frames) and scan.frames[place] == frame:
                 np.minimum(distances, unlike(scan.thumbnails, scan.thumbnails[place]), out=distances)
-        seen[scan.frames] = distances <= _leeway(scan)
+        steps, around = _motion(scan)
+        seen[scan.frames] = (distances <= _leeway(around)) | _led_to(scan, looked_at, steps, around)
     seen[list(looked_at)] = True
     ends = np.append(scan.times[1:], max(scan.seconds, float(scan.times[-1])))
     lasts = np.maximum(ends - scan.times, 0.0)
@@ -184,8 +192,23 @@ def _distances(scan: Scan, looked_at: Sequence[int]) -> npt.NDArray[np.float64]:
     return found
 
 
-def _leeway(scan: Scan) -> npt.NDArray[np.float64]:
+def _leeway(around: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """How much each scanned frame may differ, by how much those around it move."""
+    return np.asarray(np.minimum(ALIKE + _LEEWAY * around, _MOST_LEEWAY))
+
+
+def _led_to(
+    scan: Scan, looked_at: Iterable[int], steps: npt.NDArray[np.float64], around: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Which scanned frames move, with no cut between them and one that is looked at."""
+    cuts = steps > np.maximum(_CUT * around[1:], _CUT * around[:-1]) if len(steps) else np.zeros(0, dtype=bool)
+    shots = np.concatenate([[0], np.cumsum(cuts)])
+    seen = np.unique(shots[np.isin(scan.frames, list(looked_at))])
+    return np.asarray((around > _MOVES) & np.isin(shots, seen))
+
+
+def _motion(scan: Scan) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How much each scanned frame differs from the next one, shape (scanned - 1,), and usually does around it."""
     times = scan.times[scan.frames]
     gaps = np.diff(times)
     steps = np.array(
@@ -201,7 +224,7 @@ def _leeway(scan: Scan) -> npt.NDArray[np.float64]:
     padded = np.pad(moving, reach, mode="reflect")
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
     at = np.clip(np.round((times - times[0]) / _TICK_S).astype(int), 0, len(around) - 1)
-    return np.asarray(np.minimum(ALIKE + _LEEWAY * around[at], _MOST_LEEWAY))
+    return steps, np.asarray(around[at])
 
 
 def _spans(

@@ -89,6 +89,23 @@ def test_a_single_frame_of_a_moving_video_that_shows_something_else_is_looked_at
     assert found.looked_at == 1.0
 
 
+def panned(frames: int) -> list[Pixels]:
+    """A camera that pans over a rough ground: after a second nothing is where it was."""
+    rough = np.random.default_rng(3).integers(0, 256, (12, 60, 3), dtype=np.uint8)
+    ground = np.asarray(Image.fromarray(rough).resize((960, 180), Image.Resampling.BICUBIC))
+    return [np.ascontiguousarray(ground[:, 5 * at : 5 * at + 320]) for at in range(frames)]
+
+
+def test_what_merely_moves_is_looked_at_no_more_than_before_and_a_cut_in_it_is(tmp_path: Path) -> None:
+    calm = reading(tmp_path, film(panned(120), rate=15))
+    assert (calm.added, calm.looked_at, calm.unseen) == ((), 1.0, ())
+    frames = panned(120)
+    frames[40:43] = [INSULT] * 3
+    found = reading(tmp_path, film(frames, rate=15))
+    assert shows(found, INSULT)
+    assert len(found.added) < 5
+
+
 @pytest.mark.parametrize("line", ["you are an idiot", "du bist ein Idiot", "傻"])
 def test_a_small_line_of_words_makes_a_difference(tmp_path: Path, line: str) -> None:
     """Sixteen pixels high of 640, for a third of a second."""
