@@ -9,8 +9,8 @@ what the budget did not reach, is told as not looked at.
 What moves is unlike itself all the time. So a moving frame is taken for seen where one that is looked at leads to it by
 steps that are no larger than those around them, and may else differ the more, the more the frames around it differ from
 one another. A cut is a larger step; where nothing moves, a single frame that is different stands out. What a scan
-cannot tell from motion: what comes in by and by, a line of words that is laid over a moving picture for less than the time
-between two pictures that are looked at, and words that come one after the other, each for less than `STANDS_S`.
+cannot tell from motion: what comes in by and by, a line of words that is laid over a moving picture for less than the
+time between two pictures that are looked at, and words that come one after the other, each for less than `STANDS_S`.
 """
 
 from __future__ import annotations
