@@ -8,7 +8,7 @@ SCENARIO ?= slang
 NAME ?= text-multi
 # What is measured with nothing but the repository, and what wants corpora, images and clips: the folder DATA holds text/,
 # image/ and video/.
-BENCHMARKS := serving media_serving video_reading start_up prevalence attack
+BENCHMARKS := serving media_serving video_reading start_up prevalence contrasts attack
 BENCHMARKS_OF_DATA := quality pictures written left_out
 NAMED = $(or $(DATA),$(error name the folder that holds text/, image/ and video/: make $@ DATA=path/to/corpora))
 # Each file's tests in one of two processes, in the order of tests/conftest.py. Those of a running Seawall have the machine

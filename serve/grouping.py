@@ -106,21 +106,25 @@ class Grouper(Generic[Item, Result]):
         """Whether as many wait as may."""
         return len(self._queue) >= self._max_waiting
 
-    def admit(self, client: str | None = None, work: int = 1) -> None:
+    def admit(self, client: str | None = None, work: int = 1, *, taken: bool = False) -> None:
         """Let another item in, or not.
 
         Args:
             client: whose it is; None: that is not known, and nobody's share is counted.
             work: that it is.
+            taken: True: it is a batch, which will be taken whole. It counts for its client, but has turns of its own:
+                single items do not wait behind it.
 
         Raises:
             ClientShareError: the client's own items fill its share, or would make it wait too long.
             QueueFullError: too many wait, or it would wait too long.
         """
         queue = self._queue
-        held, before = queue.held(client)
-        if client is not None and self._max_a_client is not None and held >= self._max_a_client:
-            detail = f"{held} posts of this client are waiting already, the bound is {self._max_a_client}"
+        held, before = queue.held(_line(client, taken))
+        in_all, _ = queue.held(_line(client, not taken))
+        in_all += held
+        if client is not None and self._max_a_client is not None and in_all >= self._max_a_client:
+            detail = f"{in_all} posts of this client are waiting already, the bound is {self._max_a_client}"
             raise ClientShareError(detail, self._max_a_client, self._drained_in(before))
         if self.full and self._gives_way(held) is None:
             raise self._queue_full(QueueFullError)
@@ -157,7 +161,7 @@ class Grouper(Generic[Item, Result]):
             self._make_room(client)
         until = math.inf if taken or self._max_wait_s is None else time.monotonic() + self._max_wait_s
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        entry = Entry(_Waiting(item, future, taken, until), client, key, work)
+        entry = Entry(_Waiting(item, future, taken, until), _line(client, taken), key, work)
         self._queue.push(entry)
         self._start()
         try:
@@ -251,6 +255,11 @@ class Grouper(Generic[Item, Result]):
             if group:
                 return group
         return []
+
+
+def _line(client: str | None, taken: bool) -> str | None:
+    """Where a client's items take turns: its batches apart from its single ones."""
+    return f"{client or ''} (batch)" if taken else client
 
 
 def _settle(group: Sequence[_Waiting[Item, Result]], results: Sequence[Result | Exception]) -> None:

@@ -235,7 +235,7 @@ class Judge:
                 if variant is not None:
                     work[variant] = work.get(variant, 0) + work_of(item.text)
         for variant, characters in work.items():
-            self._alone[variant].admit(client, characters)
+            self._alone[variant].admit(client, characters, taken=True)
         answers = (
             asyncio.gather(*(self._result(item, code, variant, client) for code, variant in each))
             for item, each in zip(features, asked, strict=True)

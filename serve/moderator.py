@@ -246,8 +246,9 @@ class Moderator:
     def _forget(self, flight: _InFlight) -> None:
         """It is answered, or dropped: what comes next of its post follows what is still under way."""
         before = flight.before
-        if before is not None and before.answer.done() and before.before is None:
-            before = flight.before = None
+        while before is not None and before.answer.done():
+            before = before.before
+        flight.before = before
         if self._in_flight.get(flight.task.post_id) is flight:
             if before is None:
                 del self._in_flight[flight.task.post_id]
@@ -287,13 +288,16 @@ class Moderator:
         return new
 
     def admit(self, client: str | None, *, media: bool = False) -> None:
-        """Let another post, or a batch, in; raises as `moderate` does where there is no room.
+        """Let a batch, or a post with media, in; raises as `moderate` does where there is no room.
 
         Args:
             client: who sends it.
             media: True: it is a post that carries media; asked before they are received.
         """
-        (self._media_grouper if media else self._grouper).admit(client)
+        if media:
+            self._media_grouper.admit(client)
+        else:
+            self._grouper.admit(client, taken=True)
 
     @property
     def full(self) -> bool:

@@ -287,6 +287,22 @@ def test_a_batch_that_was_taken_gives_way_to_nobody() -> None:
     assert run(work()) == ["now", "b1", "b2", "b3"]
 
 
+def test_a_client_s_single_items_do_not_wait_behind_its_batch() -> None:
+    async def work() -> list[list[str]]:
+        gate = Gate()
+        grouper: Grouper[str, str] = Grouper(gate.handle, group_size=2, max_waiting=99, max_in_flight=1)
+        tasks = await waiting(grouper, "now")
+        batch = (grouper.submit(f"b{number}", taken=True, client="a") for number in range(4))
+        tasks += [asyncio.create_task(item) for item in batch]
+        await asyncio.sleep(0)
+        tasks += await waiting(grouper, "live", client="a")
+        gate.open.set()
+        await asyncio.gather(*tasks)
+        return gate.groups
+
+    assert run(work()) == [["now"], ["b0", "live"], ["b1", "b2"], ["b3"]]
+
+
 class Clock:
     """Stands still unless it is told to go on."""
 

@@ -394,8 +394,13 @@ def test_content_that_follows_what_was_dropped_follows_what_was_before_that(ledg
         again, third = await later(
             asked.moderate("p-1", a_post("first", minute=1)), asked.moderate("p-1", a_post("third", minute=3))
         )
+        [fourth] = await later(asked.moderate("p-1", a_post("fourth", minute=4)))
+        third.cancel()
+        await asyncio.wait([third])
         gate.open.set()
-        return list(await asyncio.gather(first, again, third))
+        found = list(await asyncio.gather(first, again, fourth))
+        assert asked._in_flight == {}
+        return found
 
     found = run(work())
     assert [body["content_version"] for body in bodies(found)] == [1, 1, 2]
