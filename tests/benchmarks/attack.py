@@ -303,7 +303,7 @@ def keyed(exchange: Exchange) -> Exchange:
 def main(
     topology: Annotated[Path, typer.Option(help="Topology file.", exists=True)] = DEPLOYMENTS / "local.yaml",
     only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join((*ATTACKS, *KILLS))}; default: all.")] = None,
-    rate: Annotated[float, typer.Option(help="The honest client's posts a second.", gt=0, le=1000)] = 5,
+    rate: Annotated[float, typer.Option(help="The honest client's posts a second.", min=0.1, max=1000)] = 5,
     calm: Annotated[float, typer.Option(help="Seconds before and after each attack.", min=1, max=600)] = 8,
     seconds: Annotated[float, typer.Option(help="Of each attack.", min=1, max=120)] = 12,
 ) -> None:

@@ -174,7 +174,7 @@ async def slow_bodies(target: Target) -> None:
                         target.statuses[0] += 1
                     elif answer.exception() is None:
                         target.statuses[answer.result()] += 1
-                        await asyncio.sleep(0.5)
+                        await asyncio.sleep(2)
 
     await asyncio.gather(*(one() for _ in range(1400)))
 
