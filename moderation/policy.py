@@ -100,6 +100,7 @@ class Scored:
         shown: whether rows enough show how well the label works in that language.
         quotes: whether some of the words are quoted: what these come to is a person's to decide.
         own: whether these are a text's own words, without what it quotes.
+        partly_read: whether some of it was not read, since it is too long.
     """
 
     score: float | None
@@ -114,6 +115,7 @@ class Scored:
     shown: bool = True
     quotes: bool = False
     own: bool = False
+    partly_read: bool = False
 
     @property
     def held_back(self) -> HeldBack | None:
@@ -275,7 +277,7 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
     scored = [outcome for outcome in outcomes if outcome.shown.status == "scored"]
     failed = [outcome for outcome in outcomes if outcome.failed]
     surest = max(scored, key=lambda outcome: outcome.gravity) if scored else (failed or outcomes)[0]
-    shown = surest.shown
+    shown = surest.shown.model_copy(update={"partly_read": any(part.partly_read for part in parts)})
     if len(parts) > 1 or parts[0].media is not None:
         read = {part.input_type: None for part in parts if part.score is not None}
         shown = shown.model_copy(
@@ -306,6 +308,7 @@ def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:
         flagged=shown.flagged,
         reason=shown.reason,
         held_back=shown.held_back,
+        partly_read=shown.partly_read,
     )
 
 
@@ -342,6 +345,7 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
         language=part.language,
         in_training=None if part.language is None else part.learned,
         held_back=part.held_back,
+        partly_read=part.partly_read,
     )
     if flagged:
         hold = acts and rule.mode == "proactive"

@@ -204,6 +204,7 @@ class PartDecision(Wire):
     flagged: bool = False
     reason: str | None = None
     held_back: HeldBack | None = None
+    partly_read: bool = Field(default=False, description="True: it is too long to be read whole, and may hold more")
 
 
 class Evidence(Wire):
@@ -264,6 +265,9 @@ class LabelDecision(Wire):
         default=None, description="Whether the model learned this label in that language; null: no text was judged"
     )
     held_back: HeldBack | None = Field(default=None, description=_HELD_BACK)
+    partly_read: bool = Field(
+        default=False, description="True: some part of the post is too long to be read whole, and may hold more"
+    )
     parts: list[PartDecision] = Field(
         default_factory=list,
         description="Of a post with media, with a quotation, or in a language that is unsure: the surest part decides",
@@ -390,6 +394,7 @@ class ModerateResult(Wire):
     labels: list[LabelConfidence]
     language: str
     model: str = Field(description="`variant@version`")
+    partly_read: bool = Field(default=False, description="True: it is too long to be read whole, and may hold more")
 
 
 class ModerateOut(Wire):

@@ -15,11 +15,13 @@ class GroupScores:
         version: that scored.
         scores: per text, the confidence per label.
         unseen: per text, the share of words that the model never saw in training.
+        partly_read: the places of texts that are too long to be read whole.
     """
 
     version: int
     scores: list[dict[str, float]]
     unseen: list[float]
+    partly_read: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Classifier:
                 dict(zip(labels, row, strict=True)) for row in scored.confidence.astype(np.float64).round(5).tolist()
             ],
             unseen=scored.unseen_word_share.astype(np.float64).round(4).tolist(),
+            partly_read=frozenset(np.flatnonzero(scored.partly_read).tolist()),
         )
 
     async def version(self) -> int:

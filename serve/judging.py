@@ -23,6 +23,7 @@ from moderation.models.card import Card
 from moderation.posts import LabelConfidence, ModerateResult, PostIn, TextFeature
 from moderation.preprocess.features import Features, observe, scored_features
 from moderation.preprocess.language import Language
+from moderation.preprocess.windows import LONG, MOST_CHARACTERS
 from moderation.storage.features import FeatureStore
 from moderation.storage.ledger import Scoring, now
 from moderation.topology import Topology
@@ -53,8 +54,11 @@ _LEAST_WORK = 100
 
 
 def work_of(text: str) -> int:
-    """How much it is to judge a text, in characters."""
-    return max(_LEAST_WORK, len(text))
+    """How much it is to judge a text, in characters: those of a long one are read in windows, up to thrice."""
+    characters = len(text)
+    if characters > LONG:
+        characters += min(2 * (characters - LONG), MOST_CHARACTERS)
+    return max(_LEAST_WORK, characters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Judged:
     unseen: float
     card: Card | None = None
     error: str | None = None
+    partly_read: bool = False
 
     def scoring(self) -> Scoring:
         """As it is recorded."""
@@ -247,7 +252,7 @@ class Judge:
     ) -> ModerateResult:
         if variant is None:
             return ModerateResult(id=item.id, labels=[], language=language, model="none")
-        version, scores = await self._alone[variant].submit(
+        version, scores, partly_read = await self._alone[variant].submit(
             (item.text, {"language": language}), taken=True, client=client
         )
         return ModerateResult(
@@ -255,15 +260,16 @@ class Judge:
             labels=[LabelConfidence(label=name, confidence=value) for name, value in scores.items()],
             language=language,
             model=f"{variant}@{version}",
+            partly_read=partly_read,
         )
 
-    def _texts_alone(self, variant: str) -> Grouper[tuple[str, Features], tuple[int, Mapping[str, float]]]:
+    def _texts_alone(self, variant: str) -> Grouper[tuple[str, Features], tuple[int, Mapping[str, float], bool]]:
         """A queue of texts of no post: a group at a time, so that a long list leaves room for posts."""
 
-        async def score(group: Sequence[tuple[str, Features]]) -> list[tuple[int, Mapping[str, float]]]:
+        async def score(group: Sequence[tuple[str, Features]]) -> list[tuple[int, Mapping[str, float], bool]]:
             texts, known = [text for text, _ in group], [known for _, known in group]
             scored = await self._score(variant, "champion", texts, known, self._deadline(texts))
-            return [(scored.version, row) for row in scored.scores]
+            return [(scored.version, row, place in scored.partly_read) for place, row in enumerate(scored.scores)]
 
         bounds = self._topology.gateway
         return Grouper(
@@ -402,7 +408,10 @@ class Judge:
             reason = self._failure(error, ask, f"{len(asked)} texts")
             return [Judged(ask, reading, None, {}, 0.0, error=reason) for reading, _ in asked]
         self._failed_at.pop(ask.variant, None)
-        return [Judged(ask, reading, scored.version, row, unseen, card) for (reading, _), row, unseen in answers]
+        return [
+            Judged(ask, reading, scored.version, row, unseen, card, partly_read=place in scored.partly_read)
+            for place, ((reading, _), row, unseen) in enumerate(answers)
+        ]
 
     async def _look(self, ask: Ask, media: Sequence[Medium]) -> None:
         """One handle call; its answers are noted at each medium."""
@@ -435,7 +444,7 @@ class Judge:
     def _deadline(self, texts: Sequence[str]) -> float:
         """When a model has failed for texts: later for those that are longer than a group may be."""
         bounds = self._topology.gateway
-        groups = max(1.0, sum(map(len, texts)) / bounds.group_characters)
+        groups = max(1.0, sum(map(work_of, texts)) / bounds.group_characters)
         return time.time() + groups * bounds.deadline_ms / 1000
 
 

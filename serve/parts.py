@@ -89,6 +89,7 @@ def _of_text(judged: Judged, label: str) -> Scored:
         shown=card.is_shown(label, reading.language),
         quotes=reading.quotes,
         own=reading.own,
+        partly_read=judged.partly_read,
     )
 
 

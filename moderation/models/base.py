@@ -23,6 +23,7 @@ from moderation.errors import ModelError
 from moderation.models.card import CARD, Card
 from moderation.models.seen import Bits
 from moderation.preprocess.text import TEXT_VERSION, clean, fold
+from moderation.preprocess.views import views
 
 WEIGHTS = "model.safetensors"
 
@@ -40,10 +41,12 @@ class TextScores:
     Attributes:
         confidence: calibrated probability per label, each in [0, 1]; shape (texts, labels), the card's label order.
         unseen_word_share: share of words that training never showed the model, in [0, 1]; shape (texts,).
+        partly_read: whether something of a text was not read, since it is too long; shape (texts,).
     """
 
     confidence: npt.NDArray[np.float32]
     unseen_word_share: npt.NDArray[np.float32]
+    partly_read: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,10 @@ class TextClassifier(ABC):
     def score(self, texts: Sequence[str], known: Sequence[Known] | None = None) -> TextScores:
         """Score raw texts; each row depends on its own text and what is known of it alone.
 
+        A long text is judged as a whole and by windows, and one that a reader sees otherwise than it is stored is
+        judged both ways: the surest decides. `logits` are of whole texts as they are stored, and of most texts that is
+        all there is.
+
         Args:
             texts: as posted.
             known: features of each post, by name: its `language`, in which it is calibrated, and numbers, for models
@@ -132,16 +139,42 @@ class TextClassifier(ABC):
         """
         prepared = Prepared.of(texts, known)
         logits, unseen = self.logits(prepared)
-        return TextScores(self.calibrate(logits, prepared.languages), unseen)
+        found = self.calibrate(logits, prepared.languages)
+        looks = [views(text, cleaned, self.reads_whole) for text, cleaned in zip(texts, prepared.cleaned, strict=True)]
+        if any(look.further for look in looks):
+            owners = [row for row, look in enumerate(looks) for _ in look.further]
+            again, discounts = zip(*(each for look in looks for each in look.further), strict=True)
+            also = Prepared(list(again), [fold(each) for each in again], [prepared.known[row] for row in owners])
+            seen = self.calibrate(self.logits(also)[0], also.languages, np.array(discounts))
+            np.maximum.at(found, owners, seen)
+        return TextScores(found, unseen, np.array([not look.everything for look in looks], dtype=np.bool_))
 
-    def calibrate(self, logits: npt.NDArray[np.float32], languages: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Turn logits (rows, labels) into confidences, each row by its language's calibration where there is one."""
+    def reads_whole(self, cleaned: str) -> bool:
+        """Whether `logits` reads all of a cleaned text, and not its ends alone."""
+        del cleaned
+        return True
+
+    def calibrate(
+        self,
+        logits: npt.NDArray[np.float32],
+        languages: Sequence[str],
+        discounts: npt.NDArray[np.float64] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Turn logits (rows, labels) into confidences, each row by its language's calibration where there is one.
+
+        Args:
+            logits: as `logits` returned them.
+            languages: of each row; `*` where it is not known.
+            discounts: taken off each row's calibrated logits; None: nothing is.
+        """
         out = np.zeros(logits.shape, dtype=np.float32)
         codes = np.array(languages, dtype=str)
+        less = np.zeros(len(logits)) if discounts is None else discounts
         for column, label in enumerate(self.card.labels):
             for language in set(languages):
                 rows = codes == language
-                out[rows, column] = confidence(logits[rows, column], self.card.calibration_of(label, language))
+                pair = self.card.calibration_of(label, language)
+                out[rows, column] = confidence(logits[rows, column], pair, less[rows])
         return out
 
     def save(self, folder: Path) -> Card:
@@ -150,9 +183,11 @@ class TextClassifier(ABC):
         return self.card
 
 
-def confidence(logits: npt.NDArray[Any], calibration: tuple[float, float]) -> npt.NDArray[np.float64]:
-    """One label's confidences, rounded to float32 as they are served: sigmoid(slope * logit + intercept)."""
-    scaled = logits.astype(np.float64) * calibration[0] + calibration[1]
+def confidence(
+    logits: npt.NDArray[Any], calibration: tuple[float, float], less: npt.NDArray[np.float64] | float = 0.0
+) -> npt.NDArray[np.float64]:
+    """One label's confidences, rounded to float32 as they are served: sigmoid(slope * logit + intercept - less)."""
+    scaled = logits.astype(np.float64) * calibration[0] + calibration[1] - less
     return (1.0 / (1.0 + np.exp(-np.clip(scaled, -60, 60)))).astype(np.float32).astype(np.float64)
 
 

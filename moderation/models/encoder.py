@@ -58,7 +58,8 @@ class EncoderConfig:
     rank: int = 16
     """Of the adapters."""
     max_tokens: int = 128
-    """Of a longer text the encoder reads the first and last tokens, half each; tables of spellings read it all."""
+    """Of a longer text the encoder reads the first and last tokens, half each; tables of spellings, and windows
+    (`preprocess.windows`), read it all."""
     spelling: SpellingConfig | None = None
     """Whose spellings are read beside the meaning; null: nobody's."""
     heads: tuple[str, ...] = ()
@@ -257,6 +258,12 @@ class EncoderClassifier(TextClassifier):
             outputs += self.spelling.logits(texts, len(self.card.labels))
         return outputs, unseen_word_share(self.seen, *hash_words(texts.folded))
 
+    def reads_whole(self, cleaned: str) -> bool:
+        """See `TextClassifier.reads_whole`."""
+        most = self.config.max_tokens
+        # No token is shorter than a character, but for the two at the ends and one that begins a text.
+        return len(cleaned) <= most - 3 or len(next(_encoded(self.tokenizer, [cleaned]))) <= most
+
     def states(self, texts: Prepared) -> npt.NDArray[np.float32]:
         """What heads of languages' own read, (texts, `DEPTHS` * hidden)."""
 
@@ -314,10 +321,14 @@ def load_base(name: str) -> tuple[nn.Module, Tokenizer]:
 
 def tokenise(tokenizer: Tokenizer, cleaned: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Token ids of cleaned texts, special tokens included; of a long text the first and last halves."""
-    texts = [text.replace(URL_TOKEN, "http").replace(MENTION_TOKEN, "@user") for text in cleaned]
     half = max_tokens // 2
-    encoded = (found.ids for found in tokenizer.encode_batch_fast(texts))
-    return [ids if len(ids) <= max_tokens else ids[:half] + ids[-half:] for ids in encoded]
+    return [ids if len(ids) <= max_tokens else ids[:half] + ids[-half:] for ids in _encoded(tokenizer, cleaned)]
+
+
+def _encoded(tokenizer: Tokenizer, cleaned: Sequence[str]) -> Iterator[list[int]]:
+    """Token ids of cleaned texts, all of them."""
+    texts = [text.replace(URL_TOKEN, "http").replace(MENTION_TOKEN, "@user") for text in cleaned]
+    return (found.ids for found in tokenizer.encode_batch_fast(texts))
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def scored(score: float | None, reason: str | None = None) -> Scored:
 
 def decide(policy: Policy, region: str = "US", links: tuple[LinkDecision, ...] = (), **scores: Scored) -> Verdict:
     return policy.decide({name: [part] for name, part in scores.items()}, region=region, links=links, now=NOW)
+
+
+def test_what_was_not_read_is_told_whichever_part_decides(tmp_path: Path) -> None:
+    policy = a_policy(tmp_path, {"abuse": a_rule()})
+    partly = replace(scored(0.1), partly_read=True)
+    alone = decide(policy, abuse=partly).labels["abuse"]
+    assert (alone.status, alone.score, alone.partly_read) == ("scored", 0.1, True)
+    assert not decide(policy, abuse=scored(0.1)).labels["abuse"].partly_read
+    parts = {"abuse": [partly, replace(scored(0.9), media=0)]}
+    both = policy.decide(parts, region="US", links=(), now=NOW).labels["abuse"]
+    assert (both.score, both.partly_read, [part.partly_read for part in both.parts]) == (0.9, True, [True, False])
 
 
 @pytest.mark.parametrize(("score", "flagged"), [(0.0, False), (0.4999, False), (0.5, True), (1.0, True)])

@@ -151,6 +151,7 @@ def test_a_decision_says_what_made_it_and_is_recorded_with_its_features(ledger: 
         "language": "en",
         "in_training": True,
         "held_back": None,
+        "partly_read": False,
         "parts": [],
     }
     assert decision["labels"]["violence"]["reason"] == "no_model"
@@ -445,6 +446,22 @@ def test_two_contents_of_a_post_in_one_group_are_settled_by_their_time(ledger: L
     assert isinstance(newer, Answer)
     assert isinstance(older, ConflictError)
     assert len(ledger.history("p-2")) == 1
+
+
+def test_what_is_too_long_to_be_read_whole_is_told(ledger: Ledger) -> None:
+    async def score(_variant: str, _arm: Arm, texts: list[str], _known: Known, _deadline: float) -> GroupScores:
+        long = frozenset(place for place, text in enumerate(texts) if len(text) > 10)
+        return GroupScores(1, [{"abuse": 0.1, "hate": 0.1}] * len(texts), [0.0] * len(texts), long)
+
+    asked = moderator(ledger, score)
+    sent = [("p-1", a_post("short")), ("p-2", a_post("longer than ten"))]
+    found = bodies(run(all_of(asked, sent)))
+    assert [body["labels"]["abuse"]["partly_read"] for body in found] == [False, True]
+    texts = [
+        TextFeature(id="a", text="short", language="en"),
+        TextFeature(id="b", text="longer than ten", language="en"),
+    ]
+    assert [result.partly_read for result in run(asked.judge.score_texts("text", texts))] == [False, True]
 
 
 def test_content_that_came_again_keeps_out_what_is_older_than_that(ledger: Ledger) -> None:
@@ -1034,6 +1051,7 @@ def test_a_post_that_no_route_fits_is_scored_by_nobody_and_not_degraded(ledger: 
             "language": None,
             "in_training": None,
             "held_back": None,
+            "partly_read": False,
             "parts": [],
         }
         assert (decision["decision"], decision["degraded"], decision["models"]) == ("allow", False, {})
