@@ -22,6 +22,7 @@ def settle() -> None:
     cluster of several machines that is how they reach each other; a network of its own must keep others away.
     """
     keep_discreet(logger)
+    keep_discreet(logging.getLogger("asyncio"))  # of what a task raised that nobody waited for
     bind = replica.add_port_to_grpc_server
     if get_node_ip_address() != LOOPBACK or getattr(bind, "keeps_to_loopback", False):
         return

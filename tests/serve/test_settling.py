@@ -14,13 +14,14 @@ from moderation.logs import Discreet
 from serve import settling
 from tests.serve.house import run
 
-LOGGER = logging.getLogger("ray.serve")
+LOGGERS = [logging.getLogger(name) for name in ("ray.serve", "asyncio")]
 
 
 @pytest.fixture(autouse=True)
 def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica, "add_port_to_grpc_server", replica.add_port_to_grpc_server)
-    monkeypatch.setattr(LOGGER, "filters", [])
+    for logger in LOGGERS:
+        monkeypatch.setattr(logger, "filters", [])
 
 
 async def listens_on(address: str) -> set[str]:
@@ -55,4 +56,5 @@ def test_another_address_than_ray_had_is_told(monkeypatch: pytest.MonkeyPatch) -
 def test_a_replica_s_log_is_discreet() -> None:
     settling.settle()
     settling.settle()
-    assert [type(found) for found in LOGGER.filters] == [Discreet]
+    for logger in LOGGERS:
+        assert [type(found) for found in logger.filters] == [Discreet]
