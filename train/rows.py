@@ -162,6 +162,8 @@ def merge_copies(rows: pa.Table) -> pa.Table:
 
     On each label the majority of the copies of which it is known decides; where they are even, the newest.
     """
+    if not rows.num_rows:  # a block that Ray made to tell its columns, which may lack the key
+        return _ROWS.empty_table()
     rows = rows.sort_by([(column, "ascending") for column in ("key", "created", "unit", "text")])
     merged: list[dict[str, Any]] = []
     for _, found in groupby(_lines(rows), key=itemgetter("key")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import time
@@ -198,7 +199,6 @@ def test_a_language_outside_the_training_is_scored_and_marked(client: httpx.Clie
         (json.dumps(a_post("x" * 1_000_000)), 413, None),  # so much is for media alone
         (json.dumps(a_post(extra=1)), 422, "/extra"),
         (json.dumps(a_post(author={"age": [1]})), 422, "/author/age"),
-        (json.dumps(a_post("\ud800 alone")), 400, None),  # a lone surrogate is no text
         (json.dumps(a_post("x" * 40_001)), 422, "/text"),
     ],
 )
@@ -209,6 +209,26 @@ def test_bad_content_is_told_with_its_pointer(
     problem = the_problem(client.put(f"/v1/posts/{new_id()}", content=body, headers=headers), status)
     if pointer is not None:
         assert any(error["pointer"].startswith(pointer) for error in problem["errors"])
+
+
+def test_requests_are_taken_as_clients_write_them(client: httpx.Client) -> None:
+    post = a_post("cut off \ud83d", region="us", language="en-US", author_id="@ann:example.org")
+    told = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    path = f"/v1/posts/$_{new_id()}:example.org"
+    answer = client.put(path, content=gzip.compress(b"\xef\xbb\xbf" + json.dumps(post).encode()), headers=told)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["seawall-replaced-characters"] == "1"
+    assert (answer.json()["language"]["code"], answer.json()["post_id"]) == ("en", path.removeprefix("/v1/posts/"))
+    for asked in (path, "/healthz"):
+        head = client.head(asked)
+        assert (head.status_code, head.content) == (200, b"")
+
+
+def test_a_page_of_somebody_else_changes_nothing(client: httpx.Client) -> None:
+    path = f"/v1/posts/{new_id()}"
+    the_problem(client.put(path, json=a_post(), headers={"Origin": "https://evil.example"}), 403)
+    the_problem(client.put(path, json=a_post(), headers={"Host": "evil.example"}), 421)
+    the_problem(client.get(path), 404)
 
 
 def test_bounds_are_told(client: httpx.Client) -> None:

@@ -213,6 +213,7 @@ def test_of_copies_the_majority_decides_and_where_they_are_even_the_newest(
 
 def test_no_rows_and_unknown_ones_stay_what_they_are() -> None:
     assert copies() == []
+    assert merge_copies(_ROWS.empty_table()).schema == _ROWS
     [row] = copies(("a", "u-1", 1, None), ("a", "u-2", 2, None))
     assert math.isnan(row["truth"][0])
 
