@@ -16,6 +16,7 @@ from moderation.errors import ConfigError
 from moderation.labels import BY_NAME, LABELS, Label, Modality, Mode, Service, Severity
 from moderation.models.operating import Objective, OperatingCurve
 from moderation.posts import HeldBack, LabelDecision, LinkDecision, PartDecision, ReviewDecision
+from moderation.preprocess.language import UNDETERMINED
 from moderation.yaml_files import read_yaml, validated
 
 LINK_DEADLINE = timedelta(hours=24)
@@ -55,8 +56,9 @@ class Rule(_Strict):
     on_failure: Literal["allow", "review", "hold"]
     """What a score that should be there and is not means."""
     untrained: Literal["ignore", "review"] = "review"
-    """Whether a person is asked about a flagged post in a language in which the model did not learn the label. Nothing
-    is removed or hidden for it there, nor where few rows show how well it works (`models.card.SHOWN_ROWS`)."""
+    """Whether a person is asked about a flagged post in a language in which the model did not learn the label; where
+    nobody can tell the language, one is. Nothing is removed or hidden for it there, nor where few rows show how well it
+    works (`models.card.SHOWN_ROWS`)."""
 
     @property
     def deadline(self) -> timedelta:
@@ -332,7 +334,8 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
     acts = part.held_back is None
     remove_threshold = removal_threshold(part.curve, rule) if acts else None
     remove = remove_threshold is not None and part.score >= remove_threshold
-    lowest = flagged_from(part.curve, rule, learned=part.learned)
+    learned = part.learned or part.language == UNDETERMINED  # or may have been
+    lowest = flagged_from(part.curve, rule, learned=learned)
     flagged = lowest is not None and part.score >= lowest
     shown = LabelDecision(
         status="scored",
@@ -351,7 +354,9 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
         hold = acts and rule.mode == "proactive"
         queue = None if remove else f"{label.name} is flagged{_BECAUSE[part.held_back]}"
         return _Outcome(shown, remove=remove, hold=hold, queue=queue)
-    if rule.review_objective is not None and (part.learned or rule.untrained == "review"):
+    if rule.review_objective is not None and (
+        part.learned or part.language == UNDETERMINED or rule.untrained == "review"
+    ):
         lower = threshold_of(part.curve, rule.review_objective, rule.prevalence)
         if lower is not None and part.score >= lower:
             return _Outcome(shown, queue=f"{label.name} is uncertain")
@@ -427,7 +432,7 @@ def flagged_from(curve: OperatingCurve | None, rule: Rule, *, learned: bool = Tr
     Args:
         curve: of the label.
         rule: of the label.
-        learned: whether the label was learned in the language.
+        learned: whether the label was learned in the language, or may have been: nobody can tell which it is.
     """
     if not learned and rule.untrained == "ignore":
         return None

@@ -12,6 +12,7 @@ from moderation.labels import Service
 from moderation.models.card import Card
 from moderation.policy import flagged_from
 from moderation.posts import TextFeature
+from moderation.preprocess.language import UNDETERMINED
 from moderation.topology import Topology
 from serve.compat.labels import trained_languages
 from serve.context import Context
@@ -155,7 +156,8 @@ def _flagged(topology: Topology, card: Card, label: str, language: str, confiden
     rule = topology.policy.rules("*").get(label)
     if rule is None:
         return None
-    lowest = flagged_from(card.curve(label, language), rule, learned=card.is_learned(label, language))
+    learned = language == UNDETERMINED or card.is_learned(label, language)
+    lowest = flagged_from(card.curve(label, language), rule, learned=learned)
     return lowest is not None and confidence >= lowest
 
 

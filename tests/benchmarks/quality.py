@@ -55,7 +55,7 @@ from moderation.models.load import load_text_classifier
 from moderation.models.operating import OperatingCurve
 from moderation.policy import threshold_of
 from moderation.preprocess.features import observe
-from moderation.preprocess.language import detect_language
+from moderation.preprocess.language import UNDETERMINED, detect_language
 from moderation.preprocess.text import normalise
 from moderation.settings import DEPLOYMENTS
 from moderation.topology import Topology
@@ -149,7 +149,8 @@ def threshold(model: TextClassifier, label: str, language: str) -> float | None:
     service = next(variant.service for variant in TOPOLOGY.variants.values() if label in variant.labels)
     if TOPOLOGY.variant_for(service, region="*", language=language) is None:
         return None
-    if not model.card.is_learned(label, language) and TOPOLOGY.policy.rules("*")[label].untrained == "ignore":
+    learned = language == UNDETERMINED or model.card.is_learned(label, language)
+    if not learned and TOPOLOGY.policy.rules("*")[label].untrained == "ignore":
         return None
     return objective(model.card.curve(label, language), label)
 

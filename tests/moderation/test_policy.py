@@ -596,6 +596,8 @@ def test_a_policy_can_ignore_a_label_where_it_was_not_learned(tmp_path: Path, sc
     assert (ignored.decision, ignored.labels["hate"].flagged, ignored.labels["hate"].score) == ("allow", False, score)
     assert ignored.labels["hate"].held_back == "untrained"
     assert decide(policy, "DE", hate=untrained).decision == "review"
+    # Nobody can tell the language, in which it may well have been learned.
+    assert decide(policy, hate=Scored(score, CURVE, language="und", learned=False, shown=False)).decision == "review"
     # Learned, with too few rows to show how well: a person is asked.
     assert decide(policy, hate=Scored(score, CURVE, language="pt", shown=False)).decision == "review"
 
