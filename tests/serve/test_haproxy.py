@@ -401,3 +401,11 @@ def test_networks_are_read_each_once() -> None:
     assert proxy.networks(" 10.0.0.7/8, 10.0.0.0/8,fd00::/8,192.0.2.1,") == ("10.0.0.0/8", "fd00::/8", "192.0.2.1/32")
     with pytest.raises(ServiceError, match="--behind-proxy names 'everyone'"):
         proxy.networks("10.0.0.0/8,everyone")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.2", "::1"])
+def test_http_is_reached_where_it_was_told_to_listen_and_from_here(gateway: Gateway, host: str) -> None:
+    with a_proxy([gateway.port], host=host) as running:
+        for address in ("127.0.0.1", "127.0.0.2" if host == "0.0.0.0" else host):
+            url = f"http://[{address}]:{running.port}" if ":" in address else f"http://{address}:{running.port}"
+            assert put(url).status_code == 200
