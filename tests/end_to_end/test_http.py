@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
+import signal
 import socket
 import time
 import uuid
@@ -13,13 +16,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from sqlalchemy import select
 
 from moderation.labels import BY_NAME
 from moderation.posts import Decision
+from moderation.running import find
+from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import decisions, posts
+from serve.cluster import _session
 from tests.end_to_end.service import PATIENT_S, Service
 
 pytestmark = pytest.mark.slow
@@ -504,3 +511,64 @@ def test_moderate_and_status_speak_of_the_running_service(service: Service) -> N
     second = service.run("up", "--detach", "--port", "9")
     assert second.returncode == 1
     assert "runs already" in second.stderr
+
+
+def processes(service: Service) -> list[psutil.Process]:
+    """All of this Seawall's."""
+    running = find(Settings(service.home, "", ""))
+    assert running is not None
+    return [psutil.Process(running.pid), *_session(running.pid)]
+
+
+def of_name(service: Service, name: str) -> set[int]:
+    found = set()
+    for process in processes(service):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name().startswith(name) and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+    return found
+
+
+def test_everything_listens_on_the_loopback_address_alone(service: Service) -> None:
+    pids = {process.pid for process in processes(service)}
+    listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid in pids]
+    assert service.port in {one.laddr.port for one in listening}
+    assert {one.laddr.ip for one in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def test_what_is_kept_is_this_user_s_alone(service: Service) -> None:
+    assert service.home.stat().st_mode & 0o777 == 0o700
+    files = [path for folder in (service.home, service.home / "run") for path in folder.iterdir() if path.is_file()]
+    assert {"ledger.db", "ray.log", "service.json"} <= {path.name for path in files}
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
+
+
+def test_a_body_that_is_slow_is_given_up_by_the_proxy(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENT_S) as slow:
+        slow.sendall(b"PUT /v1/posts/p-slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = b"".join(iter(lambda: slow.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["title"] == "Request timeout"
+
+
+def test_the_proxy_outlives_its_manager(service: Service, client: httpx.Client) -> None:
+    [manager] = of_name(service, "ray::HAProxyManager")
+    before = of_name(service, "haproxy")
+    os.kill(manager, signal.SIGKILL)
+    give_up = time.monotonic() + PATIENT_S
+    while not of_name(service, "haproxy") - before or of_name(service, "haproxy") & before:
+        assert time.monotonic() < give_up
+        assert client.put(f"/v1/posts/{new_id()}", json=a_post()).status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_gateway_that_was_killed_is_a_problem_until_it_is_back(service: Service, client: httpx.Client) -> None:
+    os.kill(service.replica("gateway", "gateway"), signal.SIGKILL)
+    give_up = time.monotonic() + PATIENT_S
+    refused = 0
+    while (response := client.put(f"/v1/posts/{new_id()}", json=a_post())).status_code != 200 or not refused:
+        if response.status_code != 200:
+            refused += 1
+            the_problem(response, 503)
+            assert int(response.headers["retry-after"]) > 0
+        assert time.monotonic() < give_up
