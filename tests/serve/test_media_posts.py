@@ -152,6 +152,7 @@ def test_a_picture_alone_is_judged_and_no_text_is(world: World) -> None:
         "language": None,
         "in_training": None,
         "held_back": None,
+        "partly_read": False,
         "parts": None,
     }
     assert decision["models"] == {"image": "pictures@3"}
