@@ -33,6 +33,8 @@ class Label:
     """Which inputs can carry it."""
     removable: bool = True
     """Whether a policy may remove for it without a person; what is a matter of judgement is only ever queued."""
+    of_the_whole: bool = False
+    """Whether it is said by a text as a whole, as a claim with its context is, and not by a few words of it."""
 
 
 _DAY = timedelta(hours=24)
@@ -43,7 +45,7 @@ LABELS: tuple[Label, ...] = (
     Label("hate", "high", "proactive", _HOUR, frozenset({"text", "image", "video"})),
     Label("violence", "high", "proactive", _HOUR, frozenset({"text", "image", "video"})),
     Label("nudity", "high", "proactive", _HOUR, frozenset({"image", "video"})),
-    Label("misinformation", "medium", "reactive", _DAY, frozenset({"text", "image", "video"}), removable=False),
+    Label("misinformation", "medium", "reactive", _DAY, frozenset({"text", "image", "video"}), removable=False, of_the_whole=True),
 )
 
 SEVERITY_WEIGHT: dict[Severity, float] = {"low": 1.0, "medium": 3.0, "high": 10.0}

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from moderation.errors import ModelError
+from moderation.labels import BY_NAME
 from moderation.models.card import CARD, Card
 from moderation.models.seen import Bits
 from moderation.preprocess.text import TEXT_VERSION, clean, fold
@@ -130,7 +131,7 @@ class TextClassifier(ABC):
 
         A long text is judged as a whole and by windows, and one that a reader sees otherwise than it is stored is
         judged both ways: the surest decides. `logits` are of whole texts as they are stored, and of most texts that is
-        all there is.
+        all there is. A model of labels that a text carries as a whole alone cuts only what it does not read whole.
 
         Args:
             texts: as posted.
@@ -140,7 +141,11 @@ class TextClassifier(ABC):
         prepared = Prepared.of(texts, known)
         logits, unseen = self.logits(prepared)
         found = self.calibrate(logits, prepared.languages)
-        looks = [views(text, cleaned, self.reads_whole) for text, cleaned in zip(texts, prepared.cleaned, strict=True)]
+        by_windows = not all(BY_NAME[label].of_the_whole for label in self.card.labels)
+        looks = [
+            views(text, cleaned, self.reads_whole, by_windows=by_windows)
+            for text, cleaned in zip(texts, prepared.cleaned, strict=True)
+        ]
         if any(look.further for look in looks):
             owners = [row for row, look in enumerate(looks) for _ in look.further]
             again, discounts = zip(*(each for look in looks for each in look.further), strict=True)

@@ -31,18 +31,21 @@ class Views:
     everything: bool
 
 
-def views(text: str, cleaned: str, reads_whole: Callable[[str], bool]) -> Views:
+def views(text: str, cleaned: str, reads_whole: Callable[[str], bool], *, by_windows: bool = True) -> Views:
     """Look at a text again where that may show more; most texts have nothing more to show.
 
     Args:
         text: as posted.
         cleaned: as `clean` returned it.
         reads_whole: whether the model reads all of a cleaned text, and not its ends alone.
+        by_windows: False: what is looked for is said by a text as a whole, so one that is read whole is not cut.
     """
     others = [other for other in dict.fromkeys(map(clean, readings(text))) if other != cleaned][:_MOST_READINGS]
     further = [(other, 0.0) for other in others]
     everything = True
     for view in (cleaned, *others):
+        if not by_windows and reads_whole(view):
+            continue
         found = windows(view, longest=LONG if len(view) > 3 * LONG or reads_whole(view) else 0)
         less = discount(len(found.parts))
         further += [(part, less) for part in found.parts]

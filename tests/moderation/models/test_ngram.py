@@ -166,3 +166,12 @@ def test_the_card_that_ships_is_calibrated_and_measured_for_each_label(shipped: 
     for curve in card.operating_curves.values():
         assert list(curve.thresholds) == sorted(curve.thresholds)
         assert len(curve.thresholds) == len(curve.recall) == len(curve.false_positive_rate)
+
+
+def test_a_claim_is_judged_as_a_whole_however_long() -> None:
+    model = load_text_classifier(DEPLOYMENTS / "models" / "misinformation")
+    texts = ["the ministry says that the vaccine is safe. " * 12, "garlic cures it. " + "I read that somewhere. " * 20]
+    known = [{"language": "en"}] * len(texts)
+    prepared = Prepared.of(texts, known)
+    whole = model.calibrate(model.logits(prepared)[0], prepared.languages)
+    assert np.array_equal(model.score(texts, known).confidence, whole)

@@ -30,6 +30,14 @@ def test_a_long_text_is_judged_by_its_windows_at_a_discount() -> None:
     assert len(parts) > 4
 
 
+def test_what_a_text_says_as_a_whole_is_not_looked_for_in_windows_unless_it_is_not_read_whole() -> None:
+    cleaned = clean(LONG_TEXT)
+    assert views(LONG_TEXT, cleaned, lambda _: True, by_windows=False).further == ()
+    in_part = views(LONG_TEXT, cleaned, lambda view: len(view) < 200, by_windows=False)
+    assert [part for part, _ in in_part.further] == list(windows(cleaned).parts)
+    assert [part for part, _ in views("\u202etoidi", "toidi", lambda _: True, by_windows=False).further] == ["idiot"]
+
+
 def test_what_a_reader_sees_is_judged_at_none() -> None:
     assert views("\u202etoidi", "toidi", lambda _: True).further == (("idiot", 0.0),)
 
