@@ -45,7 +45,15 @@ LABELS: tuple[Label, ...] = (
     Label("hate", "high", "proactive", _HOUR, frozenset({"text", "image", "video"})),
     Label("violence", "high", "proactive", _HOUR, frozenset({"text", "image", "video"})),
     Label("nudity", "high", "proactive", _HOUR, frozenset({"image", "video"})),
-    Label("misinformation", "medium", "reactive", _DAY, frozenset({"text", "image", "video"}), removable=False, of_the_whole=True),
+    Label(
+        "misinformation",
+        "medium",
+        "reactive",
+        _DAY,
+        frozenset({"text", "image", "video"}),
+        removable=False,
+        of_the_whole=True,
+    ),
 )
 
 SEVERITY_WEIGHT: dict[Severity, float] = {"low": 1.0, "medium": 3.0, "high": 10.0}
