@@ -176,9 +176,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _succeed(path: Path, *, anew: bool) -> list[str]:
-    """What HAProxy is told besides, where a manager begins and the last one's HAProxy may still serve.
+    """Let a configuration without gateways be the last one that had some; what HAProxy is told besides.
 
-    Each configuration is kept beside; a manager that begins knows no gateway yet, and gets the last one.
+    A manager that begins knows no gateway yet, while the last one's HAProxy may still serve. And Ray names no gateway
+    that takes over a change, as of which experiments run, though it answers all the while: with the only one, each
+    promotion would be answered 503. One that is really gone HAProxy finds out by itself.
 
     Args:
         path: the configuration, as Ray wrote it.
@@ -186,11 +188,13 @@ def _succeed(path: Path, *, anew: bool) -> list[str]:
     """
     last = path.with_suffix(".last")
     config = path.read_text(encoding="utf-8")
-    if not anew or _KNOWS_GATEWAYS in config:
+    if _GATEWAY.search(config):
         _write(last, config)
         return []
     if last.exists():
         _write(path, last.read_text(encoding="utf-8"))
+    if not anew:
+        return []
     pid = _still_serving(path)
     socket = re.search(r"^    stats socket (\S+) ", config, flags=re.MULTILINE)
     if pid is None or socket is None:
@@ -198,7 +202,7 @@ def _succeed(path: Path, *, anew: bool) -> list[str]:
     return ["-sf", str(pid), "-x", socket[1]]
 
 
-_KNOWS_GATEWAYS = "\n    use_backend "
+_GATEWAY = re.compile(r"^    server (?!.* backup$)", flags=re.MULTILINE)
 
 
 def _still_serving(path: Path) -> int | None:

@@ -77,8 +77,8 @@ def a_gateway() -> Iterator[Gateway]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def rendered(folder: Path, port: int, gateways: list[int], *, fallback: bool = True) -> Path:
-    """The configuration as Ray Serve's own code writes it."""
+def rendered(folder: Path, port: int, gateways: list[int], *, fallback: bool = True, known: bool = False) -> Path:
+    """The configuration as Ray Serve's own code writes it; `known`: of an application, also where it has no gateway."""
     api = HAProxyApi(
         HAProxyConfig(
             http_options=HTTPOptions(host="127.0.0.1", port=port),
@@ -94,7 +94,7 @@ def rendered(folder: Path, port: int, gateways: list[int], *, fallback: bool = T
         config_file_path=str(folder / "node" / "haproxy.cfg"),
     )
     servers = [ServerConfig(f"gateway-{number}", "127.0.0.1", gateway) for number, gateway in enumerate(gateways)]
-    if servers:
+    if servers or known:
         backup = ServerConfig("fallback", "127.0.0.1", 1) if fallback else None
         backend = BackendConfig("http-gateway", "/", servers=servers, app_name="gateway", fallback_server=backup)
         api.set_backend_configs({"http-gateway": backend})
@@ -115,10 +115,17 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self, gateways: list[int], *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, gateways: list[int], *arguments: str, known: bool = False) -> subprocess.Popen[bytes]:
         """Another HAProxy, as a manager starts one; it has taken over when this returns."""
-        self.others.append(started(self.folder, rendered(self.folder, self.port, gateways), *arguments))
+        config = rendered(self.folder, self.port, gateways, known=known)
+        self.others.append(started(self.folder, config, *arguments))
         return self.others[-1]
+
+    def reload(self, gateways: list[int], *, known: bool = False) -> None:
+        """As a manager does where its gateways change."""
+        last = self.others[-1] if self.others else self.process
+        admin = str(self.folder / "node" / "admin.sock")
+        self.start(gateways, "-sf", str(last.pid), "-x", admin, known=known)
 
 
 def started(folder: Path, config: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -345,9 +352,19 @@ def test_a_proxy_whose_manager_ended_serves_on_and_hands_its_listeners_to_the_ne
 def test_a_reload_changes_the_gateways(gateway: Gateway) -> None:
     with a_gateway() as other, a_proxy([gateway.port]) as running:
         assert put(running.url).status_code == 200
-        running.start([other.port], "-sf", str(running.process.pid), "-x", str(running.folder / "node" / "admin.sock"))
+        running.reload([other.port])
         assert put(running.url).status_code == 200
         assert (len(gateway.heads), len(other.heads)) == (1, 1)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["an application without gateways", "no application"])
+def test_a_gateway_that_takes_over_a_change_goes_on_answering(gateway: Gateway, known: bool) -> None:
+    with a_gateway() as other, a_proxy([gateway.port]) as running:
+        running.reload([], known=known)  # what Ray tells meanwhile
+        assert [put(running.url).status_code for _ in range(3)] == [200] * 3
+        running.reload([other.port])
+        assert put(running.url).status_code == 200
+        assert (len(gateway.heads), len(other.heads)) == (3, 1)
 
 
 def test_requests_under_way_are_answered_before_the_end_and_what_comes_then_is_refused(gateway: Gateway) -> None:
