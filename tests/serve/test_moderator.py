@@ -1212,12 +1212,14 @@ def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: 
 def test_a_long_list_of_texts_is_scored_a_group_at_a_time(ledger: Ledger, tmp_path: Path) -> None:
     calls: list[int] = []
     under_way: list[int] = []
+    refused: list[bool] = []
 
     async def score(_variant: str, _arm: Arm, texts: list[str], _known: Known, deadline: float) -> GroupScores:
         assert deadline > time.time()
         under_way.append(len(texts))
         assert len(under_way) == 1
-        await asyncio.sleep(0.001)
+        while not refused:
+            await asyncio.sleep(0.001)
         calls.append(under_way.pop())
         return GroupScores(7, [{"abuse": len(words) / 1000, "hate": 0.5} for words in texts], [0.0] * len(texts))
 
@@ -1231,6 +1233,7 @@ def test_a_long_list_of_texts_is_scored_a_group_at_a_time(ledger: Ledger, tmp_pa
             await asyncio.sleep(0)
         with pytest.raises(QueueFullError):
             await asked.judge.score_texts("text", features)
+        refused.append(True)
         return await first
 
     assert [result.labels[0].confidence for result in run(two_lists())] == [n / 1000 for n in range(200)]
