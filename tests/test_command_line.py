@@ -22,7 +22,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 import seawall
-import serve.cli
+import serve.rollout.commands
 from moderation.console import errors_told, moment, print_json, progress, show
 from moderation.errors import (
     ConfigError,
@@ -37,19 +37,20 @@ from moderation.errors import (
 from moderation.metrics import Interval
 from moderation.models.card import Card
 from moderation.policy import threshold_of
+from moderation.ports import free_ports
 from moderation.posts import PostIn
 from moderation.preprocess.features import Features
 from moderation.running import STATE, Running, find
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
-from serve import cluster, control, examples
-from serve.answers import GroupScores
-from serve.cli import SAMPLES, _show_samples, _table
-from serve.cluster import free_ports
-from serve.moderator import Moderator
-from serve.promotion import House
-from tests.end_to_end.service import light_topology
+from serve.posts import examples
+from serve.posts.answers import GroupScores
+from serve.posts.moderator import Moderator
+from serve.rollout import ray_cluster, serve_config
+from serve.rollout.commands import SAMPLES, _show_samples, _table
+from serve.rollout.promotion import House
+from simulate.service import light_topology
 from tests.serve.house import (
     SHIPPED,
     TOPOLOGY,
@@ -61,7 +62,7 @@ from tests.serve.house import (
     settings_in,
     shipped_card,
 )
-from tests.serve.receiver import Receiver, receiver
+from tests.serve.outbox.receiver import Receiver, receiver
 
 SUB_COMMANDS = [
     ("up",),
@@ -458,7 +459,7 @@ def up(command: Command, service: Running, *options: str, topology: Path = TOPOL
 
 def test_a_start_is_refused_while_another_one_starts(command: Command, deaf_service: Running, tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "home")
-    with cluster.starting(settings):
+    with ray_cluster.starting(settings):
         refused(up(command, deaf_service), ServiceError, "another `seawall up` is starting under")
     assert find(settings) == deaf_service
 
@@ -475,7 +476,7 @@ def test_ctrl_c_ends_what_ran_before_only_in_the_foreground(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serve.cli, "_deploy", interrupted)
+    monkeypatch.setattr(serve.rollout.commands, "_deploy", interrupted)
     done = up(command, deaf_service, *options)
     assert "Traceback" not in done.err
     assert deaf_service.alive() is lives
@@ -490,7 +491,7 @@ def test_a_start_that_fails_ends_nothing_that_ran_before(command: Command, house
 def test_another_topology_for_what_runs_is_written_down(
     command: Command, house: House, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve.cli, "_deploy", lambda *_: None)
+    monkeypatch.setattr(serve.rollout.commands, "_deploy", lambda *_: None)
     topology = light_topology(tmp_path)
     done = up(command, deaf_service, "--detach", topology=topology)
     assert (done.code, f"Seawall serves at {deaf_service.url} after" in done.out) == (0, True)
@@ -506,7 +507,7 @@ def test_where_it_listens_and_whom_it_believes_are_told_to_what_is_started(
         told.update(how)
         raise ServiceError("told")
 
-    monkeypatch.setattr(cluster, "start", start)
+    monkeypatch.setattr(ray_cluster, "start", start)
     refused(command("up", "--host", "0.0.0.0", "--behind-proxy", "10.0.0.7/8,192.0.2.1"), ServiceError, "told")
     assert (told["host"], told["behind_proxy"]) == ("0.0.0.0", ("10.0.0.0/8", "192.0.2.1/32"))
     refused(command("up"), ServiceError, "told")
@@ -520,10 +521,10 @@ def test_where_it_listens_and_whom_it_believes_are_told_to_what_is_started(
 def test_what_runs_keeps_its_address_and_another_one_is_refused(
     command: Command, house: House, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve.cli, "_deploy", lambda *_: None)
+    monkeypatch.setattr(serve.rollout.commands, "_deploy", lambda *_: None)
     settings = settings_in(tmp_path / "home")
     running = replace(deaf_service, host="0.0.0.0", behind_proxy=("10.0.0.0/8",))
-    cluster.write_down(settings, running)
+    ray_cluster.write_down(settings, running)
     done = up(command, running, "--detach")
     assert (done.code, "and on 0.0.0.0 after" in done.out) == (0, True)
     assert find(settings) == running
@@ -746,7 +747,7 @@ def test_the_configuration_is_checked_and_rendered(command: Command, house: Hous
     checked = command("config", "check")
     assert (checked.code, checked.out) == (0, f"{TOPOLOGY}: fine; policy {Topology.load(TOPOLOGY).policy.version}\n")
     rendered = command("config", "render", "--port", "8123", "--json")
-    expected = control.render(house.topology, house.registry, house.ledger, port=8123)
+    expected = serve_config.render(house.topology, house.registry, house.ledger, port=8123)
     assert json.loads(rendered.out) == expected
     assert yaml.safe_load(command("config", "render", "--port", "8123").out) == expected
 

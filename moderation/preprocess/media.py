@@ -10,7 +10,7 @@ from moderation.preprocess.video import read_video
 
 
 def read(path: Path, kind: MediaKind, rules: ReadRules) -> Reading | Refused:
-    """Read a medium in this process; `moderation.isolation` does so in another, where a decoder may die.
+    """Read a medium in this process; `serve.media.isolation` does so in another, where a decoder may die.
 
     Args:
         path: its bytes.

@@ -15,7 +15,7 @@ import html
 import re
 
 from moderation.preprocess.boxed import unboxed, words_beside_letters
-from moderation.preprocess.lookalikes import unmask
+from moderation.preprocess.homoglyphs import unmask
 from moderation.preprocess.marks import composed
 from moderation.preprocess.spaced import joined
 

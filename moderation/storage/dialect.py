@@ -18,7 +18,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -263,3 +263,9 @@ _FLOOR = text(
     " WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 16 = :of"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+
+
+def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """Slices of at most `size`: a statement has room for so many parameters."""
+    for begin in range(0, len(values), size):
+        yield values[begin : begin + size]

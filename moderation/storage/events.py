@@ -13,10 +13,10 @@ from sqlalchemy.engine import Connection
 
 from moderation.events import EventIn, EventsOut
 from moderation.posts import LabelLineError
-from moderation.storage.dialect import claim
-from moderation.storage.ledger import Ledger, chunks, now
+from moderation.storage.dialect import chunks, claim
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import events
-from moderation.storage.reviews import count_impressions
+from moderation.storage.post_status import count_impressions
 from moderation.storage.tables import posts
 
 _Versions = Mapping[str, Sequence[tuple[int, datetime]]]

@@ -11,8 +11,8 @@ from sqlalchemy import insert as sql_insert
 from sqlalchemy.engine import Connection
 
 from moderation.posts import LabelIn, LabelLineError, LabelsOut
-from moderation.storage.dialect import announce, claim
-from moderation.storage.ledger import Ledger, chunks, now
+from moderation.storage.dialect import announce, chunks, claim
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.tables import labels, posts
 
 OWN = "review:"

@@ -35,11 +35,11 @@ from sqlalchemy import Select, Table, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import func
 
+from moderation.storage.blobs import place_at
 from moderation.storage.dialect import settled
 from moderation.storage.label_rows import said_by
 from moderation.storage.ledger import Held, Ledger
 from moderation.storage.media_tables import post_media
-from moderation.storage.places import place_at
 from moderation.storage.tables import decisions, labels, posts, scorings
 
 Dataset = Literal["posts", "labels"]

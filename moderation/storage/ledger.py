@@ -27,11 +27,11 @@ from moderation.labels import Service
 from moderation.posts import Actor, Decision, PostIn, ReviewDecision
 from moderation.preprocess.features import Features
 from moderation.review import ReviewItem
-from moderation.storage import dialect, media_uses, removals, standing
-from moderation.storage.dialect import announce, claim
+from moderation.storage import dialect, media_uses, post_status, removals
+from moderation.storage.dialect import announce, chunks, claim
 from moderation.storage.media_uses import Use
+from moderation.storage.post_status import Act
 from moderation.storage.schema import bring_to_head
-from moderation.storage.standing import Act
 from moderation.storage.tables import decisions, locks, posts, scorings
 
 SETTING = "SEAWALL_LEDGER_URL"
@@ -167,7 +167,7 @@ class Ledger:
     def exempt(self, content_hashes: Sequence[str]) -> set[str]:
         """Which of these contents were restored on appeal."""
         with self.read() as connection:
-            return standing.exempt(connection, content_hashes)
+            return post_status.exempt(connection, content_hashes)
 
     def history(self, post_id: str) -> list[Recorded]:
         """All recorded decisions of a post, the first first; empty for an unknown post."""
@@ -373,8 +373,8 @@ def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[
     """Recorded decisions with what people made of them since."""
     if not recorded:
         return recorded
-    acted = standing.of(connection, list(recorded))
-    waiting = standing.open_reviews(connection, list(recorded))
+    acted = post_status.of(connection, list(recorded))
+    waiting = post_status.open_reviews(connection, list(recorded))
     result = dict(recorded)
     for post_id, found in recorded.items():
         stands, review = acted.get(post_id), waiting.get(post_id)
@@ -382,7 +382,7 @@ def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[
         stands = stands if stands and stands.content_version == found.content_version else None
         review = review if review and review.content_version == found.content_version else None
         if (stands and stands.actor in ("review", "appeal")) or (review and review.kind != "flagged"):
-            body = standing.effective(found.body, stands, review)
+            body = post_status.effective(found.body, stands, review)
             result[post_id] = replace(found, body=body, judge_again=False)
         elif stands and stands.state == "removed":
             result[post_id] = replace(found, judge_again=False)
@@ -411,7 +411,7 @@ def _replaceable(connection: Connection, known: Mapping[str, Recorded], entries:
         for entry in entries
         if (newest := known.get(entry.decision.post_id)) is not None and _replaces(entry, newest)
     }
-    return standing.left_to_models(connection, versions) if versions else set()
+    return post_status.left_to_models(connection, versions) if versions else set()
 
 
 def _replaced(connection: Connection, new: Sequence[tuple[Entry, Decision]]) -> None:
@@ -443,7 +443,7 @@ def _as_people_said(
 
     Otherwise what a person removed would be back by an edit there and one back.
     """
-    before = standing.removed_by_people(connection, decision.post_id, entry.content_hash)
+    before = post_status.removed_by_people(connection, decision.post_id, entry.content_hash)
     if before is None:
         return decision
     version, author = decision.content_version, entry.post.author_id
@@ -468,16 +468,16 @@ def _follow(
 ) -> None:
     """What fresh decisions do with their posts, or people did with the same content, and what people are asked."""
     edited = [decision.post_id for _, decision in new if decision.content_version > 1]
-    stands = standing.of(connection, edited) if edited else {}
+    stands = post_status.of(connection, edited) if edited else {}
     if edited:
-        standing.drop_open(connection, edited)
+        post_status.drop_open(connection, edited)
     acts: list[Act] = []
     newest: dict[str, tuple[Entry, Decision]] = {}
     for entry, decision in new:
         newest[decision.post_id] = (entry, decision)
         if not entry.acts:
             continue
-        done = said.get((decision.post_id, decision.content_version)) or standing.follows(
+        done = said.get((decision.post_id, decision.content_version)) or post_status.follows(
             decision,
             author_id=entry.post.author_id,
             actor=entry.actor,
@@ -486,12 +486,12 @@ def _follow(
         )
         if done is not None:
             acts.append(done)
-            stands[decision.post_id] = standing.state_after(done)
-    standing.act(connection, acts)
+            stands[decision.post_id] = post_status.state_after(done)
+    post_status.act(connection, acts)
     _count(connection, [entry for entry, _ in new if entry.acts], writer)
     for entry, decision in newest.values():
         if entry.item is not None and entry.acts and (decision.post_id, decision.content_version) not in said:
-            standing.queue(
+            post_status.queue(
                 connection,
                 decision.post_id,
                 decision.content_version,
@@ -551,12 +551,6 @@ _NEWEST = _recorded().where(
     posts.c.content_version
     == select(func.max(_VERSIONS.c.content_version)).where(_VERSIONS.c.post_id == posts.c.post_id).scalar_subquery()
 )
-
-
-def chunks(values: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
-    """Slices of at most `size`: a statement has room for so many parameters."""
-    for begin in range(0, len(values), size):
-        yield values[begin : begin + size]
 
 
 def _post_row(entry: Entry, recorded: Recorded) -> dict[str, Any]:

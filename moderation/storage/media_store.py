@@ -30,7 +30,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from moderation.errors import MediaUnavailableError, NotFoundError
-from moderation.storage.places import Place, Stored, place_at
+from moderation.storage.blobs import Place, Stored, place_at
 
 SETTING = "SEAWALL_MEDIA_URL"
 

@@ -19,8 +19,8 @@ from serve.compat.perspective_wire import (
     SuggestCommentScoreRequest,
     SuggestCommentScoreResponse,
 )
-from serve.problems import Problem
-from serve.wire import shown
+from serve.http.problems import Problem
+from serve.http.wire import shown
 
 API = "commentanalyzer"
 VERSION = "v1alpha1"

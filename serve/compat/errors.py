@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from serve.grouping import QueueFullError
-from serve.problems import Problem, with_any
+from serve.http.problems import Problem, with_any
+from serve.posts.batcher import QueueFullError
 
 logger = logging.getLogger("ray.serve")
 _DOCUMENTED = {400: "Invalid", 404: "Unknown", 413: "Over the bound", 415: "Not the media type"}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from starlette.responses import JSONResponse, Response
 
 from serve.compat.errors import problem_of, retry_headers
-from serve.problems import Problem
+from serve.http.problems import Problem
 
 ErrorType = Literal[
     "COMMENT_TOO_LONG",

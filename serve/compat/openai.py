@@ -25,10 +25,10 @@ from serve.compat.openai_wire import (
 )
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.context import Context, current
-from serve.problems import Problem
-from serve.repair import unmarked
-from serve.shape import holds_more
-from serve.wire import body_schema, check_media_type, client_of, json_reply, read_parsed
+from serve.http.problems import Problem
+from serve.http.repair import unmarked
+from serve.http.shape import holds_more
+from serve.http.wire import body_schema, check_media_type, client_of, json_reply, read_parsed
 
 
 class RefusedError(Exception):

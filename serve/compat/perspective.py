@@ -33,8 +33,8 @@ from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.compat.spans import Span, sentences, whole
 from serve.compat.suggestions import label_of, post_of, suggested_labels
 from serve.context import Context, current
-from serve.problems import Problem
-from serve.wire import MOST_VALUES, Body, body_schema, check_media_type, client_of, parsed, read_parsed
+from serve.http.problems import Problem
+from serve.http.wire import MOST_VALUES, Body, body_schema, check_media_type, client_of, parsed, read_parsed
 
 logger = logging.getLogger("ray.serve")
 

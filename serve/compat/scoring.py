@@ -16,10 +16,10 @@ from moderation.preprocess.language import UNDETERMINED
 from moderation.topology import Topology
 from serve.compat.labels import trained_languages
 from serve.context import Context
-from serve.grouping import QueueFullError
-from serve.judging import TEXT_SERVICES
-from serve.moderator import Moderator
-from serve.problems import Problem, overloaded
+from serve.http.problems import Problem, overloaded
+from serve.posts.batcher import QueueFullError
+from serve.posts.moderator import Moderator
+from serve.posts.scoring import TEXT_SERVICES
 
 logger = logging.getLogger("ray.serve")
 

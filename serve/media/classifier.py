@@ -3,7 +3,7 @@
 What the version found before is answered from the ledger. The rest is read by worker processes, so that a decoder that
 crashes or hangs costs one medium; pictures and text are then judged here, a group at a time. Both take only processor
 time that little else wants (SCHED_IDLE): a flood of videos may take long, and must not take the texts' time. As in
-`serve.classifier`, what takes seconds to import is imported by a replica.
+`serve.posts.classifier`, what takes seconds to import is imported by a replica.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from ray import serve as ray_serve
 from sqlalchemy.exc import SQLAlchemyError
 
 from moderation.errors import NotFoundError
-from moderation.isolation import Workers
 from moderation.media import Failed, Found, MediaRef, MediaRules, Reading, Refused, Seen
 from moderation.registry import Registry
 from moderation.settings import Settings
@@ -32,10 +31,11 @@ from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
-from serve.answers import DeadlineError, GroupFound
+from serve.media.isolation import Workers
 from serve.media.turns import SmallFirst
-from serve.names import ClassifierConfig
-from serve.settling import settle
+from serve.posts.answers import DeadlineError, GroupFound
+from serve.rollout.names import ClassifierConfig
+from serve.rollout.replica import settle
 
 if TYPE_CHECKING:
     from moderation.models.pictures import PictureClassifier
@@ -76,7 +76,7 @@ class MediaClassifier:
     """
 
     def __init__(self, topology: str) -> None:
-        from moderation.preprocess.ocr import TextReader
+        from serve.media.ocr import TextReader
 
         settle()
         self._settings = Settings.from_environment()

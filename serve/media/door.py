@@ -17,17 +17,17 @@ from moderation.errors import MediaUnavailableError, NotFoundError
 from moderation.media import MediaKind, MediaRef, MediaRules, Refused
 from moderation.posts import MediaFeature, MediaIn, PostIn
 from moderation.preprocess.formats import HEAD, sniff
-from moderation.preprocess.glance import MEGAPIXEL, VIDEO_WORK, glance
 from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
+from serve.http.problems import Problem
+from serve.http.wire import parsed, read_parsed
 from serve.media.fetch import Fetcher
+from serve.media.glance import MEGAPIXEL, VIDEO_WORK, glance
 from serve.media.incoming import Reception, sweep
 from serve.media.intake import Incoming, receive, refusal, scratch, source_of, too_many
 from serve.media.sink import on_thread
 from serve.media.upload import read_upload
-from serve.problems import Problem
-from serve.wire import parsed, read_parsed
 
 MULTIPART = "multipart/form-data"
 _PIECE = 1 << 20

@@ -33,9 +33,9 @@ import httpcore
 import httpx
 
 from moderation.media import FetchRules, Refused
+from serve.http.problems import Problem
 from serve.media.addresses import HttpsTarget, S3Target, host_name, is_public, read_https, read_s3, shown
 from serve.media.sink import Sink
-from serve.problems import Problem
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """A name and a port to its addresses; raises OSError where it has none."""

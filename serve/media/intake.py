@@ -20,9 +20,9 @@ from uuid import uuid4
 
 from moderation.media import MediaKind, MediaRules, ReadRules, Refused
 from moderation.posts import MediaIn
+from serve.http.problems import Problem, over_bound
 from serve.media.fetch import Fetcher
 from serve.media.sink import Sink, on_thread
-from serve.problems import Problem, over_bound
 
 Source = Literal["data", "uri", "sha256"]
 

@@ -5,23 +5,21 @@
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from moderation.errors import NotFoundError
 from moderation.media import Failed, Found, MediaKind, Refused
 from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaResult, ModerateMediaIn, ModerateMediaOut
-from serve import parts
-from serve.context import Context, current
-from serve.judging import Medium
-from serve.problems import OF_A_BODY, Problem, documented, over_bound
-from serve.wire import body_schema, json_reply, read_json, shown
+from serve.context import Context, Here
+from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
+from serve.http.wire import body_schema, json_reply, read_json, shown
+from serve.posts import ensemble
+from serve.posts.scoring import Medium
 
 router = APIRouter()
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
-House = Annotated[Context, Depends(current)]
 
 
 @router.post(
@@ -31,9 +29,9 @@ House = Annotated[Context, Depends(current)]
     openapi_extra=body_schema(ModerateMediaIn),
     summary="Score images, recording nothing",
 )
-async def moderate_images(request: Request, house: House) -> Response:
+async def moderate_images(request: Request, here: Here) -> Response:
     """Confidences of the champions, in the order of the features; a bad image is a problem of its own."""
-    return await _moderate("image", request, house)
+    return await _moderate("image", request, here)
 
 
 @router.post(
@@ -43,9 +41,9 @@ async def moderate_images(request: Request, house: House) -> Response:
     openapi_extra=body_schema(ModerateMediaIn),
     summary="Score videos, recording nothing",
 )
-async def moderate_videos(request: Request, house: House) -> Response:
+async def moderate_videos(request: Request, here: Here) -> Response:
     """As `/v1/image/moderate`; `evidence` names the second."""
-    return await _moderate("video", request, house)
+    return await _moderate("video", request, here)
 
 
 @router.get(
@@ -54,34 +52,34 @@ async def moderate_videos(request: Request, house: House) -> Response:
     responses=shown("(the bytes of picture.jpg)", "application/octet-stream") | documented(404, 422),
     summary="The bytes of an image or video that is held",
 )
-async def get_media(sha256: str, house: House) -> Response:
+async def get_media(sha256: str, here: Here) -> Response:
     """For reviewers. 404 for what is not held, or was collected; told as what it is, and never as a page."""
     if not _SHA256.match(sha256):
         raise Problem(422, f"sha256 is {sha256[:100]!r}; it must be 64 hexadecimal digits in lower case")
     try:
-        content, size = await house.door.bytes_of(sha256)
+        content, size = await here.door.bytes_of(sha256)
     except NotFoundError as error:
         raise Problem(404, str(error)) from error
     headers = {"Content-Length": str(size), "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     return StreamingResponse(content, media_type="application/octet-stream", headers=headers)
 
 
-async def _moderate(kind: MediaKind, request: Request, house: Context) -> Response:
-    rules = house.topology.media
-    most = house.topology.gateway.most_values
+async def _moderate(kind: MediaKind, request: Request, here: Context) -> Response:
+    rules = here.topology.media
+    most = here.topology.gateway.most_values
     body = await read_json(request, ModerateMediaIn, rules.max_json_body_bytes, most_values=most)
     if len(body.features) > rules.max_features:
         raise over_bound("/features", f"{len(body.features)} features", rules.max_features)
-    with house.door.room_for(len(body.features)):
-        results = await asyncio.gather(*(_result(feature, kind, house) for feature in body.features))
+    with here.door.room_for(len(body.features)):
+        results = await asyncio.gather(*(_result(feature, kind, here) for feature in body.features))
     return json_reply(ModerateMediaOut(results=results).model_dump_json())
 
 
-async def _result(feature: MediaFeature, kind: MediaKind, house: Context) -> MediaResult:
-    async with house.door.lent(feature, kind) as ref:
+async def _result(feature: MediaFeature, kind: MediaKind, here: Context) -> MediaResult:
+    async with here.door.lent(feature, kind) as ref:
         if isinstance(ref, Refused):
             return _refused(feature.id, ref)
-        medium = await house.moderator.judge.look(ref)
+        medium = await here.moderator.judge.look(ref)
     if isinstance(medium.outcome, Refused):
         return _refused(feature.id, medium.outcome)
     if isinstance(medium.outcome, Failed):
@@ -93,13 +91,13 @@ async def _result(feature: MediaFeature, kind: MediaKind, house: Context) -> Med
         id=feature.id,
         labels=_labels(medium.outcome, [medium]),
         model=f"{medium.ask.variant}@{medium.version}",
-        evidence=parts.evidence([medium]),
-        text=parts.text_in(medium),
+        evidence=ensemble.evidence([medium]),
+        text=ensemble.text_in(medium),
         unreadable=medium.outcome.written is not None and bool(medium.outcome.written.unreadable),
         looked_at=medium.outcome.looked_at,
         not_looked_at=list(medium.outcome.unseen),
-        text_not_read=parts.unread(medium),
-        problem=None if (error := parts.words_error(medium)) is None else MediaRefusal(code="failed", detail=error),
+        text_not_read=ensemble.unread(medium),
+        problem=None if (error := ensemble.words_error(medium)) is None else MediaRefusal(code="failed", detail=error),
     )
 
 

@@ -21,11 +21,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from moderation.media import MediaKind, MediaRules, Refused
+from serve.http.admission import HERE
+from serve.http.problems import Problem
+from serve.http.wire import check_media_type, client_of
 from serve.media.intake import Incoming, bound_of, refusal, too_many
 from serve.media.sink import Sink
-from serve.problems import Problem
-from serve.reception import HERE
-from serve.wire import check_media_type, client_of
 
 _PIECE = 1 << 16  # bytes that are parsed at a time, whatever the server hands over
 _LONGEST_BOUNDARY = 70  # RFC 2046
@@ -57,7 +57,7 @@ async def read_upload(request: Request, rules: MediaRules, folder: Path, *, max_
         max_post_bytes: of the part `post`.
 
     Raises:
-        Problem: 400, it is no multipart, or ends early; 408, 429, 503, as `serve.reception.Arriving.pieces`; 413, the
+        Problem: 400, it is no multipart, or ends early; 408, 429, 503, as `admission.Arriving.pieces`; 413, the
             body, a file or the part `post` exceeds its bound; 415, another media type; 422, too many files, no part
             `post` or two, a part that is neither it nor a file.
         ClientDisconnect: nobody waits for the answer any more.
@@ -104,7 +104,7 @@ def _parser(request: Request, parts: _Parts) -> MultipartParser:
 
 
 async def _pieces(request: Request, bound: int) -> AsyncGenerator[bytes]:
-    """The body; raises as `serve.reception.Arriving.pieces`."""
+    """The body; raises as `serve.http.admission.Arriving.pieces`."""
     with HERE.body(request, client_of(request), bound, on_disk=True) as body:
         async for chunk in body.pieces():
             for start in range(0, len(chunk), _PIECE):

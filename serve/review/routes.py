@@ -2,21 +2,24 @@
 
 # No `from __future__ import annotations` here: FastAPI needs the parameters' types when Ray Serve copies the routes.
 
-import asyncio
 import random
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
-from moderation.errors import ConflictError, NotFoundError
-from moderation.people import (
+from moderation.posts import Identifier, Wire
+from moderation.storage.ledger import now
+from serve.context import Here
+from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
+from serve.http.times import EARLIEST, asked
+from serve.http.wire import Number, body_schema, json_reply, on_thread, read_json, shown
+from serve.review import appeals, examples, reports, reviewers
+from serve.review import queue as review_queue
+from serve.review.models import (
     Agreement,
     AppealIn,
     AppealOut,
-    FuseOut,
-    FuseResetIn,
     GoldenIn,
     LeaseIn,
     LeaseOut,
@@ -28,32 +31,10 @@ from moderation.people import (
     VerdictIn,
     VerdictOut,
 )
-from moderation.posts import Identifier, Wire
-from moderation.storage import appeals, fuses, reports, reviewers, reviews
-from moderation.storage.ledger import now
-from serve import examples
-from serve.context import Context, current
-from serve.problems import OF_A_BODY, Problem, documented, over_bound
-from serve.times import EARLIEST, asked
-from serve.wire import body_schema, json_reply, read_json, shown
-
-Result = TypeVar("Result")
-House = Annotated[Context, Depends(current)]
-Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 router = APIRouter(tags=["people"])
 _IDENTIFIER = TypeAdapter(Identifier)
 _chance = random.SystemRandom()
-
-
-async def _on_thread(call: Callable[[], Result]) -> Result:
-    """A blocking call of the ledger, its errors as problems."""
-    try:
-        return await asyncio.to_thread(call)
-    except NotFoundError as error:
-        raise Problem(404, str(error)) from error
-    except ConflictError as error:
-        raise Problem(409, str(error)) from error
 
 
 def _repeated(model: type[Wire]) -> dict[int | str, dict[str, Any]]:
@@ -82,11 +63,11 @@ def _checked(name: str, value: str) -> str:
     openapi_extra=body_schema(ReportIn),
     summary="Report a post",
 )
-async def post_report(post_id: str, request: Request, house: House) -> Response:
+async def post_report(post_id: str, request: Request, here: Here) -> Response:
     """One a reporter and content: a second one answers with the first, and `Seawall-Replayed: true`."""
-    body = await read_json(request, ReportIn, house.topology.gateway.max_body_bytes)
-    policy, rules = house.topology.policy, house.topology.review
-    out, fresh = await _on_thread(lambda: reports.add(house.ledger, post_id, body, policy=policy, rules=rules))
+    body = await read_json(request, ReportIn, here.topology.gateway.max_body_bytes)
+    policy, rules = here.topology.policy, here.topology.review
+    out, fresh = await on_thread(lambda: reports.add(here.ledger, post_id, body, policy=policy, rules=rules))
     return _made(out, fresh=fresh)
 
 
@@ -97,11 +78,11 @@ async def post_report(post_id: str, request: Request, house: House) -> Response:
     openapi_extra=body_schema(ReporterIn),
     summary="Mute a reporter, or hear them again",
 )
-async def put_reporter(reporter_id: str, request: Request, house: House) -> Response:
+async def put_reporter(reporter_id: str, request: Request, here: Here) -> Response:
     """What a muted reporter reports is recorded and weighs nothing."""
     known = _checked("reporter_id", reporter_id)
-    body = await read_json(request, ReporterIn, house.topology.gateway.max_body_bytes)
-    out = await _on_thread(lambda: reports.mute(house.ledger, known, muted=body.muted))
+    body = await read_json(request, ReporterIn, here.topology.gateway.max_body_bytes)
+    out = await on_thread(lambda: reports.mute(here.ledger, known, muted=body.muted))
     return json_reply(out.model_dump_json())
 
 
@@ -111,10 +92,10 @@ async def put_reporter(reporter_id: str, request: Request, house: House) -> Resp
     responses=shown(examples.REPORTER) | documented(422),
     summary="How reliable a reporter was",
 )
-async def get_reporter(reporter_id: str, house: House) -> Response:
+async def get_reporter(reporter_id: str, here: Here) -> Response:
     """One who never reported is as reliable as anyone of whom nothing is known."""
     known = _checked("reporter_id", reporter_id)
-    out = await _on_thread(lambda: reports.reporter(house.ledger, known))
+    out = await on_thread(lambda: reports.reporter(here.ledger, known))
     return json_reply(out.model_dump_json())
 
 
@@ -125,17 +106,17 @@ async def get_reporter(reporter_id: str, house: House) -> Response:
     openapi_extra=body_schema(LeaseIn),
     summary="Lease items to a reviewer",
 )
-async def post_lease(request: Request, house: House) -> Response:
+async def post_lease(request: Request, here: Here) -> Response:
     """The most pressing first, for a bounded time; nobody else gets them meanwhile.
 
     Nobody gets what they wrote, reported or judged.
     """
-    body = await read_json(request, LeaseIn, house.topology.gateway.max_body_bytes)
-    rules = house.topology.review
+    body = await read_json(request, LeaseIn, here.topology.gateway.max_body_bytes)
+    rules = here.topology.review
     if body.limit > rules.max_lease:
         raise over_bound("/limit", f"limit is {body.limit}", rules.max_lease)
-    policy = house.topology.policy
-    leased = await _on_thread(lambda: reviews.lease(house.ledger, body, policy=policy, rules=rules, chance=_chance))
+    policy = here.topology.policy
+    leased = await on_thread(lambda: review_queue.lease(here.ledger, body, policy=policy, rules=rules, chance=_chance))
     return json_reply(LeaseOut(reviews=leased).model_dump_json())
 
 
@@ -146,11 +127,11 @@ async def post_lease(request: Request, house: House) -> Response:
     openapi_extra=body_schema(VerdictIn),
     summary="Decide a leased item",
 )
-async def put_review(review_id: Number, request: Request, house: House) -> Response:
+async def put_review(review_id: Number, request: Request, here: Here) -> Response:
     """Idempotent: the same verdict again answers the same, with `Seawall-Replayed: true`."""
-    body = await read_json(request, VerdictIn, house.topology.gateway.max_body_bytes)
-    rules = house.topology.review
-    out, fresh = await _on_thread(lambda: reviews.decide(house.ledger, review_id, body, rules=rules, chance=_chance))
+    body = await read_json(request, VerdictIn, here.topology.gateway.max_body_bytes)
+    rules = here.topology.review
+    out, fresh = await on_thread(lambda: review_queue.decide(here.ledger, review_id, body, rules=rules, chance=_chance))
     return json_reply(out.model_dump_json(), {} if fresh else {"Seawall-Replayed": "true"})
 
 
@@ -161,11 +142,11 @@ async def put_review(review_id: Number, request: Request, house: House) -> Respo
     summary="How far two people agree",
 )
 async def get_agreement(
-    house: House, begin: Annotated[str, Query(alias="from")] = "", end: Annotated[str, Query(alias="to")] = ""
+    here: Here, begin: Annotated[str, Query(alias="from")] = "", end: Annotated[str, Query(alias="to")] = ""
 ) -> Response:
     """Of items that a second person judged in [from, to); ISO 8601 with an offset. Absent: since ever, until now."""
     window = asked("from", begin or None) or EARLIEST, asked("to", end or None) or now()
-    out = await _on_thread(lambda: reviewers.agreement(house.ledger, *window))
+    out = await on_thread(lambda: reviewers.agreement(here.ledger, *window))
     return json_reply(out.model_dump_json())
 
 
@@ -175,10 +156,10 @@ async def get_agreement(
     responses=shown(examples.REVIEWER) | documented(422),
     summary="How good a reviewer is",
 )
-async def get_reviewer(reviewer_id: str, house: House) -> Response:
+async def get_reviewer(reviewer_id: str, here: Here) -> Response:
     """By golden items, whose right verdict is known."""
     known = _checked("reviewer_id", reviewer_id)
-    out = await _on_thread(lambda: reviewers.reviewer(house.ledger, known))
+    out = await on_thread(lambda: reviewers.reviewer(here.ledger, known))
     return json_reply(out.model_dump_json())
 
 
@@ -189,10 +170,10 @@ async def get_reviewer(reviewer_id: str, house: House) -> Response:
     openapi_extra=body_schema(GoldenIn),
     summary="Say what the right verdict on a post is",
 )
-async def put_golden(post_id: str, request: Request, house: House) -> Response:
+async def put_golden(post_id: str, request: Request, here: Here) -> Response:
     """From now on it is mixed into leases, to measure reviewers; its verdicts change nothing for the post."""
-    body = await read_json(request, GoldenIn, house.topology.gateway.max_body_bytes)
-    await _on_thread(lambda: reviewers.put_golden(house.ledger, post_id, body))
+    body = await read_json(request, GoldenIn, here.topology.gateway.max_body_bytes)
+    await on_thread(lambda: reviewers.put_golden(here.ledger, post_id, body))
     return json_reply(body.model_dump_json())
 
 
@@ -204,11 +185,11 @@ async def put_golden(post_id: str, request: Request, house: House) -> Response:
     openapi_extra=body_schema(AppealIn),
     summary="Appeal against a removal",
 )
-async def post_appeal(post_id: str, request: Request, house: House) -> Response:
+async def post_appeal(post_id: str, request: Request, here: Here) -> Response:
     """One a removal; judged by somebody who has not judged this content before."""
-    body = await read_json(request, AppealIn, house.topology.gateway.max_body_bytes)
-    policy, rules = house.topology.policy, house.topology.review
-    out, fresh = await _on_thread(lambda: appeals.add(house.ledger, post_id, body, policy=policy, rules=rules))
+    body = await read_json(request, AppealIn, here.topology.gateway.max_body_bytes)
+    policy, rules = here.topology.policy, here.topology.review
+    out, fresh = await on_thread(lambda: appeals.add(here.ledger, post_id, body, policy=policy, rules=rules))
     return _made(out, fresh=fresh)
 
 
@@ -218,33 +199,7 @@ async def post_appeal(post_id: str, request: Request, house: House) -> Response:
     responses=shown([examples.APPEAL]) | documented(404),
     summary="A post's appeals",
 )
-async def get_appeals(post_id: str, house: House) -> Response:
+async def get_appeals(post_id: str, here: Here) -> Response:
     """The first first."""
-    found = await _on_thread(lambda: appeals.of_post(house.ledger, post_id))
+    found = await on_thread(lambda: appeals.of_post(here.ledger, post_id))
     return json_reply("[" + ",".join(out.model_dump_json() for out in found) + "]")
-
-
-@router.get(
-    "/v1/fuses",
-    response_model=list[FuseOut],
-    responses=shown([examples.FUSE]) | documented(),
-    summary="Fuses that have blown",
-)
-async def get_fuses(house: House) -> Response:
-    """The last first, also those that were reset."""
-    found = await _on_thread(lambda: fuses.all_fuses(house.ledger))
-    return json_reply("[" + ",".join(fuse.model_dump_json() for fuse in found) + "]")
-
-
-@router.post(
-    "/v1/fuses/{fuse_id}:reset",
-    response_model=FuseOut,
-    responses=documented(*OF_A_BODY, 404, 409),
-    openapi_extra=body_schema(FuseResetIn),
-    summary="Let removals be automatic again",
-)
-async def post_reset(fuse_id: Number, request: Request, house: House) -> Response:
-    """What was seen before no longer counts; every gateway follows within the seconds of `fuse.check_s`."""
-    body = await read_json(request, FuseResetIn, house.topology.gateway.max_body_bytes)
-    out = await _on_thread(lambda: fuses.reset(house.ledger, fuse_id, body.by))
-    return json_reply(out.model_dump_json())

@@ -44,10 +44,10 @@ from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import posts
 from moderation.topology import Topology
+from simulate.service import Service, running_service
 from tests.benchmarks.attackers import ATTACKS, LEAVER, shed_share
 from tests.benchmarks.load import HOST, Exchange, open_loop, poisson_arrivals, put_request, quantiles
 from tests.benchmarks.serving import Traffic, say
-from tests.end_to_end.service import Service, running_service
 
 AIMS = {"honest_p99_over_calm": 3.0, "healthz_silent_s": 1.0, "recovered_s": 5.0}
 """All at most."""

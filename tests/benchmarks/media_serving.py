@@ -39,12 +39,12 @@ from moderation.labels import Service
 from moderation.media import MediaKind, Reading
 from moderation.models.load import load_picture_classifier
 from moderation.preprocess.media import read
-from moderation.preprocess.ocr import TextReader
 from moderation.running import require
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.topology import Topology
+from serve.media.ocr import TextReader
+from simulate.service import running_service
 from tests.benchmarks.load import Exchange, Run, closed_loop, open_loop, poisson_arrivals, put_request
-from tests.end_to_end.service import running_service
 
 IN_FLIGHT = 4
 TEXT_RATE = 10.0

@@ -56,7 +56,9 @@ from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage.features import FeatureStore, open_features, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Scoring, now
 from moderation.topology import Topology
-from serve.judging import TEXT_SERVICES
+from serve.posts.scoring import TEXT_SERVICES
+from simulate.service import running_service
+from simulate.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 from tests.benchmarks.load import (
     Exchange,
     Run,
@@ -71,8 +73,6 @@ from tests.benchmarks.load import (
     rates_from,
     spread,
 )
-from tests.end_to_end.service import running_service
-from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 
 TARGETS = {"batch_over_offline": 0.80, "single_over_offline": 0.50, "p99_ms_at_half_the_knee": 150.0}
 """The first two at least, the last at most."""

@@ -22,8 +22,8 @@ from typing import Annotated
 import typer
 
 from moderation.settings import DEPLOYMENTS
+from simulate.service import Service
 from tests.benchmarks.load import spread
-from tests.end_to_end.service import Service
 
 
 def main(

@@ -38,8 +38,8 @@ from moderation.media import OcrRules, Reading, Written
 from moderation.metrics import Bools, confusion, roc_auc
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.preprocess.ocr import TextReader
 from moderation.settings import DEPLOYMENTS
+from serve.media.ocr import TextReader
 from tests.benchmarks.quality import Judged, Row, bounds, corpus, judge, share, threshold
 from train.champion import DataOption
 from train.picture_models import photos_of

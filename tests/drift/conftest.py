@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.promotion import House
+from serve.rollout.promotion import House
 from tests.serve.house import house_in, new_home
 
 

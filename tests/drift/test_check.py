@@ -21,10 +21,10 @@ from drift.reference import name_of, set_reference
 from moderation.errors import NotEnoughDataError, RegistryError
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.storage import retraining
+from moderation.storage import drift, retraining
 from moderation.storage.tables import alerts, retrain_requests
-from serve import promotion
-from serve.promotion import House
+from serve.rollout import promotion
+from serve.rollout.promotion import House
 from tests.serve.house import DAY, SHIPPED, VARIANT, a_post, an_entry, house_in, new_home, settings_in
 
 CONFIG = DriftConfig(minimum_rows=40, new_word_authors=3)
@@ -175,13 +175,13 @@ def test_the_first_window_becomes_the_reference_of_a_champion_that_has_none(hous
     assert (found.status, found.version, found.rows, found.columns) == ("reference set", 1, 40, {})
     assert (found.window_from, found.window_to) == (DAY, until)
     assert found.note == "version 1 had no reference: from now on it is compared with these 40 posts"
-    assert retraining.get_reference(house.ledger, VARIANT, 1) == retraining.Reference(DAY, until, 40)
+    assert drift.get_reference(house.ledger, VARIANT, 1) == drift.Reference(DAY, until, 40)
     frame = pd.read_parquet(tmp_path / "home" / "lake" / name_of(VARIANT, 1))
     assert frame["text"].tolist() == [KNOWN[number % 4] for number in range(40)]
     assert set(frame["author_id"]) == {f"u-{number}" for number in range(21)}
     expected = shipped_model().score(frame["text"].tolist())
     np.testing.assert_allclose(frame["score_abuse"], expected.confidence[:, 0], atol=1e-6)
-    assert retraining.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
+    assert drift.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
 
 
 def test_traffic_as_it_was_has_not_drifted(house: House, home: Path) -> None:
@@ -189,7 +189,7 @@ def test_traffic_as_it_was_has_not_drifted(house: House, home: Path) -> None:
     assert (found.status, found.alert_id, found.request_id) == ("no drift", None, None)
     assert drifted(found.columns) == set()
     assert {"characters", "score_abuse", "score_hate", "novel_word_share", "language"} <= set(found.columns)
-    [window] = retraining.last_windows(house.ledger, VARIANT, 1, until=found.window_to, count=9)
+    [window] = drift.last_windows(house.ledger, VARIANT, 1, until=found.window_to, count=9)
     assert (window.drifted, window.rows, window.columns) == (False, 40, found.columns)
     assert json.loads(json.dumps(asdict(found), default=str))["status"] == "no drift"
 
@@ -221,8 +221,8 @@ def checked_before(house: House, day: int, *columns: str) -> None:
     """A day's window that was checked, and in which these columns drifted."""
     found = {name: {"drifted": name in columns} for name in ("novel_word_share", "characters", "language")}
     begin = DAY + timedelta(days=day)
-    window = retraining.Window(begin, begin + timedelta(days=1), 40, bool(columns), found)
-    retraining.put_window(house.ledger, VARIANT, 1, window)
+    window = drift.Window(begin, begin + timedelta(days=1), 40, bool(columns), found)
+    drift.put_window(house.ledger, VARIANT, 1, window)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_what_drifted_before_and_is_as_usual_by_now_raises_no_alert(house: House
 def test_a_window_that_is_checked_again_counts_once(house: House, home: Path) -> None:
     until = traffic(house, 1, SLANG)
     assert [checked(house, home, until).status for _ in range(2)] == ["drift"] * 2
-    assert len(retraining.last_windows(house.ledger, VARIANT, 1, until=until, count=9)) == 1
+    assert len(drift.last_windows(house.ledger, VARIANT, 1, until=until, count=9)) == 1
 
 
 def test_a_window_that_overlaps_another_is_no_second_one(house: House, home: Path) -> None:
@@ -280,7 +280,7 @@ def test_an_alert_beside_an_active_request_opens_no_second_one(house: House, hom
 def test_an_alert_is_raised_again_unless_a_retraining_has_answered_it(
     house: House, home: Path, outcome: retraining.Outcome, status: str
 ) -> None:
-    _, request = retraining.raise_alert(house.ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
+    _, request = drift.raise_alert(house.ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
     assert request is not None
     retraining.end_request(house.ledger, request, outcome, {})
     found = checked(house, home, traffic(house, 1, SLANG), ONE_OF_ONE)
@@ -304,7 +304,7 @@ def test_a_new_champion_begins_with_a_reference_of_its_own(house: House, home: P
     house.registry.move_alias(VARIANT, "champion", 2, expected=1)
     found = checked(house, home, traffic(house, 2, SLANG, version=2))
     assert (found.status, found.version) == ("reference set", 2)
-    assert retraining.last_windows(house.ledger, VARIANT, 2, until=found.window_to, count=9) == []
+    assert drift.last_windows(house.ledger, VARIANT, 2, until=found.window_to, count=9) == []
 
 
 def test_posts_that_another_version_judged_are_not_compared(house: House, home: Path) -> None:
@@ -318,7 +318,7 @@ def test_too_few_posts_say_nothing(house: House, home: Path, posts: int) -> None
     until = traffic(house, 1, SLANG, posts=posts)
     with pytest.raises(NotEnoughDataError, match=rf"version 1 judged {posts} posts between .*; a check takes 40"):
         checked(house, home, until)
-    assert retraining.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
+    assert drift.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
 
 
 def test_too_few_posts_are_no_reference(house: House, tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_too_few_posts_are_no_reference(house: House, tmp_path: Path) -> None:
     until = traffic(house, 0, KNOWN, posts=39)
     with pytest.raises(NotEnoughDataError, match=r"39 posts between .*; a reference takes 40"):
         set_reference(settings_in(tmp_path / "home"), house.ledger, house.registry, VARIANT, DAY, until, minimum=40)
-    assert retraining.get_reference(house.ledger, VARIANT, 1) is None
+    assert drift.get_reference(house.ledger, VARIANT, 1) is None
     assert not (tmp_path / "home" / "lake" / name_of(VARIANT, 1)).exists()
 
 

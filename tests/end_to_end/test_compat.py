@@ -24,7 +24,7 @@ from moderation.settings import REPOSITORY
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import labels, posts
 from serve.compat.labels import CATEGORIES
-from tests.end_to_end.service import PATIENT_S, Service
+from simulate.service import PATIENT_S, Service
 from tests.media_samples import encoded, picture
 
 pytestmark = pytest.mark.slow

@@ -29,17 +29,17 @@ from sqlalchemy import func, select
 
 from moderation.estimate import Reviewers, corrected
 from moderation.metrics import Interval
-from moderation.online import measure
 from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger, now
-from moderation.storage.online import Window
 from moderation.storage.people_tables import actions, appeals, events, reviews
 from moderation.storage.tables import decisions, labels, posts, scorings
 from moderation.topology import Topology
-from tests.end_to_end.service import PATIENT_S, Service, light_topology, running_service
-from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
+from serve.metrics.online import measure
+from serve.metrics.queries import Window
+from simulate.service import PATIENT_S, Service, light_topology, running_service
+from simulate.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 from tests.killing import killed
-from tests.serve.receiver import SECRET, Receiver, receiver
+from tests.serve.outbox.receiver import SECRET, Receiver, receiver
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ import pytest
 
 from moderation.running import require
 from moderation.settings import Settings
-from serve.insight.series import SERIES
-from tests.end_to_end.service import PATIENT_S, Service
+from serve.metrics.series import SERIES
+from simulate.service import PATIENT_S, Service
 
 pytestmark = pytest.mark.slow
 

@@ -26,8 +26,8 @@ from moderation.running import find
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import decisions, posts
-from serve.cluster import _session
-from tests.end_to_end.service import PATIENT_S, Service
+from serve.rollout.ray_cluster import _session
+from simulate.service import PATIENT_S, Service
 
 pytestmark = pytest.mark.slow
 
@@ -404,7 +404,7 @@ def test_a_client_that_fills_the_queue_is_told_429_and_others_are_not(client: ht
     assert problem["title"] == "Too many requests"
     assert "posts of this client are waiting already, the bound is 921" in problem["detail"]
     refused = [reply for reply in (*mine, *(batch.result() for batch in batches)) if reply.status_code == 429]
-    # As long as what is before it takes (serve/pace.py).
+    # As long as what is before it takes (serve/posts/pace.py).
     assert min(int(reply.headers["retry-after"]) for reply in refused) >= 1
     assert others
     assert {reply.status_code for reply in others} <= {200, 503}  # 503 while the batches are more than the whole queue

@@ -22,9 +22,9 @@ import httpx
 import pytest
 
 from moderation.storage.ledger import Ledger
-from tests.end_to_end.service import PATIENT_S, Service, light_topology, running_service
+from simulate.service import PATIENT_S, Service, light_topology, running_service
 from tests.moderation.storage.acts import act
-from tests.serve.receiver import SECRET, Receiver, receiver
+from tests.serve.outbox.receiver import SECRET, Receiver, receiver
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.scenario import VARIANT, plot, run
-from tests.end_to_end.service import PATIENT, Service, light_topology, running_service
+from simulate.scenario import VARIANT, plot, run
+from simulate.service import PATIENT, Service, light_topology, running_service
 
 pytestmark = pytest.mark.slow
 

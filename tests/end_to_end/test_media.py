@@ -22,7 +22,7 @@ from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.storage.media_tables import media_scores, post_media
-from tests.end_to_end.service import PATIENT_S, SEAWALL, Service
+from simulate.service import PATIENT_S, SEAWALL, Service
 from tests.media_samples import IMAGES, clip, encoded, film, picture, samples, slide
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.service import PATIENT_S, Service
+from simulate.service import PATIENT_S, Service
 from tests.end_to_end.test_http import ABUSE, a_post, new_id, the_problem
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from moderation.errors import ConfigError
+from moderation.sections import Gateway
 from moderation.settings import DEPLOYMENTS
-from moderation.topology import Gateway, Topology
+from moderation.topology import Topology
 
 POLICY = """
 version: v1

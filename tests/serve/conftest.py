@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from moderation.storage.ledger import Ledger
-from serve.promotion import House
-from tests.fresh import fresh_ledger
+from serve.rollout.promotion import House
 from tests.serve.house import challenged_house, house_in, new_home
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = fresh_ledger(tmp_path / "ledger.db")
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import labelling
 from moderation.storage.ledger import Entry, Ledger, Scoring
 from moderation.topology import Topology
-from serve import promotion
-from serve.promotion import House
+from serve.rollout import promotion
+from serve.rollout.promotion import House
 
 VARIANT = "text-multi"
 TOPOLOGY = DEPLOYMENTS / "light.yaml"

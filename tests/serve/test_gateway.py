@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from moderation.topology import Gateway as Bounds
+from moderation.sections import Gateway as Bounds
 from moderation.topology import Topology
 from serve.context import current
 from serve.gateway import api, read_features
-from serve.problems import Problem
+from serve.http.problems import Problem
 from tests.serve.house import TOPOLOGY, run
 
 BOUNDS = Bounds()

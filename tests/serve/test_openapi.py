@@ -13,14 +13,14 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from moderation.labels import BY_NAME
-from moderation.statements import RETRACTION, SCHEMAS, STATEMENT
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
-from serve import examples
 from serve.compat.discovery import document
 from serve.context import current
 from serve.gateway import api
-from serve.problems import OF_A_BODY
+from serve.http.problems import OF_A_BODY
+from serve.posts import examples
+from serve.statements.statement import RETRACTION, SCHEMAS, STATEMENT
 from tests.moderation.storage.rows import an_entry, record
 from tests.serve.house import TOPOLOGY
 

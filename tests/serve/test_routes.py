@@ -22,10 +22,10 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.context import Context
-from serve.entrance import REPLACED
 from serve.gateway import Gateway, api
+from serve.http.entrance import REPLACED
 from serve.media.door import MediaDoor
-from serve.moderator import Moderator
+from serve.posts.moderator import Moderator
 from tests.media_samples import encoded, picture
 from tests.serve.compat.routes import MODELS, Models
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from moderation.posts import PostIn
 from moderation.settings import Settings
-from moderation.storage import labelling, retraining
+from moderation.storage import drift, labelling
 from moderation.storage.ledger import Ledger
-from tests.end_to_end.traffic import SimulatedPost, TrafficConfig, day_of_traffic
+from simulate.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 from tests.serve.house import DAY, VARIANT, a_label, a_post, an_entry
 
 SLANG_WORD = "drumvik"
@@ -29,7 +29,7 @@ def labelled_day(settings: Settings, traffic: TrafficConfig, *, flipped: bool = 
     ]
     assert labelling.add(ledger, dict(enumerate(labels, start=1))).accepted == len(posts)
     evidence = {"new_words": [{"word": SLANG_WORD, "authors": 20}]}
-    retraining.raise_alert(ledger, VARIANT, 1, window_to=DAY, evidence=evidence, reason="drift: words")
+    drift.raise_alert(ledger, VARIANT, 1, window_to=DAY, evidence=evidence, reason="drift: words")
     return ledger
 
 

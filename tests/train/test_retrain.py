@@ -14,7 +14,7 @@ from moderation.learning import judged_label
 from moderation.models.load import load_text_classifier
 from moderation.registry import Registry
 from moderation.settings import DEPLOYMENTS, Settings
-from moderation.storage import experiments, retraining
+from moderation.storage import drift, experiments, retraining
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
@@ -129,7 +129,7 @@ def test_a_retraining_without_labels_answers_the_open_request_with_a_failure(
     registry = Registry(settings)
     registry.register(VARIANT, SHIPPED, evidence={})
     registry.move_alias(VARIANT, "champion", 1, expected=None)
-    retraining.raise_alert(ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
+    drift.raise_alert(ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
     with pytest.raises(NotEnoughDataError, match="the lake holds no label"):
         start(settings, ledger)
     [(reason, status, outcome)] = requests(ledger)

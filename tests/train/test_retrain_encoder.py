@@ -23,8 +23,8 @@ from moderation.storage import retraining
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
-from tests.end_to_end.service import Service
-from tests.end_to_end.traffic import TrafficConfig, day_of_traffic
+from simulate.service import Service
+from simulate.traffic import TrafficConfig, day_of_traffic
 from tests.serve.house import VARIANT, new_home
 from tests.train.labelled_days import labelled_day
 

@@ -8,8 +8,8 @@ import pytest
 
 from moderation.registry import Registry
 from moderation.settings import Settings
-from tests.end_to_end.service import Service
-from tests.end_to_end.traffic import TrafficConfig
+from simulate.service import Service
+from simulate.traffic import TrafficConfig
 from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT, new_home
 from tests.train.labelled_days import labelled_day
 

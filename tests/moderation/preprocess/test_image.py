@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from moderation.isolation.wire import answer_of, most_payload, read_answer
 from moderation.media import MOST_STILL_PICTURES, Reading, ReadRules, Refused
 from moderation.preprocess.image import read_image
 from moderation.preprocess.pixels import perceptual_hash, shrink, smaller, to_rgb
 from moderation.preprocess.sampling import by_time
 from moderation.preprocess.tiles import tiles_of
+from serve.media.isolation.wire import answer_of, most_payload, read_answer
 from tests.media_samples import animated, canvas, encoded, picture, png, png_chunk, with_exif
 
 TURNS = {

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from moderation.isolation.wire import answer_of, most_payload, read_answer
 from moderation.media import MediaKind, Reading, ReadRules
 from moderation.preprocess import video_readers
 from moderation.preprocess.media import read
@@ -26,6 +25,7 @@ from moderation.preprocess.stills import (
     thumbnail,
     unlike,
 )
+from serve.media.isolation.wire import answer_of, most_payload, read_answer
 from tests.media_samples import canvas, clip, encoded, film, picture, slide
 
 Pixels = npt.NDArray[np.uint8]

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from moderation.posts import MediaDecision, MediaIn
+from moderation.storage.blobs import Folder
 from moderation.storage.ledger import Entry
 from moderation.storage.media_store import Held, MediaStore
-from moderation.storage.places import Folder
 from tests.moderation.storage.rows import an_entry
 
 SHA = "a" * 64

@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from moderation.storage.ledger import Ledger
 from moderation.storage.people_tables import events
-from tests.moderation.storage.online_rows import an_event, send
 from tests.moderation.storage.rows import an_entry, at, record
+from tests.serve.metrics.online_rows import an_event, send
 
 
 def recorded(ledger: Ledger) -> list[Any]:

@@ -14,11 +14,11 @@ from sqlalchemy import select, update
 
 from moderation.media import MediaKind
 from moderation.posts import MediaIn
-from moderation.storage import statements
 from moderation.storage.lake import SCHEMAS, Lake
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_rows import Found, keep_scores, known_scores, posts_with
 from moderation.storage.media_tables import media, post_media
+from serve.statements import rows as statement_rows
 from tests.moderation.storage.acts import act
 from tests.moderation.storage.media import OTHER, SHA, with_media
 from tests.moderation.storage.rows import a_label, an_entry, at, record, say
@@ -197,7 +197,7 @@ def test_a_statement_says_what_the_post_consists_of(
 ) -> None:
     record(ledger, with_media(media=[SHA, OTHER][: len(kinds)], kinds=kinds, text=text))
     act(ledger, when=DAY)
-    (removal,) = statements.removals(ledger, DAY.date())
+    (removal,) = statement_rows.removals(ledger, DAY.date())
     assert removal.modalities == expected
 
 

@@ -190,7 +190,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("moderation.storage.places.shutil.copyfile", full)
+    monkeypatch.setattr("moderation.storage.blobs.shutil.copyfile", full)
     with pytest.raises(MediaUnavailableError, match="no space left"):
         store.keep_bytes(BYTES)
     assert everything(store) == []

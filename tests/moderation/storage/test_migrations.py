@@ -20,11 +20,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, inspect, text
 
 from moderation.errors import ConfigError, LedgerError
-from moderation.storage import appeals, schema
+from moderation.storage import schema
 from moderation.storage.dialect import claim, open_engine, parse
 from moderation.storage.ledger import SETTING, Ledger
 from moderation.storage.media_rows import posts_with
 from moderation.storage.people_tables import actions
+from serve.review import appeals
 from tests.moderation.storage.media import SHA, with_media
 from tests.moderation.storage.rows import a_label, an_entry, record, say
 from tests.moderation.waiting import LONG_S

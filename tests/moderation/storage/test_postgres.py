@@ -18,31 +18,32 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from moderation.errors import ConfigError, ConflictError
-from moderation.storage import dialect, experiments, label_rows, outbox, retraining
+from moderation.storage import dialect, drift, experiments, label_rows, retraining
 from moderation.storage.dialect import announce, claim, settled
+from moderation.storage.drift import Reference, Window
 from moderation.storage.lake import Dataset, Exported, Lake
 from moderation.storage.ledger import Ledger, Recorded
 from moderation.storage.people_tables import actions
-from moderation.storage.retraining import Reference, Window
 from moderation.storage.tables import decisions, labels, posts
+from serve.outbox import queue as outbox_queue
 from tests.moderation.storage import (
     test_events,
     test_experiments,
     test_label_rows,
     test_lake,
     test_ledger,
-    test_media_collect,
     test_media_rows,
-    test_online,
-    test_outbox,
-    test_promotions,
     test_retraining,
-    test_statements,
 )
 from tests.moderation.storage.acts import act
 from tests.moderation.storage.rows import a_label, an_entry, at, record, say, versions_of
 from tests.moderation.storage.writers import add_rows, held_open, in_processes, put_posts
 from tests.moderation.waiting import LONG_S, wait_until
+from tests.serve.media import test_collect
+from tests.serve.metrics import test_queries
+from tests.serve.outbox import test_queue
+from tests.serve.rollout import test_promotions
+from tests.serve.statements import test_rows
 
 pytestmark = pytest.mark.slow
 
@@ -74,8 +75,8 @@ def every_test_of(module: Any) -> dict[str, Any]:
     return {f"{name}__{module.__name__.rpartition('.')[2]}": tests[name] for name in tests if name not in SQLITE_ONLY}
 
 
-_MODULES = (test_ledger, test_experiments, test_retraining, test_promotions, test_lake, test_events, test_online)
-for _module in (*_MODULES, test_outbox, test_statements, test_label_rows, test_media_rows, test_media_collect):
+_MODULES = (test_ledger, test_experiments, test_retraining, test_promotions, test_lake, test_events, test_queries)
+for _module in (*_MODULES, test_queue, test_rows, test_label_rows, test_media_rows, test_collect):
     globals().update(every_test_of(_module))
 
 
@@ -272,11 +273,11 @@ def test_no_claim_outlives_its_transaction(ledger: Ledger, neighbour: Ledger) ->
 
 
 def test_a_retraining_that_begins_meanwhile_is_refused(ledger: Ledger, neighbour: Ledger) -> None:
-    retraining.raise_alert(ledger, VARIANT, 1, window_to=at(0), evidence={}, reason="drift")
+    drift.raise_alert(ledger, VARIANT, 1, window_to=at(0), evidence={}, reason="drift")
     with held_open(ledger, lambda: retraining.begin_request(ledger, VARIANT, reason="-")):
         second = meanwhile(lambda: retraining.begin_request(neighbour, VARIANT, reason="-"))
         alert = meanwhile(
-            lambda: retraining.raise_alert(neighbour, VARIANT, 1, window_to=at(0), evidence={}, reason="drift")
+            lambda: drift.raise_alert(neighbour, VARIANT, 1, window_to=at(0), evidence={}, reason="drift")
         )
     with pytest.raises(ConflictError, match="is running"):
         second.result(LONG_S)
@@ -306,18 +307,18 @@ def test_of_two_experiments_that_begin_at_once_one_does(ledger: Ledger, neighbou
 
 def test_a_reference_that_two_set_at_once_is_set(ledger: Ledger, neighbour: Ledger) -> None:
     first, second = Reference(at(0), at(60), 300), Reference(at(60), at(120), 400)
-    with held_open(ledger, lambda: retraining.put_reference(ledger, VARIANT, 1, first)):
-        waiting = meanwhile(lambda: retraining.put_reference(neighbour, VARIANT, 1, second))
+    with held_open(ledger, lambda: drift.put_reference(ledger, VARIANT, 1, first)):
+        waiting = meanwhile(lambda: drift.put_reference(neighbour, VARIANT, 1, second))
     waiting.result(LONG_S)
-    assert retraining.get_reference(ledger, VARIANT, 1) == second
+    assert drift.get_reference(ledger, VARIANT, 1) == second
 
 
 def test_a_window_that_two_checks_put_at_once_is_one(ledger: Ledger, neighbour: Ledger) -> None:
     first, second = (Window(at(0), at(60), rows, False, {}) for rows in (300, 400))
-    with held_open(ledger, lambda: retraining.put_window(ledger, VARIANT, 1, first)):
-        waiting = meanwhile(lambda: retraining.put_window(neighbour, VARIANT, 1, second))
+    with held_open(ledger, lambda: drift.put_window(ledger, VARIANT, 1, first)):
+        waiting = meanwhile(lambda: drift.put_window(neighbour, VARIANT, 1, second))
     waiting.result(LONG_S)
-    assert retraining.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [second]
+    assert drift.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [second]
 
 
 # The lake.
@@ -397,36 +398,36 @@ def test_an_action_that_is_committed_late_is_not_missed_and_holds_up_what_came_a
         with neighbour.read() as connection:
             assert settled(connection, actions.c.action_id) == 1
             assert settled(connection, labels.c.label_seq) == 0  # another table's floor is another one
-        assert outbox.fan_out(neighbour, "platform") == 1
+        assert outbox_queue.fan_out(neighbour, "platform") == 1
         act(neighbour, "p-4")  # nobody was held up
-        assert outbox.fan_out(neighbour, "platform") == 0
-    assert outbox.fan_out(neighbour, "platform") == 3
-    taken = outbox.take(neighbour, "platform", limit=9, hold=timedelta(minutes=1))
+        assert outbox_queue.fan_out(neighbour, "platform") == 0
+    assert outbox_queue.fan_out(neighbour, "platform") == 3
+    taken = outbox_queue.take(neighbour, "platform", limit=9, hold=timedelta(minutes=1))
     assert [delivery.post_id for delivery in taken] == ["p-1", "p-2", "p-3", "p-4"]
 
 
 def test_an_action_that_is_lost_is_not_waited_for(ledger: Ledger, neighbour: Ledger) -> None:
     with held_open(ledger, lambda: act(ledger, "p-1"), lose=True):
         act(neighbour, "p-2")
-        assert outbox.fan_out(neighbour, "platform") == 0
-    assert outbox.fan_out(neighbour, "platform") == 1
+        assert outbox_queue.fan_out(neighbour, "platform") == 0
+    assert outbox_queue.fan_out(neighbour, "platform") == 1
 
 
 def test_of_two_that_fan_out_at_once_one_does(ledger: Ledger, neighbour: Ledger) -> None:
     act(ledger)
-    with held_open(ledger, lambda: outbox.fan_out(ledger, "platform")):
-        second = meanwhile(lambda: outbox.fan_out(neighbour, "platform"))
-        assert outbox.fan_out(neighbour, "other") == 1  # another endpoint waits for nobody
+    with held_open(ledger, lambda: outbox_queue.fan_out(ledger, "platform")):
+        second = meanwhile(lambda: outbox_queue.fan_out(neighbour, "platform"))
+        assert outbox_queue.fan_out(neighbour, "other") == 1  # another endpoint waits for nobody
     assert second.result(LONG_S) == 0
 
 
 def test_of_two_that_take_at_once_each_gets_something_else(ledger: Ledger, neighbour: Ledger) -> None:
     for number in range(4):
         act(ledger, f"p-{number}")
-    outbox.fan_out(ledger, "platform")
+    outbox_queue.fan_out(ledger, "platform")
     minute = timedelta(minutes=1)
-    with held_open(ledger, lambda: outbox.take(ledger, "platform", limit=3, hold=minute)):
-        second = meanwhile(lambda: outbox.take(neighbour, "platform", limit=3, hold=minute))
+    with held_open(ledger, lambda: outbox_queue.take(ledger, "platform", limit=3, hold=minute)):
+        second = meanwhile(lambda: outbox_queue.take(neighbour, "platform", limit=3, hold=minute))
     assert [delivery.action_id for delivery in second.result(LONG_S)] == [4]
 
 

@@ -16,9 +16,10 @@ import pytest
 from sqlalchemy import select, update
 
 from moderation.errors import ConflictError
-from moderation.storage import retraining
+from moderation.storage import drift, retraining
+from moderation.storage.drift import Reference, Window
 from moderation.storage.ledger import Ledger
-from moderation.storage.retraining import Outcome, Reference, RetrainRequest, Window
+from moderation.storage.retraining import Outcome, RetrainRequest
 from moderation.storage.tables import retrain_requests
 from tests.moderation.storage.rows import at
 from tests.moderation.waiting import wait_until
@@ -44,7 +45,7 @@ def a_window(hour: int, *, drifted: bool = False, rows: int = 300) -> Window:
 
 
 def alert(ledger: Ledger, version: int = 1, variant: str = VARIANT, **evidence: Any) -> tuple[int | None, int | None]:
-    return retraining.raise_alert(ledger, variant, version, window_to=at(60), evidence=evidence, reason="words drifted")
+    return drift.raise_alert(ledger, variant, version, window_to=at(60), evidence=evidence, reason="words drifted")
 
 
 def active(ledger: Ledger, variant: str = VARIANT) -> RetrainRequest:
@@ -54,26 +55,26 @@ def active(ledger: Ledger, variant: str = VARIANT) -> RetrainRequest:
 
 
 def test_a_reference_is_kept_for_each_version_and_can_be_set_anew(ledger: Ledger) -> None:
-    assert retraining.get_reference(ledger, VARIANT, 1) is None
+    assert drift.get_reference(ledger, VARIANT, 1) is None
     first, second = Reference(at(0), at(60), 300), Reference(at(60), at(120), 400)
-    retraining.put_reference(ledger, VARIANT, 1, first)
-    retraining.put_reference(ledger, VARIANT, 2, second)
-    assert retraining.get_reference(ledger, VARIANT, 1) == first
-    assert retraining.get_reference(ledger, VARIANT, 2) == second
-    assert retraining.get_reference(ledger, "other", 1) is None
-    retraining.put_reference(ledger, VARIANT, 1, second)
-    assert retraining.get_reference(ledger, VARIANT, 1) == second
+    drift.put_reference(ledger, VARIANT, 1, first)
+    drift.put_reference(ledger, VARIANT, 2, second)
+    assert drift.get_reference(ledger, VARIANT, 1) == first
+    assert drift.get_reference(ledger, VARIANT, 2) == second
+    assert drift.get_reference(ledger, "other", 1) is None
+    drift.put_reference(ledger, VARIANT, 1, second)
+    assert drift.get_reference(ledger, VARIANT, 1) == second
 
 
 def test_the_last_windows_come_newest_first_and_none_from_the_future(ledger: Ledger) -> None:
     windows = [a_window(hour, drifted=hour % 2 == 1) for hour in range(5)]
     for place in (3, 0, 4, 1, 2):
-        retraining.put_window(ledger, VARIANT, 1, windows[place])
-    retraining.put_window(ledger, VARIANT, 2, a_window(3))
-    retraining.put_window(ledger, "other", 1, a_window(3))
+        drift.put_window(ledger, VARIANT, 1, windows[place])
+    drift.put_window(ledger, VARIANT, 2, a_window(3))
+    drift.put_window(ledger, "other", 1, a_window(3))
 
     def last(hour: int, count: int) -> list[Window]:
-        return retraining.last_windows(ledger, VARIANT, 1, until=at(60 * hour), count=count)
+        return drift.last_windows(ledger, VARIANT, 1, until=at(60 * hour), count=count)
 
     assert last(5, 3) == [windows[4], windows[3], windows[2]]
     assert last(4, 3) == [windows[3], windows[2], windows[1]]
@@ -82,9 +83,9 @@ def test_the_last_windows_come_newest_first_and_none_from_the_future(ledger: Led
 
 
 def test_a_window_that_is_checked_again_is_replaced(ledger: Ledger) -> None:
-    retraining.put_window(ledger, VARIANT, 1, a_window(0, rows=200))
-    retraining.put_window(ledger, VARIANT, 1, a_window(0, drifted=True, rows=250))
-    assert retraining.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [a_window(0, drifted=True, rows=250)]
+    drift.put_window(ledger, VARIANT, 1, a_window(0, rows=200))
+    drift.put_window(ledger, VARIANT, 1, a_window(0, drifted=True, rows=250))
+    assert drift.last_windows(ledger, VARIANT, 1, until=at(60), count=9) == [a_window(0, drifted=True, rows=250)]
 
 
 def test_of_windows_that_overlap_the_last_counts(ledger: Ledger) -> None:
@@ -94,10 +95,10 @@ def test_of_windows_that_overlap_the_last_counts(ledger: Ledger) -> None:
     days = [window(0, 60), window(60, 120), window(120, 180)]
     others = [window(30, 90), window(70, 119), window(100, 160), window(179, 239)]
     for each in (*days, *others):
-        retraining.put_window(ledger, VARIANT, 1, each)
+        drift.put_window(ledger, VARIANT, 1, each)
 
     def last(minute: float, count: int = 9) -> list[Window]:
-        return retraining.last_windows(ledger, VARIANT, 1, until=at(minute), count=count)
+        return drift.last_windows(ledger, VARIANT, 1, until=at(minute), count=count)
 
     assert last(180) == [days[2], days[1], days[0]]
     assert last(239) == [others[3], others[2], others[0]]
@@ -106,22 +107,22 @@ def test_of_windows_that_overlap_the_last_counts(ledger: Ledger) -> None:
 
 
 def test_windows_checked_against_an_earlier_reference_no_longer_count(ledger: Ledger) -> None:
-    retraining.put_reference(ledger, VARIANT, 1, Reference(at(-60), at(0), 300))
-    retraining.put_window(ledger, VARIANT, 1, a_window(0, drifted=True))
-    retraining.put_window(ledger, VARIANT, 2, a_window(0, drifted=True))
-    retraining.put_reference(ledger, VARIANT, 1, Reference(at(0), at(60), 300))
-    assert retraining.last_windows(ledger, VARIANT, 1, until=at(240), count=9) == []
-    assert retraining.last_windows(ledger, VARIANT, 2, until=at(240), count=9) == [a_window(0, drifted=True)]
-    retraining.put_window(ledger, VARIANT, 1, a_window(1))
-    assert retraining.last_windows(ledger, VARIANT, 1, until=at(240), count=9) == [a_window(1)]
+    drift.put_reference(ledger, VARIANT, 1, Reference(at(-60), at(0), 300))
+    drift.put_window(ledger, VARIANT, 1, a_window(0, drifted=True))
+    drift.put_window(ledger, VARIANT, 2, a_window(0, drifted=True))
+    drift.put_reference(ledger, VARIANT, 1, Reference(at(0), at(60), 300))
+    assert drift.last_windows(ledger, VARIANT, 1, until=at(240), count=9) == []
+    assert drift.last_windows(ledger, VARIANT, 2, until=at(240), count=9) == [a_window(0, drifted=True)]
+    drift.put_window(ledger, VARIANT, 1, a_window(1))
+    assert drift.last_windows(ledger, VARIANT, 1, until=at(240), count=9) == [a_window(1)]
 
 
 def test_an_alert_asks_for_a_retraining_with_its_evidence(ledger: Ledger) -> None:
     alert_id, request_id = alert(ledger, new_words=["grubnik"])
     assert (alert_id, request_id) == (1, 1)
     assert active(ledger) == RetrainRequest(1, VARIANT, 1, "words drifted", "open", None, {"new_words": ["grubnik"]})
-    assert retraining.count_alerts(ledger, VARIANT) == 1
-    assert retraining.count_alerts(ledger, "other") == 0
+    assert drift.count_alerts(ledger, VARIANT) == 1
+    assert drift.count_alerts(ledger, "other") == 0
 
 
 def test_an_alert_that_is_being_answered_is_not_raised_again(ledger: Ledger) -> None:
@@ -129,7 +130,7 @@ def test_an_alert_that_is_being_answered_is_not_raised_again(ledger: Ledger) -> 
     assert alert(ledger) == (None, None)
     retraining.begin_request(ledger, VARIANT, reason="-")
     assert alert(ledger) == (None, None)
-    assert retraining.count_alerts(ledger, VARIANT) == 1
+    assert drift.count_alerts(ledger, VARIANT) == 1
 
 
 @pytest.mark.parametrize(("outcome", "again"), [("done", False), ("refused", True), ("failed", True)])
@@ -140,7 +141,7 @@ def test_only_a_retraining_that_was_done_answers_an_alert_for_good(
     request = retraining.begin_request(ledger, VARIANT, reason="-")
     retraining.end_request(ledger, request.request_id, outcome, {})
     assert alert(ledger) == ((2, 2) if again else (None, None))
-    assert retraining.count_alerts(ledger, VARIANT) == (2 if again else 1)
+    assert drift.count_alerts(ledger, VARIANT) == (2 if again else 1)
 
 
 def test_the_next_champion_may_drift_anew(ledger: Ledger) -> None:

@@ -18,7 +18,7 @@ from moderation.topology import Topology
 from serve.compat import discovery, openai, perspective
 from serve.context import Context, current
 from serve.media.door import MediaDoor
-from serve.moderator import Moderator
+from serve.posts.moderator import Moderator
 from tests.fresh import fresh_ledger
 from tests.serve.compat.routes import MODELS, Compat, Models
 

@@ -17,9 +17,9 @@ from moderation.models.card import CARD, Card
 from moderation.preprocess.features import Features
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.tables import labels, posts
-from serve.answers import GroupFound, GroupScores
 from serve.context import Context
 from serve.experiments.split import Arm
+from serve.posts.answers import GroupFound, GroupScores
 from tests.serve.house import run
 
 MODELS = {"text-multi": "text-ngram", "misinformation": "misinformation"}

@@ -19,11 +19,11 @@ from moderation.models.pictures import PictureScores
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.storage.media_tables import media_scores
-from serve.answers import DeadlineError
 from serve.media import classifier as module
 from serve.media.classifier import MediaClassifier
-from serve.names import ClassifierConfig
-from tests.end_to_end.service import light_topology
+from serve.posts.answers import DeadlineError
+from serve.rollout.names import ClassifierConfig
+from simulate.service import light_topology
 from tests.media_samples import clip, encoded, picture, truncated
 from tests.moderation.models.test_pictures import a_video_model, an_image_model
 from tests.serve.house import TOPOLOGY, run, settings_in
@@ -187,4 +187,4 @@ def test_what_reads_and_judges_steps_back_and_nothing_else_does(house: House) ->
 
 
 def readers_of(pid: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(pid).children() if "moderation.isolation" in child.cmdline()]
+    return [child for child in psutil.Process(pid).children() if "serve.media.isolation" in child.cmdline()]

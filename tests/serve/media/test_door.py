@@ -23,12 +23,12 @@ from moderation.storage.media_store import ASIDE, MediaStore
 from moderation.topology import Topology
 from serve.context import current
 from serve.gateway import Gateway
+from serve.http.problems import Problem
+from serve.http.wire import json_reply
 from serve.media.door import MediaDoor, carries_media
 from serve.media.routes import router
-from serve.moderator import Answer
-from serve.parts import RefusedMediumError
-from serve.problems import Problem
-from serve.wire import json_reply
+from serve.posts.ensemble import RefusedMediumError
+from serve.posts.moderator import Answer
 from tests.fresh import fresh_ledger
 from tests.media_samples import IMAGES, clip, encoded, picture
 from tests.moderation.storage.media import with_media

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from moderation.media import FetchRules, Refused
+from serve.http.problems import Problem
 from serve.media import fetch as module
 from serve.media.fetch import Fetcher
 from serve.media.sink import Sink
-from serve.problems import Problem
 from tests.serve.house import run
 from tests.serve.media.house import HOST, Answer, Resolver, Server, certificates, reply, serving
 

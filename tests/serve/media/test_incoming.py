@@ -10,7 +10,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from serve.media.cli import app
+from serve.media.commands import app
 from serve.media.incoming import INCOMING, Reception, sweep
 
 ROOT = Path(__file__).resolve().parents[3]

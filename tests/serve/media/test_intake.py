@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from moderation.media import FetchRules, MediaKind, MediaRules, ReadRules, Refused
 from moderation.posts import MediaIn
+from serve.http.problems import Problem
 from serve.media.fetch import Fetcher
 from serve.media.intake import Incoming, bound_of, decode, receive, refusal, scratch, source_of
 from serve.media.sink import Sink, on_thread
-from serve.problems import Problem
 from tests.serve.house import run
 from tests.serve.media.house import HOST, Resolver, certificates, reply, serving
 

@@ -21,9 +21,9 @@ from starlette.routing import Route
 from starlette.types import Message
 
 from moderation.media import MediaRules, ReadRules
+from serve.http.problems import Problem
 from serve.media.intake import scratch
 from serve.media.upload import Upload, read_upload
-from serve.problems import Problem
 from tests.serve.house import run
 
 RULES = MediaRules(max_media=3, max_body_bytes=100_000, read=ReadRules(max_image_bytes=10_000, max_video_bytes=20_000))

@@ -1,0 +1,39 @@
+"""`GET /v1/fuses` and `POST /v1/fuses/{fuse_id}:reset`."""
+
+# No `from __future__ import annotations` here: FastAPI needs the parameters' types when Ray Serve copies the routes.
+
+from fastapi import APIRouter, Request, Response
+
+from serve.context import Here
+from serve.fuse import examples, fuses
+from serve.fuse.fuses import FuseOut, FuseResetIn
+from serve.http.problems import OF_A_BODY, documented
+from serve.http.wire import Number, body_schema, json_reply, on_thread, read_json, shown
+
+router = APIRouter(tags=["people"])
+
+
+@router.get(
+    "/v1/fuses",
+    response_model=list[FuseOut],
+    responses=shown([examples.FUSE]) | documented(),
+    summary="Fuses that have blown",
+)
+async def get_fuses(here: Here) -> Response:
+    """The last first, also those that were reset."""
+    found = await on_thread(lambda: fuses.all_fuses(here.ledger))
+    return json_reply("[" + ",".join(fuse.model_dump_json() for fuse in found) + "]")
+
+
+@router.post(
+    "/v1/fuses/{fuse_id}:reset",
+    response_model=FuseOut,
+    responses=documented(*OF_A_BODY, 404, 409),
+    openapi_extra=body_schema(FuseResetIn),
+    summary="Let removals be automatic again",
+)
+async def post_reset(fuse_id: Number, request: Request, here: Here) -> Response:
+    """What was seen before no longer counts; every gateway follows within the seconds of `fuse.check_s`."""
+    body = await read_json(request, FuseResetIn, here.topology.gateway.max_body_bytes)
+    out = await on_thread(lambda: fuses.reset(here.ledger, fuse_id, body.by))
+    return json_reply(out.model_dump_json())

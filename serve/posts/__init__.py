@@ -1,0 +1,1 @@
+"""A post's way: from the request to the decision."""

@@ -1,0 +1,502 @@
+"""A post's way, without HTTP: recorded already? -> language, links, route -> score -> policy -> ledger -> answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from moderation.errors import ConflictError, FeaturesUnavailableError
+from moderation.models.card import Card
+from moderation.posts import Decision, LanguageDecision, LinkDecision, PostIn, ReviewDecision
+from moderation.preprocess.links import check_links, find_links
+from moderation.review import item_for
+from moderation.storage.features import FeatureStore, PostObserved, posts_observed
+from moderation.storage.ledger import Entry, Ledger, Recorded, now
+from moderation.topology import Topology
+from serve.fuse.monitor import FuseBox
+from serve.posts import ensemble
+from serve.posts.arrivals import Came, settle
+from serve.posts.batcher import Grouper
+from serve.posts.due import Due
+from serve.posts.scoring import Case, Judge, ReadCard, Score, ScoreMedia, work_of
+
+logger = logging.getLogger("ray.serve")
+_LARGE_GROUP = 8
+"""Times what a group of small media is to decode, a group of large ones is at most, or a single post."""
+
+PREVIEW = "preview"
+"""The id of the post in a decision that is only a preview."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A recorded decision.
+
+    Attributes:
+        body: JSON.
+        replayed: True: nothing was inferred, this content was decided before.
+    """
+
+    body: str
+    replayed: bool
+
+
+@dataclass(slots=True)
+class _Task:
+    """One post on its way through a group."""
+
+    post_id: str
+    post: PostIn
+    content_hash: str
+    received_at: datetime
+    started: float
+    acts: bool = True
+    again: bool = False
+    begun: bool = False
+    """Whether a group has it, so that it will be recorded whoever waits for it."""
+
+    @property
+    def work(self) -> int:
+        """How much it is to judge its text, in characters."""
+        return work_of(self.post.text)
+
+    @property
+    def media_work(self) -> int:
+        """How much it is to decode its media, in megapixels."""
+        return max(1, sum(medium.work for medium in self.post.media))
+
+
+@dataclass(slots=True, eq=False)
+class _InFlight:
+    """What was last sent of a post, and is not answered yet.
+
+    Attributes:
+        task: what it is.
+        answer: that is waited for.
+        queue: that it goes by.
+        waits: True: it is not in that queue yet, but follows what is in another one.
+        before: what was sent of the post before it, and was not answered then.
+        callers: that wait for it.
+    """
+
+    task: _Task
+    answer: asyncio.Future[Answer]
+    queue: Grouper[_Task, Answer]
+    waits: bool
+    before: _InFlight | None
+    callers: int = 0
+
+    async def ended(self) -> None:
+        """Wait until it, and what was sent before it, is answered or dropped."""
+        flight: _InFlight | None = self
+        while flight is not None:
+            await asyncio.wait([flight.answer])
+            flight = flight.before
+
+
+class Moderator:
+    """Decides on posts and records the decisions.
+
+    Args:
+        topology: variants, routes, bounds, policy; its blocklist is read anew by who watches it.
+        ledger: where decisions are recorded.
+        score: asks a classifier of texts.
+        card: of a variant's version; blocking, remembered by its owner.
+        known: what is known of authors and communities; None: nothing is.
+        recorded: told of the entries that were new, after their commit and before the reply; must not block.
+        score_media: asks a classifier of images or videos; None: there is none.
+
+    Attributes:
+        judge: that asks the models.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        ledger: Ledger,
+        score: Score,
+        card: ReadCard,
+        known: FeatureStore | None = None,
+        recorded: Callable[[Sequence[Entry]], None] | None = None,
+        score_media: ScoreMedia | None = None,
+    ) -> None:
+        self._topology = topology
+        self._ledger = ledger
+        self.judge = Judge(topology, score, card, known, score_media)
+        self._card = card
+        self._known = known
+        self._on_recorded = recorded
+        self._draw = random.SystemRandom().random
+        self._fuses = FuseBox(ledger, topology)
+        self._beside: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[str, _InFlight] = {}  # of each post what came last
+        gateway, media = topology.gateway, topology.media
+        self._grouper: Grouper[_Task, Answer] = Grouper(
+            self._moderate_group,
+            group_size=gateway.group_size,
+            max_waiting=gateway.max_waiting_posts,
+            max_a_client=gateway.max_waiting_a_client,
+            max_wait_s=gateway.max_wait_ms / 1000,
+            work_of=lambda task: task.work,
+            group_work=gateway.group_characters,
+        )
+        # A queue of their own: a post without media must not wait for another one's video.
+        self._media_grouper: Grouper[_Task, Answer] = Grouper(
+            self._moderate_group,
+            group_size=media.group_size,
+            max_waiting=media.max_waiting_posts,
+            max_in_flight=media.max_in_flight,
+            max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
+            max_wait_s=media.max_wait_ms / 1000,
+            work_of=lambda task: task.media_work,
+            group_work=media.small_megapixels,
+        )
+        # And one for those that take long to decode: a small picture must not wait for large ones.
+        self._large_grouper: Grouper[_Task, Answer] = Grouper(
+            self._moderate_group,
+            group_size=media.group_size,
+            max_waiting=media.max_waiting_posts,
+            max_in_flight=media.large_in_flight,
+            max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
+            max_wait_s=media.max_wait_ms / 1000,
+            work_of=lambda task: task.media_work,
+            group_work=_LARGE_GROUP * media.small_megapixels,
+        )
+        self._previews: Grouper[_Task, str] = Grouper(
+            self._preview_group,
+            group_size=gateway.group_size,
+            max_waiting=gateway.max_waiting_posts,
+            max_in_flight=1,
+            max_a_client=gateway.max_waiting_a_client,
+            max_wait_s=gateway.max_wait_ms / 1000,
+            work_of=lambda task: task.work,
+            group_work=gateway.group_characters,
+        )
+
+    async def moderate(
+        self, post_id: str, post: PostIn, *, acts: bool = True, taken: bool = False, client: str | None = None
+    ) -> Answer:
+        """Decide on a post, and record it; content that was decided before is not judged again.
+
+        What is sent of one post while other content of it is on its way follows that, also where one of them has media
+        and so another queue: what came last is recorded last, unless `created_at` says that it is older. What nobody
+        waits for any more, because all its callers were cancelled, is dropped unless a group has it already.
+
+        Args:
+            post_id: chosen by the platform.
+            post: its content.
+            acts: False: a text to learn from; nothing is done with it, and nobody is asked about it.
+            taken: True: it belongs to a batch that was taken when there was room, and is not refused now; with media,
+                it may be.
+            client: who sent it, as `serve.http.wire.client_of` tells clients apart.
+
+        Raises:
+            ConflictError: content that was created later is recorded already.
+            QueueFullError: too many posts wait or for too long, or, as a ClientShareError, too many of this client.
+            RefusedMediumError: one of its media is refused; nothing is recorded.
+        """
+        task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
+        queue = self._queue_of(task)
+        before = self._in_flight.get(post_id)
+        same = before is not None and before.task.content_hash == task.content_hash
+        if before is not None and same and post.created_at <= before.task.post.created_at:
+            answer = await self._answer_of(before)
+            return Answer(answer.body, replayed=True)
+        # Within one queue contents of a post follow each other; what is in another one is waited for.
+        waits = before is not None and (before.waits or before.queue is not queue)
+        taken = taken and not post.media
+
+        async def submit() -> Answer:
+            if before is not None and waits:
+                if not taken:
+                    queue.admit(client, task.media_work if post.media else task.work)
+                await before.ended()
+            return await queue.submit(task, taken=taken, client=client, key=post_id)
+
+        future = asyncio.ensure_future(submit())
+        mine = self._in_flight[post_id] = _InFlight(task, future, queue, waits, before)
+        future.add_done_callback(lambda _: self._forget(mine))
+        return await self._answer_of(mine)
+
+    def _queue_of(self, task: _Task) -> Grouper[_Task, Answer]:
+        if not task.post.media:
+            return self._grouper
+        small = task.media_work <= self._topology.media.small_megapixels
+        return self._media_grouper if small else self._large_grouper
+
+    async def _answer_of(self, flight: _InFlight) -> Answer:
+        """Wait for an answer, as one of its callers."""
+        flight.callers += 1
+        try:
+            # Shielded: a caller that leaves must not take away the answer of those who wait for the same post.
+            return await asyncio.shield(flight.answer)
+        finally:
+            flight.callers -= 1
+            if not flight.callers and not flight.task.begun and not flight.answer.done():
+                self._forget(flight)  # now: who comes next must not wait for what is dropped
+                flight.answer.cancel()
+
+    def _forget(self, flight: _InFlight) -> None:
+        """It is answered, or dropped: what comes next of its post follows what is still under way."""
+        before = flight.before
+        while before is not None and before.answer.done():
+            before = before.before
+        flight.before = before
+        if self._in_flight.get(flight.task.post_id) is flight:
+            if before is None:
+                del self._in_flight[flight.task.post_id]
+            else:
+                self._in_flight[flight.task.post_id] = before
+
+    async def preview(self, post: PostIn, *, client: str | None = None) -> str:
+        """What would be decided on a post if it came new, as JSON; nothing is recorded, counted or queued for anybody.
+
+        Args:
+            post: its content.
+            client: who asks.
+
+        Raises:
+            QueueFullError: too many previews wait, or, as a ClientShareError, too many of this client.
+            RefusedMediumError: one of its media is refused.
+        """
+        task = _Task(PREVIEW, post, post.content_hash(), now(), time.perf_counter(), acts=False)
+        return await self._previews.submit(task, client=client)
+
+    async def judge_again(self, due: Sequence[Due]) -> int:
+        """Judge posts again whose decisions were made while a model was away; how many decisions are new.
+
+        One that a model fails for this time too stays as it is, as does what a person, or newer content, came to.
+        """
+        at, started = now(), time.perf_counter()
+        new = 0
+        tasks = deque(_Task(one.post_id, one.post, one.content_hash, at, started, again=True) for one in due)
+        while tasks:  # as a queue groups them: no more text at a time than a model reads in time
+            group = [tasks.popleft()]
+            room = self._topology.gateway.group_characters - group[0].work
+            while tasks and tasks[0].work <= room:
+                room -= tasks[0].work
+                group.append(tasks.popleft())
+            answers = await self._moderate_group(group)
+            new += sum(isinstance(answer, Answer) and not answer.replayed for answer in answers)
+        return new
+
+    def admit(self, client: str | None, *, media: bool = False) -> None:
+        """Let a batch, or a post with media, in; raises as `moderate` does where there is no room.
+
+        Args:
+            client: who sends it.
+            media: True: it is a post that carries media; asked before they are received.
+        """
+        if media:
+            self._media_grouper.admit(client)
+        else:
+            self._grouper.admit(client, taken=True)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many posts wait as may."""
+        return self._grouper.full
+
+    def card(self, variant: str, version: int) -> Card:
+        """The card of a variant's version; blocking."""
+        return self._card(variant, version)
+
+    async def _preview_group(self, group: Sequence[_Task]) -> list[str | Exception]:
+        exempt = await self.judge.aside(self._ledger.exempt, [task.content_hash for task in group])
+        cases = await self.judge.judge([task.post for task in group])
+        links = await self.judge.aside(lambda: [self._links_of(case) for case in cases])
+        found: list[str | Exception] = []
+        for task, case, checked in zip(group, cases, links, strict=True):
+            refused = ensemble.refused_medium(case)
+            if refused is not None:
+                found.append(refused)
+                continue
+            try:
+                if isinstance(checked, Exception):
+                    raise checked
+                entry = self._entry(task, case, *checked, exempt=task.content_hash in exempt)
+                found.append(entry.decision.model_dump_json())
+            except Exception as error:  # one broken post must not take its group with it
+                logger.exception("a post cannot be previewed")
+                found.append(error)
+        return found
+
+    async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
+        for task in group:
+            task.begun = True
+        settled, exempt = await self.judge.aside(self._known_of, group)
+        if self._fuses.due():
+            self._keep(self._fuses.look())
+        answers: dict[int, Answer | Exception] = {}
+        fresh: list[int] = []
+        for index, known in enumerate(settled):
+            if known is None:
+                fresh.append(index)
+            else:
+                answers[index] = _answer(known)
+        if fresh:
+            cases = await self._judge([group[index] for index in fresh])
+            links = await self.judge.aside(lambda: [self._links_of(case) for case in cases])
+            entries: dict[int, Entry] = {}
+            for index, case, checked in zip(fresh, cases, links, strict=True):
+                refused = ensemble.refused_medium(case)
+                if refused is not None:
+                    answers[index] = refused
+                    continue
+                try:
+                    if isinstance(checked, Exception):
+                        raise checked
+                    exempted = group[index].content_hash in exempt
+                    entries[index] = self._entry(group[index], case, *checked, exempt=exempted)
+                except Exception as error:  # one broken post must not take its group with it
+                    logger.exception("post %r cannot be decided", group[index].post_id)
+                    answers[index] = error
+            outcomes = await self.judge.aside(self._ledger.record, list(entries.values()))
+            self._count(posts_observed(list(entries.values()), outcomes))
+            self._tell(list(entries.values()), outcomes)
+            for index, outcome in zip(entries, outcomes, strict=True):
+                answers[index] = _answer(outcome)
+        return [answers[index] for index in range(len(group))]
+
+    async def _judge(self, tasks: Sequence[_Task]) -> list[Case]:
+        """What the models say of each task; of what came twice in one group they are asked once."""
+        first: dict[tuple[str, str], _Task] = {}
+        for task in tasks:
+            first.setdefault((task.post_id, task.content_hash), task)
+        cases = await self.judge.judge([task.post for task in first.values()])
+        judged = dict(zip(first, cases, strict=True))
+        return [judged[task.post_id, task.content_hash] for task in tasks]
+
+    def _known_of(self, group: Sequence[_Task]) -> tuple[list[Recorded | ConflictError | None], set[str]]:
+        """What the ledger alone answers of a group, and which of its contents were restored on appeal."""
+        came = [Came(task.post_id, task.content_hash, task.post.created_at, task.again) for task in group]
+        rejudge = self._topology.rejudge.every_s
+        settled = settle(self._ledger, came, rejudge=rejudge > 0 and not self.judge.any_away(rejudge))
+        return settled, self._ledger.exempt([task.content_hash for task in group])
+
+    def _count(self, posts: list[PostObserved]) -> None:
+        """Count recorded posts, after the reply: what is derived from the ledger holds up nobody."""
+        if self._known is None or not posts:
+            return
+
+        async def count(store: FeatureStore) -> None:
+            try:
+                await self.judge.aside(store.observe, posts)
+            except FeaturesUnavailableError:
+                logger.exception("%d posts are not counted until the features are rebuilt", len(posts))
+
+        self._keep(count(self._known))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something run beside the posts."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def _tell(self, entries: Sequence[Entry], outcomes: Sequence[Recorded | ConflictError]) -> None:
+        if self._on_recorded is None:
+            return
+        pairs = zip(entries, outcomes, strict=True)
+        try:
+            self._on_recorded([entry for entry, found in pairs if isinstance(found, Recorded) and found.fresh])
+        except Exception:  # what is recorded is answered, whoever fails to hear of it
+            logger.exception("%d decisions were not told", len(entries))
+
+    def _entry(self, task: _Task, case: Case, links: list[LinkDecision], unexamined: int, *, exempt: bool) -> Entry:
+        decided_at = now()
+        post = task.post
+        verdict = self._topology.policy.decide(
+            ensemble.scored_parts(case, self._topology),
+            region=post.region,
+            links=links,
+            now=decided_at,
+            unexamined_links=unexamined,
+            review_shorteners=self._topology.links.review_shorteners,
+            blown=self._fuses.blown_in(post.region),
+            has_media=bool(case.media),
+            partly_seen=ensemble.partly_seen(case, self._topology.media.review_below),
+        )
+        if exempt:
+            verdict = replace(verdict, decision="allow", mode="reactive", review=ReviewDecision(queued=False))
+        language = case.language
+        decision = Decision(
+            post_id=task.post_id,
+            content_version=1,
+            decision=verdict.decision,
+            mode=verdict.mode,
+            degraded=verdict.degraded,
+            labels=verdict.labels,
+            language=LanguageDecision(
+                code=language.code,
+                confidence=language.confidence,
+                in_training=any(
+                    found.ask.service == "text" and found.card and language.code in found.card.languages
+                    for found in case.judged
+                ),
+                likely=list(language.likely),
+            ),
+            links=links,
+            media=ensemble.media_decisions(case.media),
+            evidence=ensemble.evidence(case.media),
+            review=verdict.review,
+            experiments=ensemble.experiments(case),
+            policy_version=self._topology.policy.version,
+            models=ensemble.models(case),
+            decided_at=decided_at,
+            latency_ms=round((time.perf_counter() - task.started) * 1000, 1),
+            exempt=exempt,
+        )
+        item = item_for(
+            decision,
+            community=post.community,
+            rules=self._topology.policy.rules(post.region),
+            review=self._topology.review,
+            draw=self._draw,
+        )
+        return Entry(
+            post=post,
+            content_hash=task.content_hash,
+            decision=decision,
+            features=case.features,
+            scorings=ensemble.scorings(case),
+            received_at=task.received_at,
+            item=item,
+            acts=task.acts,
+            again=task.again,
+            actor="fuse" if verdict.diverted else "model",
+            removed_for=() if exempt else verdict.removed_for,
+        )
+
+    def _links_of(self, case: Case) -> tuple[list[LinkDecision], int] | Exception:
+        try:
+            return self._check_links(_all_text(case))
+        except Exception as error:  # that post's own
+            return error
+
+    def _check_links(self, text: str) -> tuple[list[LinkDecision], int]:
+        """A text's links, checked, and how many there are beyond the bound."""
+        blocklist = self._topology.blocklist
+        found = find_links(text, blocklist)
+        checked = check_links(found, blocklist, self._topology.link_rules)
+        links = [
+            LinkDecision(url=link.url, domain=link.domain, verdict=link.verdict, reasons=list(link.reasons))
+            for link in checked
+        ]
+        return links, len(found) - len(checked)
+
+
+def _all_text(case: Case) -> str:
+    """What a reader of the post sees of text, also what is written in its pictures."""
+    return "\n".join(filter(None, [case.post.text, *map(ensemble.text_in, case.media)]))
+
+
+def _answer(outcome: Recorded | ConflictError) -> Answer | Exception:
+    """What the ledger says of a post, as it is answered."""
+    return Answer(outcome.body, not outcome.fresh) if isinstance(outcome, Recorded) else outcome

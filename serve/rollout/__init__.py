@@ -1,0 +1,1 @@
+"""What runs, and who is champion: the cluster, the proxy, the Serve config, promotion and rollback."""

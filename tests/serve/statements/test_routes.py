@@ -1,0 +1,197 @@
+"""What leaves as JSON Lines, over HTTP and by the command line; the routes without a cluster, on a real ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import yaml
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from moderation.policy import Policy
+from moderation.storage import label_rows
+from moderation.storage.ledger import Ledger
+from moderation.topology import Topology
+from serve.context import current
+from serve.http.problems import Problem
+from serve.posts import examples
+from serve.statements import rows as statement_rows
+from serve.statements.commands import statement_lines
+from serve.statements.routes import NEXT, router
+from serve.statements.statement import RETRACTION, SCHEMAS, STATEMENT
+from tests.moderation.storage.acts import a_review, act
+from tests.moderation.storage.rows import a_label, an_entry, record, say, say_as_verdict
+from tests.serve.house import TOPOLOGY
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PLATFORM = Topology.load(TOPOLOGY)
+
+
+@pytest.fixture
+def client(ledger: Ledger) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(router)
+    app.dependency_overrides[current] = lambda: SimpleNamespace(topology=PLATFORM, ledger=ledger)
+    app.exception_handler(Problem)(lambda _request, error: error.response())
+    with TestClient(app) as client:
+        yield client
+
+
+def lines(response: httpx.Response) -> list[dict[str, Any]]:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert not response.text or response.text.endswith("\n")
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def removed(ledger: Ledger, count: int) -> None:
+    for number in range(count):
+        record(ledger, an_entry(f"p-{number}", f"secret words {number}", author=f"u-{number}"))
+        act(ledger, f"p-{number}", when=NOON + timedelta(seconds=number))
+
+
+def test_a_day_s_statements_fit_their_schema_and_hold_nothing_of_a_person(client: TestClient, ledger: Ledger) -> None:
+    removed(ledger, 3)
+    response = client.get("/v1/statements", params={"day": "2026-11-24"})
+    found = lines(response)
+    schema = json.loads((SCHEMAS / STATEMENT).read_text(encoding="utf-8"))
+    for line in found:
+        jsonschema.validate(line, schema)
+    assert [line["puid"] for line in found] == ["seawall-1", "seawall-2", "seawall-3"]
+    for personal in ("secret", "u-1", "p-1", "gardening"):
+        assert personal not in response.text
+    assert lines(client.get("/v1/statements", params={"day": "2026-11-25"})) == []
+
+
+def test_a_restoration_retracts(client: TestClient, ledger: Ledger) -> None:
+    removed(ledger, 2)
+    act(ledger, "p-0", "restore", actor="appeal", when=NOON + timedelta(hours=1))
+    act(ledger, "p-1", "restore", actor="review", when=NOON + timedelta(days=2))
+    assert [line["puid"] for line in lines(client.get("/v1/statements?day=2026-11-24"))] == ["seawall-2"]
+    schema = json.loads((SCHEMAS / RETRACTION).read_text(encoding="utf-8"))
+    (same_day,) = lines(client.get("/v1/statements/retractions?day=2026-11-24"))
+    (later,) = lines(client.get("/v1/statements/retractions?day=2026-11-26"))
+    for line in (same_day, later):
+        jsonschema.validate(line, schema)
+    assert (same_day["puid"], same_day["retracted_by"]) == ("seawall-1", "APPEAL")
+    assert (later["puid"], later["application_date"]) == ("seawall-2", "2026-11-24")
+
+
+@pytest.mark.parametrize("path", ["/v1/statements", "/v1/statements/retractions"])
+@pytest.mark.parametrize("day", ["", "yesterday", "2026-13-01", "24.11.2026"])
+def test_a_day_that_is_none_is_refused(client: TestClient, path: str, day: str) -> None:
+    assert client.get(path, params={"day": day}).status_code == 422
+    assert client.get(path).status_code == 422
+
+
+def test_more_than_a_page_is_streamed(client: TestClient, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statement_rows, "PAGE", 7)
+    removed(ledger, 230)
+    found = lines(client.get("/v1/statements?day=2026-11-24"))
+    assert [line["puid"] for line in found] == [f"seawall-{number}" for number in range(1, 231)]
+
+
+def test_a_line_that_does_not_fit_is_not_exported(ledger: Ledger) -> None:
+    removed(ledger, 1)
+    strange = replace(PLATFORM, statements=PLATFORM.statements.model_copy(update={"ground": ""}))
+    with pytest.raises(ValueError, match="incompatible_content_ground"):
+        list(statement_lines(ledger, strange, NOON.date()))
+
+
+def test_the_gravest_label_is_that_of_the_region_s_policy(ledger: Ledger, tmp_path: Path) -> None:
+    raw = yaml.safe_load((TOPOLOGY.parent / "policies" / "default.yaml").read_text(encoding="utf-8"))
+    raw["regions"]["DE"]["hate"] = {"severity": "low"}
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    for number, region in enumerate(("US", "DE")):
+        record(ledger, an_entry(f"p-{number}", region=region))
+        act(ledger, f"p-{number}", labels=("abuse", "hate"), when=NOON + timedelta(seconds=number))
+    found = statement_lines(ledger, replace(PLATFORM, policy=Policy.load(path)), NOON.date())
+    categories = [json.loads(line)["category"] for line in found]
+    assert categories == ["STATEMENT_CATEGORY_ILLEGAL_OR_HARMFUL_SPEECH", "STATEMENT_CATEGORY_CYBER_VIOLENCE"]
+
+
+def test_labels_are_exported_from_a_number_on(client: TestClient, ledger: Ledger, monkeypatch: Any) -> None:
+    monkeypatch.setattr(label_rows, "PAGE", 3)
+    record(ledger, an_entry())
+    number = a_review(ledger, by="r-7")
+    say_as_verdict(ledger, a_label(f"review:{number}"))
+    say(ledger, *(a_label(f"l-{index}") for index in range(2, 9)))
+    response = client.get("/v1/labels/export", params={"limit": 5})
+    found = lines(response)
+    assert [line["label_seq"] for line in found] == [1, 2, 3, 4, 5]
+    assert (found[0]["reviewer"], found[1]["reviewer"]) == ("r-7", None)
+    assert response.headers[NEXT] == "5"
+    assert list(examples.LABEL) == list(found[0])  # what OpenAPI shows is what is sent
+    assert list(examples.LABEL["models"][0]) == list(found[0]["models"][0])
+    response = client.get("/v1/labels/export", params={"after": 5})
+    assert [line["id"] for line in lines(response)] == ["l-6", "l-7", "l-8"]
+    assert response.headers[NEXT] == "8"
+    response = client.get("/v1/labels/export", params={"after": 8})
+    assert lines(response) == []
+    assert response.headers[NEXT] == "8"
+
+
+@pytest.mark.parametrize("query", ["after=-1", "after=x", "limit=0", "limit=-1", f"after={2**63}"])
+def test_a_cursor_or_limit_that_is_none_is_refused(client: TestClient, query: str) -> None:
+    assert client.get(f"/v1/labels/export?{query}").status_code == 422
+
+
+def test_a_limit_beyond_the_bound_is_told_with_the_bound(client: TestClient) -> None:
+    bound = PLATFORM.gateway.max_exported_labels
+    response = client.get("/v1/labels/export", params={"limit": bound + 1})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.json()["detail"], response.json()["bound"]) == (
+        f"limit is {bound + 1}, the bound is {bound}",
+        bound,
+    )
+    assert client.get("/v1/labels/export", params={"limit": bound}).status_code == 200
+
+
+def test_the_routes_are_in_the_gateway_s_api() -> None:
+    from serve.gateway import api
+
+    paths = api.openapi()["paths"]
+    assert {"/v1/statements", "/v1/statements/retractions", "/v1/labels/export"} <= set(paths)
+    assert set(paths["/v1/labels/export"]) == {"get"}
+
+
+def test_a_file_is_not_left_half_written(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve.statements import commands as command
+
+    removed(ledger, 3)
+    monkeypatch.setenv("SEAWALL_HOME", str(tmp_path))
+    out = tmp_path / "out.jsonl"
+    out.write_text("of yesterday\n", encoding="utf-8")
+
+    def failing(*_arguments: Any) -> Iterator[str]:
+        yield "a line\n"
+        raise ValueError("it does not fit")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "statement_lines", failing)
+        with pytest.raises(ValueError, match="it does not fit"):
+            command.export("2026-11-24", out, topology=TOPOLOGY)
+    assert out.read_text(encoding="utf-8") == "of yesterday\n"
+    command.export("2026-11-24", out, topology=TOPOLOGY)
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 3
+    command.export("2026-11-24", out, retractions=True, topology=TOPOLOGY)
+    assert out.read_text(encoding="utf-8") == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ledger.db",
+        "ledger.db-shm",
+        "ledger.db-wal",
+        "out.jsonl",
+    ]
+    with pytest.raises(ValueError, match=r"day is .24\.11\.2026.; it must be a date"):
+        command.export("24.11.2026", out, topology=TOPOLOGY)
