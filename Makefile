@@ -1,7 +1,7 @@
 # make up    set up and run Seawall          make test  set up and pass all tests
 # make loop  the whole loop on simulated traffic         make help  the rest
 .DEFAULT_GOAL := help
-.PHONY: help setup up down loop test unit lint champion bench quality
+.PHONY: help setup up down loop test unit lint docs champion bench quality
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 SCENARIO ?= slang
@@ -48,6 +48,9 @@ lint: setup ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: setup ## docs/configuration.md, from the docstrings of what reads the files
+	@$(BIN)/python -m tests.docs.configuration
 
 unit: setup ## fast tests only
 	@$(BIN)/python -m pytest $(SPREAD) -m "not slow"

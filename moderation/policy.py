@@ -30,7 +30,7 @@ RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Rule(_Strict):
@@ -43,10 +43,10 @@ class Rule(_Strict):
     deadline_h: DeadlineHours
     """Hours from the decision to a person's verdict, where one is asked for; 0.5 is half an hour."""
     objective: ObjectiveText
-    """The threshold is chosen to meet it; of a recall that no threshold meets, it is the lowest, and nothing is removed
-    by it."""
+    """`precision>=P` or `recall>=R`, in (0, 1): the threshold is chosen to meet it. A precision that none meets flags
+    nothing; of a recall that none meets it is the lowest threshold, and nothing is removed by it."""
     prevalence: float = Field(gt=0, lt=1)
-    """Share of posts with this harm in the traffic."""
+    """Share of posts with this harm in the traffic, for which precision is reckoned: labelled sets hold far more."""
     action: Literal["remove", "review"]
     """For a flagged post."""
     remove_objective: ObjectiveText | None = None
@@ -54,7 +54,7 @@ class Rule(_Strict):
     review_objective: ObjectiveText | None = None
     """Posts between this threshold and the one of `objective` are queued."""
     on_failure: Literal["allow", "review", "hold"]
-    """What a score that should be there and is not means."""
+    """What a score that should be there and is not means; `hold`: not shown until a person decides."""
     untrained: Literal["ignore", "review"] = "review"
     """Whether a person is asked about a flagged post in a language in which the model did not learn the label; where
     nobody can tell the language, one is. Nothing is removed or hidden for it there, nor where few rows show how well it
@@ -79,10 +79,15 @@ class _RuleChange(_Strict):
     untrained: Literal["ignore", "review"] | None = None
 
 
-class _PolicyFile(_Strict):
+class PolicyFile(_Strict):
+    """A policy file as operators write it; `Policy` is what it comes to. docs/configuration.md is made of it."""
+
     version: str = Field(min_length=1, max_length=64)
+    """Stands in each decision, with 8 digits of the file's SHA-256 behind it."""
     labels: dict[str, _RuleChange]
+    """A rule for each label that a model scores."""
     regions: dict[RegionCode, dict[str, _RuleChange]] = Field(default_factory=dict)
+    """By ISO 3166-1 alpha-2 code: rules of which a region changes fields, and keeps the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ class Policy:
             ConfigError: it cannot be read, or a field is wrong; names the field's path.
         """
         raw, text = read_yaml(path)
-        parsed = validated(_PolicyFile, raw, path)
+        parsed = validated(PolicyFile, raw, path)
         labels: dict[str, Rule] = {}
         for name, given in parsed.labels.items():
             if name not in BY_NAME:

@@ -39,16 +39,23 @@ _REJUDGE = Rejudge()
 _MEDIA = MediaRules()
 
 
-class _TopologyFile(Strict):
+class TopologyFile(Strict):
+    """A topology file as operators write it; `Topology` is what it comes to. docs/configuration.md is made of it."""
+
     policy: str
+    """Policy file, relative to this one: what is done about a score."""
     blocklist: str
+    """File of domains that send a post to review, one a line, relative to this one; read again when it changes."""
     links: Links = Links()
     variants: dict[str, Variant] = Field(min_length=1)
+    """Models in service, each under a name of its own."""
     routes: tuple[Route, ...] = Field(min_length=1)
+    """The first route that fits a service decides; where none fits, nothing is scored."""
     gateway: Gateway = Gateway()
     review: ReviewRules = ReviewRules()
     fuse: FuseRules = FuseRules()
     webhooks: tuple[Webhook, ...] = ()
+    """Endpoints that are told what is done with posts."""
     statements: Statements = _STATEMENTS
     metrics: Metrics = Metrics()
     rejudge: Rejudge = Rejudge()
@@ -92,7 +99,7 @@ class Topology:
                 names the path.
         """
         raw, _ = read_yaml(path)
-        parsed = validated(_TopologyFile, raw, path)
+        parsed = validated(TopologyFile, raw, path)
         for name, variant in parsed.variants.items():
             if name in (GATEWAY, OUTBOX) or CHALLENGER in name:
                 taken = f"{GATEWAY!r} and {OUTBOX!r} are taken, and names with {CHALLENGER!r}"
