@@ -16,7 +16,7 @@ from serve.posts.moderator import Moderator
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class GatewayContext:
     """What the gateway's replica holds.
 
     Attributes:
@@ -34,11 +34,11 @@ class Context:
     door: MediaDoor
 
 
-def current() -> Context:
+def current() -> GatewayContext:
     """The context of the replica that runs the calling route; `Depends(current)` in FastAPI."""
-    context: Context = ray_serve.get_replica_context().servable_object.context
+    context: GatewayContext = ray_serve.get_replica_context().servable_object.context
     return context
 
 
-Here: TypeAlias = Annotated[Context, Depends(current)]
+Here: TypeAlias = Annotated[GatewayContext, Depends(current)]
 """As a parameter of a route: what the replica that runs it holds."""

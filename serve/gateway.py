@@ -49,7 +49,7 @@ from moderation.storage.ledger import Ledger, found
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.compat import discovery, openai, perspective
-from serve.context import Context
+from serve.context import GatewayContext
 from serve.experiments.split import Arm
 from serve.fuse.routes import router as fuse
 from serve.http import admission, entrance
@@ -241,7 +241,7 @@ class Gateway:
         )
         store = MediaStore(settings.media_url)
         self._door = MediaDoor(self._topology.media, store, settings.home / INCOMING, self._ledger)
-        self.context = Context(self._topology, self._ledger, self._moderator, self._known, self._door)
+        self.context = GatewayContext(self._topology, self._ledger, self._moderator, self._known, self._door)
         start_refreshing(self._ledger, self._topology.metrics)
         # Kept, or it would end. Serve makes its deployments on the loop that they answer on.
         self._rejudging = asyncio.get_running_loop().create_task(

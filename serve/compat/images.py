@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from moderation.media import Failed, Found, Refused
 from moderation.posts import MediaFeature
 from serve.compat.scoring import Lineages, TextScores
-from serve.context import Context
+from serve.context import GatewayContext
 from serve.posts.ensemble import UNREADABLE, words_error
 from serve.posts.scoring import Medium
 
@@ -34,7 +34,7 @@ class ImageScores:
     failed: bool = False
 
 
-async def look_at(context: Context, urls: Mapping[str, str], labels: Collection[str]) -> dict[str, ImageScores]:
+async def look_at(context: GatewayContext, urls: Mapping[str, str], labels: Collection[str]) -> dict[str, ImageScores]:
     """Look at images, recording nothing.
 
     Args:
@@ -52,7 +52,7 @@ async def look_at(context: Context, urls: Mapping[str, str], labels: Collection[
     return dict(zip(urls, found, strict=True))
 
 
-async def _look(context: Context, url: str, labels: Collection[str], known: Lineages) -> ImageScores:
+async def _look(context: GatewayContext, url: str, labels: Collection[str], known: Lineages) -> ImageScores:
     data = _DATA.match(url)
     try:
         feature = MediaFeature(id="image", data=url[data.end() :]) if data else MediaFeature(id="image", uri=url)

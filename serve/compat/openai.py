@@ -24,7 +24,7 @@ from serve.compat.openai_wire import (
     TextPart,
 )
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
-from serve.context import Context, current
+from serve.context import GatewayContext, current
 from serve.http.problems import Problem
 from serve.http.repair import unmarked
 from serve.http.shape import holds_more
@@ -75,7 +75,7 @@ _ERRORS = documented("OpenAI's", 400, 413, 415)
     openapi_extra=body_schema(ModerationRequest),
     summary="OpenAI's moderation, recording nothing",
 )
-async def moderate(request: Request, context: Annotated[Context, Depends(current)]) -> Response:
+async def moderate(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
     """A category that no model scores is `null`; `flagged` follows the policy's thresholds.
 
     Of an image, `sexual` is what it shows, and the rest what is written in it; `seawall.not_scored` says what was not.
@@ -99,7 +99,7 @@ async def moderate(request: Request, context: Annotated[Context, Depends(current
     return json_reply(response.model_dump_json())
 
 
-async def _read(request: Request, context: Context) -> ModerationRequest:
+async def _read(request: Request, context: GatewayContext) -> ModerationRequest:
     bounds = context.topology.gateway
     bound = bounds.max_body_bytes
 
@@ -112,14 +112,14 @@ async def _read(request: Request, context: Context) -> ModerationRequest:
     return await read_parsed(request, parse, max(bound, context.topology.media.max_json_body_bytes))
 
 
-async def _seen(context: Context, images: Mapping[str, str]) -> dict[str, ImageScores]:
+async def _seen(context: GatewayContext, images: Mapping[str, str]) -> dict[str, ImageScores]:
     try:
         return await look_at(context, images, set(_shown_names(context).values()))
     except SeawallError as error:
         raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
 
 
-def _shown_names(context: Context) -> dict[str, str]:
+def _shown_names(context: GatewayContext) -> dict[str, str]:
     variants = context.topology.variants.values()
     return scored_names(SHOWN, SHOWN, (label for item in variants if item.service != "video" for label in item.labels))
 
@@ -182,7 +182,7 @@ def _images(body: ModerationRequest) -> dict[str, str]:
 
 
 def _check_bounds(
-    context: Context, texts: Mapping[str, str], images: Mapping[str, str], body: ModerationRequest
+    context: GatewayContext, texts: Mapping[str, str], images: Mapping[str, str], body: ModerationRequest
 ) -> None:
     bounds = context.topology.gateway
     count = len(body.input) if isinstance(body.input, list) else 1

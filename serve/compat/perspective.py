@@ -32,7 +32,7 @@ from serve.compat.perspective_wire import (
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.compat.spans import Span, sentences, whole
 from serve.compat.suggestions import label_of, post_of, suggested_labels
-from serve.context import Context, current
+from serve.context import GatewayContext, current
 from serve.http.problems import Problem
 from serve.http.wire import MOST_VALUES, Body, body_schema, check_media_type, client_of, parsed, read_parsed
 
@@ -51,7 +51,7 @@ _VALUES_A_SPAN = 5 * sum(label is not None for label in ATTRIBUTES.values())
     openapi_extra=body_schema(AnalyzeCommentRequest),
     summary="Perspective's scores of a comment, recording nothing",
 )
-async def analyze(request: Request, context: Annotated[Context, Depends(current)]) -> Response:
+async def analyze(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
     """An attribute or a language that no model was trained on is Perspective's own error. `key` is ignored."""
     body = await _read(request, AnalyzeCommentRequest, context)
     bounds = context.topology.gateway
@@ -86,7 +86,7 @@ async def analyze(request: Request, context: Annotated[Context, Depends(current)
 
 
 async def _surest_language(
-    context: Context, text: str, likely: Sequence[str], labels: Collection[str], client: str | None
+    context: GatewayContext, text: str, likely: Sequence[str], labels: Collection[str], client: str | None
 ) -> str | None:
     """Of the languages that a comment may be in, that in which a model that learned it is surest of some label."""
     scores = await score(context, [(text, code) for code in likely], labels, client=client) if labels and likely else []
@@ -106,7 +106,7 @@ def _unsupported(asked: Asked, codes: list[str], scores: list[TextScores]) -> li
 
 
 def _unsupported_error(
-    context: Context,
+    context: GatewayContext,
     refused: list[Asked],
     codes: list[str],
     scores: list[TextScores],
@@ -125,7 +125,7 @@ def _unsupported_error(
     return PerspectiveError(message, "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE", members)
 
 
-def _routed(context: Context, label: str) -> set[str]:
+def _routed(context: GatewayContext, label: str) -> set[str]:
     """The languages whose texts are put to a variant with the label."""
     topology = context.topology
     routes = [route for route in topology.routes if label in topology.variants[route.variant].labels]
@@ -153,7 +153,7 @@ def _attribute(asked: Asked, summary: TextScores, spans: list[tuple[Span, TextSc
     openapi_extra=body_schema(SuggestCommentScoreRequest),
     summary="Perspective's suggestion of a score, kept as labels",
 )
-async def suggest_score(request: Request, context: Annotated[Context, Depends(current)]) -> Response:
+async def suggest_score(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
     """The comment becomes a post, the scores labels of it; the same suggestion again changes nothing."""
     # A browser sends without asking what has no media type, or one of a form: what is recorded must have its own.
     check_media_type(request, "application/json")
@@ -180,7 +180,7 @@ async def suggest_score(request: Request, context: Annotated[Context, Depends(cu
     return _answer(response, tasks)
 
 
-def _count(context: Context, label_id: str) -> None:
+def _count(context: GatewayContext, label_id: str) -> None:
     """Count a recorded label for its community, after the reply."""
     try:
         context.known.observe_labels(labels_observed(context.ledger, [label_id]))
@@ -188,7 +188,7 @@ def _count(context: Context, label_id: str) -> None:
         logger.exception("a label is not counted until the features are rebuilt")
 
 
-async def _read(request: Request, model: type[Body], context: Context) -> Body:
+async def _read(request: Request, model: type[Body], context: GatewayContext) -> Body:
     """The body. Perspective takes it without a media type, as many of its clients send it."""
     if "content-type" in request.headers:
         check_media_type(request, "application/json")

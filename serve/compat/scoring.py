@@ -15,7 +15,7 @@ from moderation.posts import TextFeature
 from moderation.preprocess.language import UNDETERMINED
 from moderation.topology import Topology
 from serve.compat.labels import trained_languages
-from serve.context import Context
+from serve.context import GatewayContext
 from serve.http.problems import Problem, overloaded
 from serve.posts.batcher import QueueFullError
 from serve.posts.moderator import Moderator
@@ -77,7 +77,11 @@ def services_of(topology: Topology) -> dict[str, Service]:
 
 
 async def score(
-    context: Context, texts: Sequence[tuple[str, str | None]], labels: Collection[str], *, client: str | None = None
+    context: GatewayContext,
+    texts: Sequence[tuple[str, str | None]],
+    labels: Collection[str],
+    *,
+    client: str | None = None,
 ) -> list[TextScores]:
     """Score texts in the groups that lists of texts share, recording nothing.
 
@@ -123,7 +127,7 @@ class Lineages:
         context: of the gateway.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: GatewayContext) -> None:
         self._context = context
         self._cards: dict[str, list[Card]] = {}
         self._languages: dict[tuple[str, str], tuple[str, ...]] = {}

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from moderation.errors import NotFoundError
 from moderation.media import Failed, Found, MediaKind, Refused
 from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaResult, ModerateMediaIn, ModerateMediaOut
-from serve.context import Context, Here
+from serve.context import GatewayContext, Here
 from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
 from serve.http.wire import body_schema, json_reply, read_json, shown
 from serve.posts import ensemble
@@ -64,7 +64,7 @@ async def get_media(sha256: str, here: Here) -> Response:
     return StreamingResponse(content, media_type="application/octet-stream", headers=headers)
 
 
-async def _moderate(kind: MediaKind, request: Request, here: Context) -> Response:
+async def _moderate(kind: MediaKind, request: Request, here: GatewayContext) -> Response:
     rules = here.topology.media
     most = here.topology.gateway.most_values
     body = await read_json(request, ModerateMediaIn, rules.max_json_body_bytes, most_values=most)
@@ -75,7 +75,7 @@ async def _moderate(kind: MediaKind, request: Request, here: Context) -> Respons
     return json_reply(ModerateMediaOut(results=results).model_dump_json())
 
 
-async def _result(feature: MediaFeature, kind: MediaKind, here: Context) -> MediaResult:
+async def _result(feature: MediaFeature, kind: MediaKind, here: GatewayContext) -> MediaResult:
     async with here.door.lent(feature, kind) as ref:
         if isinstance(ref, Refused):
             return _refused(feature.id, ref)

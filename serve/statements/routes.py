@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import StreamingResponse
 
 from moderation.storage import label_rows
-from serve.context import Context, current
+from serve.context import GatewayContext, current
 from serve.http.problems import Problem, documented
 from serve.http.wire import shown
 from serve.statements import examples
@@ -41,7 +41,7 @@ async def streamed(lines: Iterator[str], headers: dict[str, str] | None = None) 
     responses=shown(examples.STATEMENT, MEDIA_TYPE) | documented(422),
     summary="A day's statements of reasons",
 )
-async def get_statements(day: Day, context: Annotated[Context, Depends(current)]) -> StreamingResponse:
+async def get_statements(day: Day, context: Annotated[GatewayContext, Depends(current)]) -> StreamingResponse:
     """NDJSON, as the DSA Transparency Database takes them; what was restored on the same day is left out."""
     return await streamed(statement_lines(context.ledger, context.topology, day))
 
@@ -52,7 +52,7 @@ async def get_statements(day: Day, context: Annotated[Context, Depends(current)]
     responses=shown(examples.RETRACTION, MEDIA_TYPE) | documented(422),
     summary="The statements that a day's restorations retract",
 )
-async def get_retractions(day: Day, context: Annotated[Context, Depends(current)]) -> StreamingResponse:
+async def get_retractions(day: Day, context: Annotated[GatewayContext, Depends(current)]) -> StreamingResponse:
     """NDJSON, a line a statement, by its `puid`, whenever the post was removed."""
     return await streamed(retraction_lines(context.ledger, context.topology, day))
 
@@ -64,7 +64,7 @@ async def get_retractions(day: Day, context: Annotated[Context, Depends(current)
     summary="Labels, from a number on",
 )
 async def export_labels(
-    context: Annotated[Context, Depends(current)],
+    context: Annotated[GatewayContext, Depends(current)],
     after: Annotated[int, Query(ge=0, le=2**63 - 1, description="`Seawall-Next` of the reply before; 0: all")] = 0,
     limit: Annotated[int, Query(ge=1, description="Lines at most")] = 10_000,
 ) -> StreamingResponse:

@@ -21,7 +21,7 @@ from moderation.storage.features import open_features
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
-from serve.context import Context
+from serve.context import GatewayContext
 from serve.gateway import Gateway, api
 from serve.http.entrance import REPLACED
 from serve.media.door import MediaDoor
@@ -60,7 +60,7 @@ def client(
     gateway: Any = object.__new__(Gateway.func_or_class.__mro__[1])
     gateway._topology, gateway._bounds = topology, topology.gateway
     gateway._ledger, gateway._known, gateway._moderator, gateway._door = ledger, known, moderator, door
-    gateway.context = Context(topology, ledger, moderator, known, door)
+    gateway.context = GatewayContext(topology, ledger, moderator, known, door)
     monkeypatch.setattr(ray_serve, "get_replica_context", lambda: SimpleNamespace(servable_object=gateway))
     with TestClient(api, raise_server_exceptions=False) as client:
         yield client

@@ -16,7 +16,7 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.compat import discovery, openai, perspective
-from serve.context import Context, current
+from serve.context import GatewayContext, current
 from serve.media.door import MediaDoor
 from serve.posts.moderator import Moderator
 from tests.fresh import fresh_ledger
@@ -41,7 +41,7 @@ def make_compat(tmp_path: Path, loaded: dict[str, TextClassifier]) -> Iterator[C
         models = Models(loaded)
         moderator = Moderator(topology, ledger, models.score, models.card, known, score_media=models.look)
         door = MediaDoor(topology.media, MediaStore(tmp_path / "media"), tmp_path / "incoming", ledger)
-        context = Context(topology, ledger, moderator, known, door)
+        context = GatewayContext(topology, ledger, moderator, known, door)
         app = FastAPI()
         for module in (openai, perspective, discovery):
             app.include_router(module.router)

@@ -17,7 +17,7 @@ from moderation.models.card import CARD, Card
 from moderation.preprocess.features import Features
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.tables import labels, posts
-from serve.context import Context
+from serve.context import GatewayContext
 from serve.experiments.split import Arm
 from serve.posts.answers import GroupFound, GroupScores
 from tests.serve.house import run
@@ -68,7 +68,7 @@ class Compat:
     """The routes, and what is behind them."""
 
     app: FastAPI
-    context: Context
+    context: GatewayContext
     models: Models
     store: Path
     """Where media would be kept."""
