@@ -92,6 +92,11 @@ def local_topology(folder: Path, *, num_gpus: float = 0.0, **sections: Any) -> P
     return _topology("local.yaml", folder, sections, num_gpus)
 
 
+def regions_topology(folder: Path, **sections: Any) -> Path:
+    """As `light_topology`, of the one with regional variants."""
+    return _topology("regions.yaml", folder, sections)
+
+
 def _topology(name: str, folder: Path, sections: Mapping[str, Any], num_gpus: float = 0.0) -> Path:
     raw = yaml.safe_load((DEPLOYMENTS / name).read_text(encoding="utf-8"))
     for place in ("policy", "blocklist"):

@@ -761,7 +761,7 @@ def test_the_configuration_is_checked_and_rendered(command: Command, house: Hous
     refused(done, ValueError, f"variant '{VARIANT}' should score 'violence'; the model that ships scores")
 
 
-@pytest.mark.parametrize("name", ["local.yaml", "light.yaml", "cluster.yaml"])
+@pytest.mark.parametrize("name", ["local.yaml", "light.yaml", "cluster.yaml", "regions.yaml"])
 def test_every_topology_that_ships_passes_the_check(command: Command, name: str) -> None:
     path = TOPOLOGY.parent / name
     done = command("config", "check", "--topology", str(path))

@@ -149,7 +149,7 @@ def test_a_label_without_a_rule_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["default.yaml", "precision-first.yaml"])
-@pytest.mark.parametrize("name", ["local.yaml", "light.yaml", "cluster.yaml"])
+@pytest.mark.parametrize("name", ["local.yaml", "light.yaml", "cluster.yaml", "regions.yaml"])
 def test_every_topology_that_ships_takes_every_policy_that_ships(tmp_path: Path, name: str, policy: str) -> None:
     raw = yaml.safe_load((DEPLOYMENTS / name).read_text(encoding="utf-8"))
     raw |= {"policy": str(DEPLOYMENTS / "policies" / policy), "blocklist": str(DEPLOYMENTS / raw["blocklist"])}
@@ -214,7 +214,7 @@ def a_webhook(**changes: Any) -> dict[str, Any]:
 
 def test_no_webhook_is_configured_unless_somebody_does(tmp_path: Path) -> None:
     assert Topology.load(written(tmp_path)).webhooks == ()
-    for name in ("local.yaml", "light.yaml", "cluster.yaml"):
+    for name in ("local.yaml", "light.yaml", "cluster.yaml", "regions.yaml"):
         assert Topology.load(DEPLOYMENTS / name).webhooks == ()
 
 
