@@ -26,7 +26,7 @@ def key_of(text: str) -> str:
     A text without a word is a copy only of what is normalised alike.
 
     Example:
-        >>> key_of("You are an IDIOT!!! 🙄 @ann") == key_of("you are an 1diot, @bob")
+        >>> key_of("You are an IDIOT!!! 🙄 @ann") == key_of("you are an 1d10t, @bob")
         True
     """
     normalised = normalise(text)

@@ -138,6 +138,19 @@ def harmful_share(
     Returns:
         The share. Decisions of which no verdict is known enter the bounds as anything between all and none harmful, and
         take the value away. Reviewers who say nothing of the truth, or an empty population, give no bounds either.
+
+    Example:
+        Of 1,000 posts that were allowed 100 were drawn, one in ten, and 2 of these were called harmful.
+
+        >>> drawn = Drawn(
+        ...     decision=np.full(100, "allow"),
+        ...     probability=np.full(100, 0.1),
+        ...     size=np.ones(100),
+        ...     judged=np.full(100, True),
+        ...     harmful=np.arange(100) < 2,
+        ... )
+        >>> harmful_share({"allow": Population(size=1000, squares=1000)}, drawn).interval.as_dict()
+        {'value': 0.02, 'low': 0.0028, 'high': 0.0666}
     """
     total = sum(population.size for population in populations.values())
     judged = drawn.judged
@@ -198,6 +211,10 @@ def proportion(positive: float, rows: float) -> Interval:
     Args:
         positive: number of successes; need not be whole.
         rows: number of trials; 0: nothing is known.
+
+    Example:
+        >>> proportion(0, 100).as_dict()  # none of a hundred is not none at all
+        {'value': 0.0, 'low': 0.0, 'high': 0.0362}
     """
     if rows <= 0:
         return _UNKNOWN

