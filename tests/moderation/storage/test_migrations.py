@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from serve.review import appeals
 from tests.moderation.storage.media import SHA, with_media
 from tests.moderation.storage.rows import a_label, an_entry, record, say
 from tests.moderation.waiting import LONG_S
+from tests.processes import a_process
 
 metadata = actions.metadata
 FOLDER = Path(schema.__file__).parent / "migrations"
@@ -291,17 +293,16 @@ def test_a_new_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None
 def test_processes_that_open_the_same_new_ledger_all_can(empty: str, engine: Engine) -> None:
     code = f"from moderation.storage.ledger import Ledger; print('ready', flush=True); input(); Ledger({empty!r})"
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    started = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(4)]
-    for process in started:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-    for process in started:
-        _, problem = process.communicate(timeout=LONG_S)
-        assert process.returncode == 0, problem.decode()
+    with ExitStack() as running:
+        started = [running.enter_context(a_process([sys.executable, "-c", code], **pipes)) for _ in range(4)]
+        for process in started:
+            assert process.stdout.readline() == b"ready\n"
+        for process in started:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        for process in started:
+            _, problem = process.communicate(timeout=LONG_S)
+            assert process.returncode == 0, problem.decode()
     assert revision_of(engine) == schema.HEAD
 
 

@@ -23,6 +23,7 @@ from moderation.storage.retraining import Outcome, RetrainRequest
 from moderation.storage.tables import retrain_requests
 from tests.moderation.storage.rows import at
 from tests.moderation.waiting import wait_until
+from tests.processes import a_process
 
 VARIANT = "text-multi"
 RETRAINING = """
@@ -212,15 +213,9 @@ def test_without_a_request_none_is_active(ledger: Ledger) -> None:
 @contextmanager
 def a_retraining(url: str) -> Iterator[subprocess.Popen[str]]:
     """A process that retrains, blocked in what takes long, as in Ray Train's fit."""
-    process = subprocess.Popen([sys.executable, "-c", RETRAINING, url], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
+    with a_process([sys.executable, "-c", RETRAINING, url], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "1\n"
         yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def row(ledger: Ledger, request_id: int) -> tuple[str, dict[str, Any] | None, datetime]:
@@ -293,7 +288,7 @@ def test_an_alert_finds_a_killed_retraining_failed(ledger: Ledger, monkeypatch: 
     alert(ledger)
     retraining.begin_request(ledger, VARIANT, reason="-")
     assert alert(ledger) == (None, None)
-    monkeypatch.setattr(retraining, "DEAD_AFTER", timedelta(milliseconds=10))
+    monkeypatch.setattr(drift, "DEAD_AFTER", timedelta(milliseconds=10))
     time.sleep(0.05)
     assert alert(ledger) == (2, 2)
     assert row(ledger, 1)[0] == "failed"

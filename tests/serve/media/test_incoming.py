@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from typer.testing import CliRunner
 
 from serve.media.commands import app
 from serve.media.incoming import INCOMING, Reception, sweep
+from tests.processes import a_process
 
 ROOT = Path(__file__).resolve().parents[3]
 A_PROCESS = """
@@ -25,30 +29,21 @@ sys.stdin.read()
 """
 
 
-def a_process(root: Path) -> subprocess.Popen[bytes]:
-    """Another gateway, in the middle of an upload."""
+@contextmanager
+def a_gateway(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process's, in the middle of an upload."""
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", A_PROCESS, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.communicate()
+    with a_process([sys.executable, "-c", A_PROCESS, str(root)], env=environment, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        yield process
 
 
 def test_what_a_living_process_writes_stays_and_what_a_killed_one_left_goes(tmp_path: Path) -> None:
-    process = a_process(tmp_path)
-    try:
+    with a_gateway(tmp_path):
         assert sweep(tmp_path) == 0
         [half] = tmp_path.glob("*/half")
         assert half.read_bytes() == b"half of an upload"
-    finally:
-        end(process)
     assert sweep(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -64,7 +59,8 @@ def test_one_s_own_folder_stays_until_it_is_closed(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_of_a_dead_process_goes_and_is_not_counted(tmp_path: Path) -> None:
-    end(process := a_process(tmp_path))
+    with a_gateway(tmp_path) as process:
+        pass
     assert process.returncode
     [half] = tmp_path.glob("*/half")
     half.unlink()
@@ -87,7 +83,8 @@ def test_what_has_no_lock_goes_after_an_hour(tmp_path: Path) -> None:
 
 def test_the_collector_sweeps_too(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    end(a_process(home / INCOMING))
+    with a_gateway(home / INCOMING):
+        pass
     shown = CliRunner().invoke(app, ["collect"], env={"SEAWALL_HOME": str(home)})
     assert (shown.exit_code, "1 leftovers deleted" in shown.output) == (0, True), shown.output
     assert list((home / INCOMING).iterdir()) == []

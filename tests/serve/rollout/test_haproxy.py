@@ -25,6 +25,7 @@ from moderation.errors import ServiceError
 from moderation.ports import free_ports
 from moderation.running import scratch_folder
 from serve.rollout import haproxy, proxy
+from tests.processes import a_process
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 Answer = Callable[[socket.socket, bytes], None]
@@ -107,9 +108,9 @@ class Proxy:
     """A running HAProxy, and the folder of its run."""
 
     folder: Path
-    port: int
-    process: subprocess.Popen[bytes]
-    others: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: contextlib.ExitStack
+    port: int = 0
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -117,26 +118,39 @@ class Proxy:
 
     def start(self, gateways: list[int], *arguments: str, known: bool = False) -> subprocess.Popen[bytes]:
         """Another HAProxy, as a manager starts one; it has taken over when this returns."""
-        config = rendered(self.folder, self.port, gateways, known=known)
-        self.others.append(started(self.folder, config, *arguments))
-        return self.others[-1]
+        return self.drawn(lambda: rendered(self.folder, self.port, gateways, known=known), *arguments)
+
+    def drawn(self, render: Callable[[], Path], *arguments: str) -> subprocess.Popen[bytes]:
+        """Start one; with other ports where somebody else has taken one of them since it was drawn."""
+        for _ in range(9):
+            with contextlib.suppress(AddressInUse):
+                process = self.running.enter_context(started(self.folder, render(), *arguments))
+                self.processes.append(process)
+                return process
+        raise AssertionError("whichever ports are drawn, HAProxy finds them in use")
 
     def reload(self, gateways: list[int], *, known: bool = False) -> None:
         """As a manager does where its gateways change."""
-        last = self.others[-1] if self.others else self.process
         admin = str(self.folder / "node" / "admin.sock")
-        self.start(gateways, "-sf", str(last.pid), "-x", admin, known=known)
+        self.start(gateways, "-sf", str(self.processes[-1].pid), "-x", admin, known=known)
 
 
-def started(folder: Path, config: Path, *arguments: str) -> subprocess.Popen[bytes]:
+class AddressInUse(Exception):
+    """HAProxy cannot listen on one of its ports."""
+
+
+@contextmanager
+def started(folder: Path, config: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [str(folder / "haproxy"), "-db", "-f", str(config), "-dR", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    give_up = time.monotonic() + 60
-    while _pid(config.parent / "admin.sock") != process.pid:
-        assert process.poll() is None, process.stderr and process.stderr.read().decode()
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-    return process
+    with a_process(command, stderr=subprocess.PIPE) as process:
+        give_up = time.monotonic() + 60
+        while _pid(config.parent / "admin.sock") != process.pid:
+            if process.poll() is not None:
+                told = process.stderr.read().decode()
+                raise AddressInUse(told) if "Address already in use" in told else AssertionError(told)
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        yield process
 
 
 def _pid(admin: Path) -> int | None:
@@ -150,19 +164,20 @@ def _pid(admin: Path) -> int | None:
 def a_proxy(
     gateways: list[int], *, host: str = "127.0.0.1", trusted: tuple[str, ...] = (), **rules: int
 ) -> Iterator[Proxy]:
-    with scratch() as folder:
-        [port] = free_ports(1)
-        proxy.install(folder, host=host, port=port, trusted=trusted)
-        kept = folder / "haproxy.json"
-        changed = replace(haproxy.Rules.from_json(kept.read_text(encoding="utf-8")), **rules)  # type: ignore[arg-type]
-        kept.write_text(changed.to_json(), encoding="utf-8")
-        running = Proxy(folder, port, started(folder, rendered(folder, port, gateways)))
-        try:
-            yield running
-        finally:
-            for process in (running.process, *running.others):
-                process.kill()
-                process.communicate()
+    with scratch() as folder, contextlib.ExitStack() as running:
+        found = Proxy(folder, running)
+
+        def render() -> Path:
+            [found.port] = free_ports(1)
+            shutil.rmtree(folder / "errors", ignore_errors=True)
+            proxy.install(folder, host=host, port=found.port, trusted=trusted)
+            kept = folder / "haproxy.json"
+            changed = replace(haproxy.Rules.from_json(kept.read_text(encoding="utf-8")), **rules)  # type: ignore[arg-type]
+            kept.write_text(changed.to_json(), encoding="utf-8")
+            return rendered(folder, found.port, gateways)
+
+        found.drawn(render)
+        yield found
 
 
 @contextmanager
@@ -331,8 +346,9 @@ def test_what_a_named_proxy_says_by_rfc_7239_alone_is_understood(gateway: Gatewa
 
 def test_a_proxy_whose_manager_ended_serves_on_and_hands_its_listeners_to_the_next(gateway: Gateway) -> None:
     with a_proxy([gateway.port]) as running:
-        assert os.getpgid(running.process.pid) == running.process.pid  # Ray ends the group of a manager that died
-        assert os.getsid(running.process.pid) == os.getsid(0)  # and `seawall down` the session
+        pid = running.processes[0].pid
+        assert os.getpgid(pid) == pid  # Ray ends the group of a manager that died
+        assert os.getsid(pid) == os.getsid(0)  # and `seawall down` the session
         ended, answers = threading.Event(), []
 
         def ask() -> None:
@@ -342,7 +358,7 @@ def test_a_proxy_whose_manager_ended_serves_on_and_hands_its_listeners_to_the_ne
         asking = threading.Thread(target=ask)
         asking.start()
         running.start([])  # a manager that begins knows no gateway yet, and names no process
-        running.process.wait(timeout=60)
+        running.processes[0].wait(timeout=60)
         ended.set()
         asking.join()
         assert set(answers) == {200}

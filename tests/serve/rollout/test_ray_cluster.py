@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from moderation.ports import free_ports, is_free
 from moderation.running import STATE, Running, find, ray_environment, require
 from moderation.settings import Settings
 from serve.rollout import ray_cluster
+from tests.processes import a_process
 from tests.serve.house import TOPOLOGY, settings_in
 
 SLEEPS = "import time; time.sleep(3600)"
@@ -34,21 +36,20 @@ def settings(tmp_path: Path) -> Settings:
     return settings_in(tmp_path / "home")
 
 
-def a_process(code: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+def a_session(*command: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A process that leads a session, as Ray's of a Seawall does."""
+    return a_process(command, stdout=subprocess.PIPE, start_new_session=True)
+
+
+def python(code: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return a_session(sys.executable, "-S", "-c", code)
 
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process of somebody else."""
-    process = a_process(SLEEPS)
-    yield process
-    end(process)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.communicate()
+    with python(SLEEPS) as process:
+        yield process
 
 
 def is_gone(process: psutil.Process, within_s: float = 60) -> bool:
@@ -177,19 +178,15 @@ def test_ray_has_a_folder_of_its_own_and_bounded_logs_and_exporters_ports_of_its
 def test_the_proxy_of_a_cluster_that_ended_by_itself_is_ended_and_nothing_else(settings: Settings) -> None:
     scratch = settings.home / "scratch"
     line = f"exec {sys.executable} -S -c '{SLEEPS}'"
-    command = ["sh", "-c", f"({line} {scratch}/haproxy.cfg & {line} & echo $!; wait) & exec sleep 3600"]
-    leader = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-    assert leader.stdout is not None
-    bystander = psutil.Process(int(leader.stdout.readline()))
-    write_state(settings, leader)
-    give_up = time.monotonic() + 60
-    while not (
-        left := [found for found in ray_cluster._session(leader.pid) if ray_cluster._names(found, str(scratch))]
-    ):
-        assert time.monotonic() < give_up
-    leader.kill()
-    leader.wait()  # its children hold its output
-    leader.stdout.close()
+    with a_session("sh", "-c", f"({line} {scratch}/haproxy.cfg & {line} & echo $!; wait) & exec sleep 3600") as leader:
+        assert leader.stdout is not None
+        bystander = psutil.Process(int(leader.stdout.readline()))
+        write_state(settings, leader)
+        give_up = time.monotonic() + 60
+        while not (
+            left := [found for found in ray_cluster._session(leader.pid) if ray_cluster._names(found, str(scratch))]
+        ):
+            assert time.monotonic() < give_up
     assert ray_cluster.stop(settings) is False
     assert [is_gone(found) for found in left] == [True] * len(left)
     assert bystander.is_running()
@@ -240,61 +237,59 @@ def test_a_pid_that_belongs_to_another_process_by_now_is_left_alone(
 
 
 def test_a_process_that_ended_is_not_running(settings: Settings) -> None:
-    process = a_process(SLEEPS)
-    write_state(settings, process)
-    assert find(settings) is not None
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: nobody has asked for its status yet
-    assert find(settings) is None
-    process.communicate()
-    assert find(settings) is None
+    with python(SLEEPS) as process:
+        write_state(settings, process)
+        assert find(settings) is not None
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: nobody has asked for its status yet
+        assert find(settings) is None
+        process.communicate()
+        assert find(settings) is None
 
 
 def test_what_was_started_is_found_and_ended_and_nothing_else(
     settings: Settings, sleeper: subprocess.Popen[bytes]
 ) -> None:
-    process = a_process(SLEEPS)
-    running = write_state(settings, process)
-    found = find(settings)
-    assert found == running
-    assert found.url == f"http://127.0.0.1:{running.port}"
-    assert found.headers() == {"Authorization": "Bearer secret"}
-    seen = psutil.Process(process.pid)
-    assert ray_cluster.stop(settings) is True
-    assert is_gone(seen)
-    assert sleeper.poll() is None
-    assert not Path(running.scratch).exists()
-    assert not (settings.run / STATE).exists()
-    assert ray_cluster.stop(settings) is False
-    end(process)
+    with python(SLEEPS) as process:
+        running = write_state(settings, process)
+        found = find(settings)
+        assert found == running
+        assert found.url == f"http://127.0.0.1:{running.port}"
+        assert found.headers() == {"Authorization": "Bearer secret"}
+        seen = psutil.Process(process.pid)
+        assert ray_cluster.stop(settings) is True
+        assert is_gone(seen)
+        assert sleeper.poll() is None
+        assert not Path(running.scratch).exists()
+        assert not (settings.run / STATE).exists()
+        assert ray_cluster.stop(settings) is False
 
 
 def test_what_does_not_end_by_itself_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_cluster, "_STOP_TIMEOUT_S", 0.2)
-    process = a_process(SLEEPS_ON)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    write_state(settings, process)
-    seen = psutil.Process(process.pid)
-    assert ray_cluster.stop(settings) is True
-    assert is_gone(seen, within_s=0)  # it is waited for
-    process.communicate(timeout=60)
-    assert not psutil.pid_exists(process.pid)
+    with python(SLEEPS_ON) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        write_state(settings, process)
+        seen = psutil.Process(process.pid)
+        assert ray_cluster.stop(settings) is True
+        assert is_gone(seen, within_s=0)  # it is waited for
+        process.communicate(timeout=60)
+        assert not psutil.pid_exists(process.pid)
 
 
 def test_the_whole_session_is_ended_also_what_has_lost_its_parent(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_cluster, "_STOP_TIMEOUT_S", 0.2)
-    command = ["sh", "-c", "(sleep 3600 & echo $!); exec sleep 3600"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None
-    child = psutil.Process(int(process.stdout.readline()))
-    assert os.getsid(child.pid) == process.pid
-    write_state(settings, process)
-    assert ray_cluster.stop(settings) is True
-    process.communicate(timeout=60)
-    assert is_gone(child)
+    with a_session("sh", "-c", "(sleep 3600 & echo $!); exec sleep 3600") as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        assert os.getsid(child.pid) == process.pid
+        write_state(settings, process)
+        assert ray_cluster.stop(settings) is True
+        process.communicate(timeout=60)
+        assert is_gone(child)
 
 
 def test_the_last_lines_of_a_log_are_shown(tmp_path: Path) -> None:
