@@ -19,9 +19,8 @@ from drift import novelty
 from drift.novelty import NewWord, Vocabulary
 from drift.reference import AUTHOR, TEXT, name_of, set_reference
 from drift.window import columns_of, logged_features, logged_posts
+from moderation.context import Context
 from moderation.errors import NotEnoughDataError
-from moderation.registry import Registry
-from moderation.settings import Settings
 from moderation.storage import drift
 from moderation.storage.drift import Window
 from moderation.storage.lake import Lake
@@ -89,9 +88,7 @@ class CheckResult:
     note: str = ""
 
 
-def check(
-    settings: Settings, ledger: Ledger, registry: Registry, variant: str, *, until: datetime, config: DriftConfig
-) -> CheckResult:
+def check(context: Context, variant: str, *, until: datetime, config: DriftConfig) -> CheckResult:
     """Check the window that ends at `until`.
 
     Raises:
@@ -99,8 +96,9 @@ def check(
         RegistryError: the variant has no champion.
     """
     begin = until - config.window
-    version = registry.champion(variant)
-    lake = Lake(settings.lake_url)
+    ledger = context.ledger
+    version = context.registry.champion(variant)
+    lake = Lake(context.settings.lake_url)
     lake.export(ledger)
     posts = logged_posts(lake, variant, begin, until, version=version)
     if posts.num_rows < config.minimum_rows:
@@ -109,7 +107,7 @@ def check(
             f" a check takes {config.minimum_rows}"
         )
     if drift.get_reference(ledger, variant, version) is None:
-        reference = set_reference(settings, ledger, registry, variant, begin, until, minimum=config.minimum_rows)
+        reference = set_reference(context, variant, begin, until, minimum=config.minimum_rows)
         note = f"version {version} had no reference: from now on it is compared with these {reference.rows} posts"
         return CheckResult("reference set", variant, version, begin, until, reference.rows, {}, note=note)
     reference_frame = lake.get(name_of(variant, version)).to_pandas()

@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from moderation.console import JsonOption, VariantArgument, moment, out, print_json, progress
+from moderation.context import Context
 from moderation.learning import learns_from_labels
-from moderation.registry import Registry
 from moderation.running import find, topology_of
 from moderation.settings import Settings
-from moderation.storage.ledger import Ledger, now
+from moderation.storage.ledger import now
 from moderation.topology import Topology
 
 app = typer.Typer(no_args_is_help=True, help="Compare the last window of traffic with the champion's reference.")
@@ -38,18 +38,11 @@ def check(
     from drift.check import DriftConfig
     from drift.check import check as run
 
-    settings = _settings(variant)
+    context = _context(variant)
     config = DriftConfig(window=timedelta(hours=window_hours))
     with progress("checking drift") as say:
         say("reading the logged features")
-        result = run(
-            settings,
-            Ledger(settings.ledger_url),
-            Registry(settings),
-            variant,
-            until=_end(until, config.window),
-            config=config,
-        )
+        result = run(context, variant, until=_end(until, config.window), config=config)
     if as_json:
         print_json(asdict(result))
         return
@@ -73,31 +66,24 @@ def reference(
     from drift.check import DriftConfig
     from drift.reference import set_reference
 
-    settings = _settings(variant)
+    context = _context(variant)
     config = DriftConfig(window=timedelta(hours=window_hours))
     end = _end(until, config.window)
     with progress("setting the reference") as say:
         say("reading the window")
-        found = set_reference(
-            settings,
-            Ledger(settings.ledger_url),
-            Registry(settings),
-            variant,
-            end - config.window,
-            end,
-            minimum=config.minimum_rows,
-        )
+        found = set_reference(context, variant, end - config.window, end, minimum=config.minimum_rows)
     if as_json:
         print_json(asdict(found))
     else:
         out.print(f"{variant} is compared with {found.rows} posts of {found.window_from} to {found.window_to}")
 
 
-def _settings(variant: str) -> Settings:
-    """The settings, of a variant that drift can be measured of."""
+def _context(variant: str) -> Context:
+    """What the commands work with; for a variant that drift cannot be measured of, nothing is opened."""
     settings = Settings.from_environment()
-    learns_from_labels(Topology.load(topology_of(find(settings), None)), variant)
-    return settings
+    topology = Topology.load(topology_of(find(settings), None))
+    learns_from_labels(topology, variant)
+    return Context.open(settings, topology)
 
 
 def _end(until: str, length: timedelta) -> datetime:

@@ -14,15 +14,13 @@ import pandas as pd
 import pyarrow as pa
 
 from drift.window import logged_posts
+from moderation.context import Context
 from moderation.errors import NotEnoughDataError
 from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language
-from moderation.registry import Registry
-from moderation.settings import Settings
 from moderation.storage import drift
 from moderation.storage.drift import Reference
 from moderation.storage.lake import Lake
-from moderation.storage.ledger import Ledger
 
 TEXT, AUTHOR = "text", "author_id"
 """Kept beside the features, because new words are new against them."""
@@ -33,34 +31,25 @@ def name_of(variant: str, version: int) -> str:
     return f"references/{variant}/{version}.parquet"
 
 
-def set_reference(
-    settings: Settings,
-    ledger: Ledger,
-    registry: Registry,
-    variant: str,
-    begin: datetime,
-    end: datetime,
-    *,
-    minimum: int,
-) -> Reference:
+def set_reference(context: Context, variant: str, begin: datetime, end: datetime, *, minimum: int) -> Reference:
     """Compare the champion from now on with the traffic of [begin, end).
 
     Raises:
         NotEnoughDataError: fewer than `minimum` posts.
     """
-    version = registry.champion(variant)
-    lake = Lake(settings.lake_url)
-    lake.export(ledger)
+    version = context.registry.champion(variant)
+    lake = Lake(context.settings.lake_url)
+    lake.export(context.ledger)
     table = logged_posts(lake, variant, begin, end)
     if table.num_rows < minimum:
         raise NotEnoughDataError(
             f"{table.num_rows} posts between {begin.isoformat()} and {end.isoformat()}; a reference takes {minimum}"
         )
-    frame = recompute(registry.fetch(variant, version), table)
+    frame = recompute(context.registry.fetch(variant, version), table)
     frame[TEXT], frame[AUTHOR] = table["text"].to_pylist(), table["author_id"].to_pylist()
     lake.put(name_of(variant, version), pa.Table.from_pandas(frame))
     reference = Reference(window_from=begin, window_to=end, rows=table.num_rows)
-    drift.put_reference(ledger, variant, version, reference)
+    drift.put_reference(context.ledger, variant, version, reference)
     return reference
 
 

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 import seawall
 import serve.rollout.commands
 from moderation.console import errors_told, moment, print_json, progress, show
+from moderation.context import Context
 from moderation.errors import (
     ConfigError,
     ConflictError,
@@ -49,14 +50,13 @@ from serve.posts.answers import GroupScores
 from serve.posts.moderator import Moderator
 from serve.rollout import ray_cluster, serve_config
 from serve.rollout.commands import SAMPLES, _show_samples, _table
-from serve.rollout.promotion import House
 from simulate.service import light_topology
-from tests.serve.house import (
+from tests.rooms import (
     SHIPPED,
     TOPOLOGY,
     VARIANT,
     a_post,
-    challenged_house,
+    challenged_context,
     judged_traffic,
     run,
     settings_in,
@@ -136,11 +136,11 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 @pytest.fixture
-def house(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """The house of the commands: version 1 is champion, version 2 challenges it."""
-    house = challenged_house(tmp_path_factory.getbasetemp(), tmp_path / "home")
-    yield house
-    house.ledger.close()
+def context(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    """What the commands find: version 1 is champion, version 2 challenges it."""
+    context = challenged_context(tmp_path_factory.getbasetemp(), tmp_path / "home")
+    yield context
+    context.ledger.close()
 
 
 def refused(done: Done, kind: type[Exception], text: str) -> None:
@@ -448,7 +448,7 @@ def test_the_samples_are_counted_while_they_are_moderated(
 
 
 def test_status_of_a_service_that_does_not_answer_is_told_without_a_traceback(
-    command: Command, house: House, deaf_service: Running
+    command: Command, context: Context, deaf_service: Running
 ) -> None:
     refused(command("status"), ServiceError, f"{deaf_service.url} does not answer")
 
@@ -467,7 +467,7 @@ def test_a_start_is_refused_while_another_one_starts(command: Command, deaf_serv
 @pytest.mark.parametrize(("options", "lives"), [(("--detach",), True), ((), False)], ids=["detached", "foreground"])
 def test_ctrl_c_ends_what_ran_before_only_in_the_foreground(
     command: Command,
-    house: House,
+    context: Context,
     deaf_service: Running,
     monkeypatch: pytest.MonkeyPatch,
     options: tuple[str, ...],
@@ -482,14 +482,16 @@ def test_ctrl_c_ends_what_ran_before_only_in_the_foreground(
     assert deaf_service.alive() is lives
 
 
-def test_a_start_that_fails_ends_nothing_that_ran_before(command: Command, house: House, deaf_service: Running) -> None:
+def test_a_start_that_fails_ends_nothing_that_ran_before(
+    command: Command, context: Context, deaf_service: Running
+) -> None:
     Path(deaf_service.token_file).write_text("secret", encoding="ascii")
     refused(up(command, deaf_service), ServiceError, f"{deaf_service.url}/api/serve/applications/ does not answer")
     assert deaf_service.alive()
 
 
 def test_another_topology_for_what_runs_is_written_down(
-    command: Command, house: House, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, context: Context, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve.rollout.commands, "_deploy", lambda *_: None)
     topology = light_topology(tmp_path)
@@ -499,7 +501,7 @@ def test_another_topology_for_what_runs_is_written_down(
 
 
 def test_where_it_listens_and_whom_it_believes_are_told_to_what_is_started(
-    command: Command, house: House, monkeypatch: pytest.MonkeyPatch
+    command: Command, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: dict[str, Any] = {}
 
@@ -519,7 +521,7 @@ def test_where_it_listens_and_whom_it_believes_are_told_to_what_is_started(
 
 
 def test_what_runs_keeps_its_address_and_another_one_is_refused(
-    command: Command, house: House, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, context: Context, deaf_service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve.rollout.commands, "_deploy", lambda *_: None)
     settings = settings_in(tmp_path / "home")
@@ -593,8 +595,8 @@ def test_a_ledger_s_port_that_is_none_is_not_repeated(
     assert "s3cret" not in done.err
 
 
-def test_a_ledger_that_is_no_database_is_told_in_one_line(command: Command, house: House, tmp_path: Path) -> None:
-    house.ledger.close()
+def test_a_ledger_that_is_no_database_is_told_in_one_line(command: Command, context: Context, tmp_path: Path) -> None:
+    context.ledger.close()
     for name in ("ledger.db-wal", "ledger.db-shm"):
         (tmp_path / "home" / name).unlink(missing_ok=True)
     (tmp_path / "home" / "ledger.db").write_bytes(b"these are no pages at all" * 1000)
@@ -603,15 +605,15 @@ def test_a_ledger_that_is_no_database_is_told_in_one_line(command: Command, hous
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_ledger_that_breaks_under_a_command_is_told_in_one_line(command: Command, house: House) -> None:
-    with house.ledger.write() as connection:
+def test_a_ledger_that_breaks_under_a_command_is_told_in_one_line(command: Command, context: Context) -> None:
+    with context.ledger.write() as connection:
         connection.execute(text("ALTER TABLE experiments RENAME TO lost"))
     done = command("status")
     refused(done, LedgerError, r"sqlite:///.*ledger\.db failed: OperationalError: no such table: experiments$")
     assert len(done.err.splitlines()) == 1
 
 
-def test_a_drift_check_without_posts_says_how_many_there_are(command: Command, house: House) -> None:
+def test_a_drift_check_without_posts_says_how_many_there_are(command: Command, context: Context) -> None:
     done = command("drift", "check", VARIANT, "--until", "2026-11-24T00:00Z")
     refused(done, NotEnoughDataError, r"version 1 judged 0 posts between 2026-11-23T00:00:00\+00:00 and")
     done = command("drift", "reference", VARIANT, "--until", "2026-11-24T00:00Z", "--window-hours", "1")
@@ -620,7 +622,7 @@ def test_a_drift_check_without_posts_says_how_many_there_are(command: Command, h
 
 @pytest.mark.parametrize(("name", "least"), [("check", "a check takes"), ("reference", "a reference takes")])
 def test_drift_is_checked_on_the_last_full_window_unless_another_is_named(
-    command: Command, house: House, name: str, least: str
+    command: Command, context: Context, name: str, least: str
 ) -> None:
     done = command("drift", name, VARIANT, "--window-hours", "6")
     refused(done, NotEnoughDataError, least)
@@ -632,7 +634,7 @@ def test_drift_is_checked_on_the_last_full_window_unless_another_is_named(
     assert timedelta(0) <= datetime.now(UTC) - end < timedelta(hours=6, minutes=1)
 
 
-def test_status_tells_what_stands_where_nothing_runs(command: Command, house: House) -> None:
+def test_status_tells_what_stands_where_nothing_runs(command: Command, context: Context) -> None:
     done = command("status", "--json")
     assert done.code == 0
     assert json.loads(done.out) == {
@@ -655,7 +657,7 @@ def test_status_tells_what_stands_where_nothing_runs(command: Command, house: Ho
     assert re.search(rf"{VARIANT}\W+1\W+2\W+1, 2\W+-\W+0\W+-", table)
 
 
-def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: House) -> None:
+def test_an_experiment_from_its_beginning_to_its_end(command: Command, context: Context) -> None:
     created = command("experiment", "create", "try-2", "--share", "0.1", "--json")
     assert json.loads(created.out) == {
         "experiment": "try-2",
@@ -673,7 +675,7 @@ def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: Ho
     assert "try-2 at 25%" in command("status").out
 
     refused(command("promote", VARIANT), ConflictError, "experiment 'try-2' says of version 2: not enough labels")
-    judged_traffic(house.ledger, "try-2", champion_recall=0.2, challenger_recall=0.9, authors=20)
+    judged_traffic(context.ledger, "try-2", champion_recall=0.2, challenger_recall=0.9, authors=20)
     shown = command("experiment", "report", "try-2").out
     assert shown.splitlines()[-1] == "under precision>=0.8, the challenger is: better"
     assert re.search(r"champion\W+1\W+20\W+20\W+20\W+0\.667 \(", shown)
@@ -691,7 +693,7 @@ def test_an_experiment_from_its_beginning_to_its_end(command: Command, house: Ho
 
 
 @pytest.mark.parametrize("name", ["[red]x", "[/]", "[bold", ":tomato:", "x\\"])
-def test_a_name_is_shown_as_it_is(command: Command, house: House, name: str) -> None:
+def test_a_name_is_shown_as_it_is(command: Command, context: Context, name: str) -> None:
     said = f"{VARIANT} version 2 for 10% of authors, version 1 for the others\n"
     assert command("experiment", "create", name).out == f"{name} is running: {said}"
     refused(command("experiment", "create", name), ConflictError, re.escape(repr(name)))
@@ -701,12 +703,12 @@ def test_a_name_is_shown_as_it_is(command: Command, house: House, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["report", "stop"])
-def test_an_experiment_that_is_not_there_is_told(command: Command, house: House, name: str) -> None:
+def test_an_experiment_that_is_not_there_is_told(command: Command, context: Context, name: str) -> None:
     done = command("experiment", name, "try-9")
     assert (done.code, done.err) == (1, "error: NotFoundError: there is no experiment named 'try-9'\n")
 
 
-def test_registered_models_are_listed_and_shown(command: Command, house: House) -> None:
+def test_registered_models_are_listed_and_shown(command: Command, context: Context) -> None:
     listed = json.loads(command("models", "list", "--json").out)
     assert [(model["variant"], model["version"], model["aliases"]) for model in listed] == [
         (VARIANT, 1, ["champion"]),
@@ -743,11 +745,11 @@ def test_what_ships_is_registered_and_rendered_before_and_after(command: Command
     assert "every variant has a champion that fits\n" in command("models", "ship").out
 
 
-def test_the_configuration_is_checked_and_rendered(command: Command, house: House, tmp_path: Path) -> None:
+def test_the_configuration_is_checked_and_rendered(command: Command, context: Context, tmp_path: Path) -> None:
     checked = command("config", "check")
     assert (checked.code, checked.out) == (0, f"{TOPOLOGY}: fine; policy {Topology.load(TOPOLOGY).policy.version}\n")
     rendered = command("config", "render", "--port", "8123", "--json")
-    expected = serve_config.render(house.topology, house.registry, house.ledger, port=8123)
+    expected = serve_config.render(context, port=8123)
     assert json.loads(rendered.out) == expected
     assert yaml.safe_load(command("config", "render", "--port", "8123").out) == expected
 
@@ -768,7 +770,7 @@ def test_every_topology_that_ships_passes_the_check(command: Command, name: str)
     assert (done.code, done.out) == (0, f"{path}: fine; policy {Topology.load(path).policy.version}\n")
 
 
-def test_a_champion_is_changed_and_brought_back(command: Command, house: House) -> None:
+def test_a_champion_is_changed_and_brought_back(command: Command, context: Context) -> None:
     refused(command("promote", VARIANT, "--expect", "2"), ConflictError, "is version 1, expected was 2")
     refused(command("promote", VARIANT), ConflictError, "version 2 was in no experiment")
     done = command("promote", VARIANT, "--without-experiment", "--json")
@@ -806,7 +808,7 @@ def test_a_retraining_takes_one_of_the_losses(command: Command) -> None:
 
 @pytest.mark.parametrize("arguments", [("promote", "text-none"), ("rollback", "text-none")], ids=" ".join)
 def test_a_variant_that_is_not_there_has_no_champion(
-    command: Command, house: House, arguments: tuple[str, ...]
+    command: Command, context: Context, arguments: tuple[str, ...]
 ) -> None:
     refused(command(*arguments), RegistryError, "variant 'text-none' has no champion")
 

@@ -21,11 +21,10 @@ from moderation.console import (
     print_json,
     progress,
 )
+from moderation.context import Context
 from moderation.learning import Loss, judged_label, learns_from_labels
-from moderation.registry import Registry
-from moderation.running import find, own_ray, topology_of
+from moderation.running import Running, find, own_ray, topology_of
 from moderation.settings import Settings
-from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 
 
@@ -45,24 +44,22 @@ def retrain(
 ) -> None:
     """Retrain from the champion on the lake's labels; the gate decides whether the result may challenge it."""
     settings = Settings.from_environment()
-    house = Topology.load(topology_of(find(settings), topology))
-    learns_from_labels(house, variant)
-    label = judged_label(house, variant, label)
-    ledger = Ledger(settings.ledger_url)  # before Ray starts: without one there is nothing to do
+    running = find(settings)
+    loaded = Topology.load(topology_of(running, topology))
+    learns_from_labels(loaded, variant)
+    label = judged_label(loaded, variant, label)
+    context = Context.open(settings, loaded)  # before Ray starts: without a ledger there is nothing to do
     # What is printed to standard output is the result alone: Ray's loggers write there, and may until they are gone.
     with libraries_on_stderr(), progress("retraining") as say:
         say("joining the Ray cluster")
-        _join(settings)
+        _join(settings, running)
         import ray  # not before: it reads its environment when it is imported
 
         from train.retrain import RetrainConfig
         from train.retrain import retrain as run
 
         outcome = run(
-            settings,
-            house,
-            Registry(settings),
-            ledger,
+            context,
             variant,
             label=label,
             until=moment(until) if until else None,
@@ -91,9 +88,8 @@ def retrain(
     out.print(f"{variant}@{outcome.version} {verdict}; rows {outcome.rows}")
 
 
-def _join(settings: Settings) -> None:
+def _join(settings: Settings, running: Running | None) -> None:
     """Join the running cluster, or start one for the time of the command."""
-    running = find(settings)
     os.environ.update(settings.environment() | (own_ray() if running is None else running.environment()))
     import ray
     import ray.data

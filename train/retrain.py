@@ -14,17 +14,16 @@ import pandas as pd
 from ray.data import Dataset
 from ray.data.expressions import col
 
+from moderation.context import Context
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError
 from moderation.learning import Loss, judged_label, learns_from_labels
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
-from moderation.registry import Registry
-from moderation.settings import DEPLOYMENTS, Settings
+from moderation.settings import DEPLOYMENTS
 from moderation.storage import experiments, retraining
 from moderation.storage.lake import Lake
-from moderation.storage.ledger import Ledger, now
+from moderation.storage.ledger import now
 from moderation.storage.retraining import RetrainRequest
-from moderation.topology import Topology
 from train.evaluate import anchors, pair, score_both, threshold
 from train.fit import encode, fit
 from train.gate import GateConfig, Verdict, judge
@@ -79,10 +78,7 @@ class Outcome:
 
 
 def retrain(
-    settings: Settings,
-    topology: Topology,
-    registry: Registry,
-    ledger: Ledger,
+    context: Context,
     variant: str,
     *,
     label: str,
@@ -95,10 +91,8 @@ def retrain(
     Ray must be initialised. The variant's open retrain request is answered, or a manual one is recorded.
 
     Args:
-        settings: places.
-        topology: for the policy's objective and the variant's labels.
-        registry: where the version goes.
-        ledger: where request and outcome are recorded.
+        context: of its topology, the policy's objective and the variant's labels; where the version, the request and
+            the outcome go.
         variant: what to retrain.
         label: on which the gate judges.
         until: labels of posts created later are left out; None: all.
@@ -111,8 +105,9 @@ def retrain(
         ModelError: the variant judges images or videos.
         NotEnoughDataError: too few labels to train or to calibrate.
     """
-    learns_from_labels(topology, variant)
-    judged_label(topology, variant, label)
+    ledger = context.ledger
+    learns_from_labels(context.topology, variant)
+    judged_label(context.topology, variant, label)
     running = experiments.running(ledger, variant)
     if running is not None:
         raise ConflictError(
@@ -121,7 +116,7 @@ def retrain(
     request = retraining.begin_request(ledger, variant, reason="asked for by hand")
     try:
         with retraining.heartbeat(ledger, request.request_id):
-            outcome = _retrain(settings, topology, registry, ledger, request, label, until, config, progress)
+            outcome = _retrain(context, request, label, until, config, progress)
     except BaseException as error:
         retraining.end_request(ledger, request.request_id, "failed", {"error": f"{type(error).__name__}: {error}"})
         raise
@@ -131,10 +126,7 @@ def retrain(
 
 
 def _retrain(
-    settings: Settings,
-    topology: Topology,
-    registry: Registry,
-    ledger: Ledger,
+    context: Context,
     request: RetrainRequest,
     label: str,
     until: datetime | None,
@@ -143,15 +135,15 @@ def _retrain(
 ) -> Outcome:
     variant = request.variant
     progress("exporting the ledger's labels to the lake")
-    lake = Lake(settings.lake_url)
-    lake.export(ledger)
-    champion = registry.champion(variant)
-    champion_folder = registry.fetch(variant, champion)
+    lake = Lake(context.settings.lake_url)
+    lake.export(context.ledger)
+    champion = context.registry.champion(variant)
+    champion_folder = context.registry.fetch(variant, champion)
     parent = load_text_classifier(champion_folder)
     labels = parent.card.labels
     if label not in labels:
         raise ConfigError(
-            f"{topology.path.name}: variants.{variant}.labels",
+            f"{context.topology.path.name}: variants.{variant}.labels",
             f"has {label!r}; the champion, {variant}@{champion}, scores {', '.join(labels)}",
         )
 
@@ -173,10 +165,12 @@ def _retrain(
     about = {"rows": counts, "split": split.describe(), "request": request.request_id}
     plan = _plan(parent, (variant, champion), config, about)
     name = f"{variant}-{request.request_id}-{os.getpid()}"
-    folder, metrics = fit(parts["training"], parts["validation"], plan, storage=settings.home / "runs", name=name)
+    folder, metrics = fit(
+        parts["training"], parts["validation"], plan, storage=context.settings.home / "runs", name=name
+    )
 
     progress("comparing with the champion on the holdout")
-    rule = topology.policy.rules("*")[label]
+    rule = context.topology.policy.rules("*")[label]
     folders = (champion_folder, folder)
     new_words = frozenset(found["word"] for found in request.evidence.get("new_words", []))
     scored = score_both(parts["holdout"], *folders, labels, new_words)
@@ -188,8 +182,8 @@ def _retrain(
         config=config.gate,
     )
     progress("registering the version and its evidence")
-    retraining.beat(ledger, request.request_id)  # who was taken for dead meanwhile brings no challenger
-    version = _register(registry, ledger, request, champion, folder, verdict, metrics, counts, config)
+    retraining.beat(context.ledger, request.request_id)  # who was taken for dead meanwhile brings no challenger
+    version = _register(context, request, champion, folder, verdict, metrics, counts, config)
     return Outcome(request, version, verdict, counts)
 
 
@@ -207,8 +201,7 @@ def _plan(parent: TextClassifier, version: tuple[str, int], config: RetrainConfi
 
 
 def _register(
-    registry: Registry,
-    ledger: Ledger,
+    context: Context,
     request: RetrainRequest,
     champion: int,
     folder: Path,
@@ -226,7 +219,7 @@ def _register(
         "gate": verdict.as_dict(),
         "registered_at": now().isoformat(),
     }
-    version = registry.register(
+    version = context.registry.register(
         variant,
         folder,
         evidence=evidence,
@@ -234,9 +227,9 @@ def _register(
         tags={"gate": "passed" if verdict.passed else "refused", "parent": str(champion)},
     ).version
     if verdict.passed:
-        with ledger.lock(f"champion:{variant}"):
-            before = registry.alias(variant, "challenger")
-            registry.move_alias(variant, "challenger", version, expected=before)
+        with context.ledger.lock(f"champion:{variant}"):
+            before = context.registry.alias(variant, "challenger")
+            context.registry.move_alias(variant, "challenger", version, expected=before)
     return version
 
 

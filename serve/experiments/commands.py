@@ -17,16 +17,16 @@ from moderation.console import (
     progress,
     show,
 )
+from moderation.context import Context, open_context
 from moderation.errors import RegistryError
 from moderation.learning import label_of, no_challenger
+from moderation.running import Running
 from moderation.storage import experiments
 from moderation.storage.experiments import Experiment
 from moderation.storage.ledger import now
 from serve.experiments.report import Report
 from serve.experiments.report import report as measure
 from serve.rollout import serve_config
-from serve.rollout.commands import load_house
-from serve.rollout.promotion import House
 
 app = typer.Typer(no_args_is_help=True, help="Compare the challenger with the champion on live traffic.")
 
@@ -43,23 +43,23 @@ def create(
     topology: TopologyOption = None,
 ) -> None:
     """Begin: the challenger gets a deployment of its own, then a share of the authors."""
-    house = load_house(topology)
-    house.topology.variant(variant)
-    challenger = house.registry.alias(variant, "challenger")
+    context, cluster = open_context(topology)
+    context.topology.variant(variant)
+    challenger = context.registry.alias(variant, "challenger")
     if challenger is None:
-        raise RegistryError(no_challenger(house.topology, variant))
+        raise RegistryError(no_challenger(context.topology, variant))
     created = experiments.create(
-        house.ledger,
+        context.ledger,
         name,
         variant=variant,
-        champion_version=house.registry.champion(variant),
+        champion_version=context.registry.champion(variant),
         challenger_version=challenger,
         share=share,
     )
     try:
-        _refresh(house)
+        _refresh(context, cluster)
     except BaseException:
-        experiments.stop(house.ledger, name)  # nothing half done: an experiment without its challenger is none
+        experiments.stop(context.ledger, name)  # nothing half done: an experiment without its challenger is none
         raise
     _tell(created, as_json)
 
@@ -67,9 +67,9 @@ def create(
 @app.command()
 def ramp(name: NameArgument, share: ShareOption, as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """Give the challenger a larger share; authors already there stay."""
-    house = load_house(topology)
-    ramped = experiments.ramp(house.ledger, name, share)
-    _refresh(house)
+    context, cluster = open_context(topology)
+    ramped = experiments.ramp(context.ledger, name, share)
+    _refresh(context, cluster)
     _tell(ramped, as_json)
 
 
@@ -81,9 +81,9 @@ def report(
     topology: TopologyOption = None,
 ) -> None:
     """Precision and recall an arm, with 95 % intervals, on posts that were drawn for labelling at random."""
-    house = load_house(topology)
-    label = label or label_of(house.topology, experiments.get(house.ledger, name).variant)
-    found = measure(house.ledger, name, label=label, objective=house.topology.policy.objective(label), at=now())
+    context, _ = open_context(topology)
+    label = label or label_of(context.topology, experiments.get(context.ledger, name).variant)
+    found = measure(context.ledger, name, label=label, objective=context.topology.policy.objective(label), at=now())
     if as_json:
         print_json(found.as_dict())
     else:
@@ -93,15 +93,15 @@ def report(
 @app.command()
 def stop(name: NameArgument, as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """End: all authors go back to the champion, and the challenger's deployment goes."""
-    house = load_house(topology)
-    stopped = experiments.stop(house.ledger, name)
-    _refresh(house)
+    context, cluster = open_context(topology)
+    stopped = experiments.stop(context.ledger, name)
+    _refresh(context, cluster)
     _tell(stopped, as_json)
 
 
-def _refresh(house: House) -> None:
+def _refresh(context: Context, cluster: Running | None) -> None:
     with progress("deploying") as say:
-        serve_config.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
+        serve_config.refresh(context, cluster, progress=say)
 
 
 def _tell(experiment: Experiment, as_json: bool) -> None:

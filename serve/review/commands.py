@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from moderation.console import JsonOption, TopologyOption, out, print_json
+from moderation.context import open_context
 from moderation.storage.ledger import now
-from serve.rollout.commands import load_house
 
 app = typer.Typer(no_args_is_help=True, help="What people are asked.")
 
@@ -29,10 +29,10 @@ def surface(
     from serve.review import near_duplicates
     from serve.review.embed import embed
 
-    house = load_house(topology)
-    policy, rules = house.topology.policy, house.topology.review
+    context, _ = open_context(topology)
+    policy, rules = context.topology.policy, context.topology.review
     since = now() - timedelta(hours=hours)
-    found = near_duplicates.surface(house.ledger, embed, policy=policy, rules=rules, since=since, limit=limit)
+    found = near_duplicates.surface(context.ledger, embed, policy=policy, rules=rules, since=since, limit=limit)
     if as_json:
         print_json([asdict(cluster) for cluster in found])
         return

@@ -28,17 +28,16 @@ from moderation.console import (
     print_json,
     progress,
 )
+from moderation.context import Context, open_context
 from moderation.errors import ServiceError
-from moderation.registry import Registry
-from moderation.running import LOOPBACK, Running, find, require, topology_of
+from moderation.running import LOOPBACK, Running, require
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import drift, experiments, retraining
 from moderation.storage.features import open_features, rebuild
-from moderation.storage.ledger import Ledger, now
-from moderation.topology import Topology
+from moderation.storage.ledger import now
 from serve.outbox.sender import secrets_of
 from serve.rollout import promotion, proxy, ray_cluster, serve_config
-from serve.rollout.promotion import House, Progress
+from serve.rollout.promotion import Progress
 from serve.rollout.samples import forget
 
 ExpectOption = Annotated[int | None, typer.Option(help="Version that must be champion now, else nothing is done.")]
@@ -47,18 +46,6 @@ _ANSWER_TIMEOUT_S = 300
 _SHOWN = ("abuse", "hate", "misinformation")
 _SHOWN_OF_MEDIA = ("nudity", "violence")
 SAMPLES = DEPLOYMENTS / "samples" / "posts.jsonl"
-
-
-def load_house(topology: Path | None = None) -> House:
-    """Everything that a command needs, from the environment."""
-    settings = Settings.from_environment()
-    running = find(settings)
-    return House(
-        cluster=running,
-        topology=Topology.load(topology_of(running, topology)),
-        registry=Registry(settings),
-        ledger=Ledger(settings.ledger_url),
-    )
 
 
 def up(
@@ -84,16 +71,15 @@ def up(
     running: Running | None = None
     try:
         with progress("starting") as say, ray_cluster.starting(settings):
-            house = load_house(topology)
-            running = house.cluster
+            context, running = open_context(topology)
             if running is None:
-                secrets_of(house.topology.webhooks)  # before anything is started: its processes inherit them
+                secrets_of(context.topology.webhooks)  # before anything is started: its processes inherit them
                 running = started = ray_cluster.start(
                     settings,
                     port=port,
                     host=address or LOOPBACK,
                     behind_proxy=trusted or (),
-                    topology=house.topology.path,
+                    topology=context.topology.path,
                     progress=say,
                 )
             elif _listens_elsewhere(running, port, address, trusted):
@@ -101,9 +87,9 @@ def up(
                     f"Seawall runs already, at {running.url}, host {running.host}, behind"
                     f" {', '.join(running.behind_proxy) or 'no proxy'}; `seawall down` ends it"
                 )
-            _deploy(House(running, house.topology, house.registry, house.ledger), say)
+            _deploy(context, running, say)
             if running is not started:
-                ray_cluster.write_down(settings, replace(running, topology=str(house.topology.path.resolve())))
+                ray_cluster.write_down(settings, replace(running, topology=str(context.topology.path.resolve())))
         _show_samples(running)
         elsewhere = "" if running.host == LOOPBACK else f" and on {running.host}"
         seconds = time.monotonic() - begun
@@ -132,32 +118,20 @@ def _listens_elsewhere(running: Running, port: int, host: str | None, trusted: t
     return port != running.port or host not in (None, running.host) or trusted not in (None, running.behind_proxy)
 
 
-def _deploy(house: House, say: Progress) -> None:
+def _deploy(context: Context, cluster: Running, say: Progress) -> None:
     """Register what ships where no champion fits, deploy, and wait until every model is loaded."""
     say("opening the model registry")
-    register_shipped(house, say)
-    store = open_features(Settings.from_environment().features_url)
+    promotion.ship_all(context, say)
+    store = open_features(context.settings.features_url)
     if not store.is_built:
         say("filling the online features from the ledger")
-        rebuild(store, house.ledger, now())
+        rebuild(store, context.ledger, now())
     store.close()
-    forgotten = forget(house.ledger, _sample_posts())
+    forgotten = forget(context.ledger, _sample_posts())
     if forgotten:
         say(f"taking back {forgotten} sample posts that an earlier release recorded")
-    serve_config.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
-    if house.cluster is not None:
-        _wait_until_ready(house.cluster)
-
-
-def register_shipped(house: House, say: Progress) -> list[str]:
-    """Make what ships champion where none fits this release; `variant@version` of each that became it."""
-    shipped = []
-    for variant in house.topology.variants:
-        version = promotion.ship(house, variant)
-        if version is not None:
-            shipped.append(f"{variant}@{version}")
-            say(f"registered {shipped[-1]} as champion")
-    return shipped
+    serve_config.refresh(context, cluster, progress=say)
+    _wait_until_ready(cluster)
 
 
 def down() -> None:
@@ -170,23 +144,23 @@ def down() -> None:
 
 def status(as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """What runs: service, champions, challengers, experiments, retrain requests."""
-    house = load_house(topology)
-    ready = None if house.cluster is None else _get(house.cluster, "/readyz").status_code == 200
+    context, cluster = open_context(topology)
+    ready = None if cluster is None else _get(cluster, "/readyz").status_code == 200
     variants: dict[str, Any] = {}
-    for name in house.topology.variants:
-        experiment = experiments.running(house.ledger, name)
-        request = retraining.active_request(house.ledger, name)
+    for name in context.topology.variants:
+        experiment = experiments.running(context.ledger, name)
+        request = retraining.active_request(context.ledger, name)
         variants[name] = {
-            "champion": house.registry.alias(name, "champion"),
-            "challenger": house.registry.alias(name, "challenger"),
-            "versions": [version.version for version in house.registry.versions(name)],
+            "champion": context.registry.alias(name, "champion"),
+            "challenger": context.registry.alias(name, "challenger"),
+            "versions": [version.version for version in context.registry.versions(name)],
             "experiment": None if experiment is None else {"name": experiment.name, "share": experiment.share},
-            "alerts": drift.count_alerts(house.ledger, name),
+            "alerts": drift.count_alerts(context.ledger, name),
             "retrain_request": None if request is None else {"id": request.request_id, "status": request.status},
         }
-    url = None if house.cluster is None else house.cluster.url
+    url = None if cluster is None else cluster.url
     if as_json:
-        metrics_url = None if house.cluster is None else house.cluster.metrics_url or None
+        metrics_url = None if cluster is None else cluster.metrics_url or None
         print_json({"url": url, "ready": ready, "metrics_url": metrics_url, "variants": variants})
         return
     out.print("not running" if url is None else f"{url} is {'ready' if ready else 'not ready'}")
@@ -250,9 +224,11 @@ def promote(
 ) -> None:
     """Make the challenger champion; running replicas load it without a failed request."""
     with progress("promoting") as say:
+        context, cluster = open_context(topology)
         change = promotion.promote(
-            load_house(topology),
+            context,
             variant,
+            cluster=cluster,
             expected=expect,
             without_experiment=without_experiment,
             label=label,
@@ -269,7 +245,8 @@ def rollback(
 ) -> None:
     """Bring back the champion before this one."""
     with progress("rolling back") as say:
-        change = promotion.rollback(load_house(topology), variant, expected=expect, progress=say)
+        context, cluster = open_context(topology)
+        change = promotion.rollback(context, variant, cluster=cluster, expected=expect, progress=say)
     _tell(change, as_json)
 
 

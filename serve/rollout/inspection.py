@@ -12,14 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, progress, show
+from moderation.context import Context, open_context
 from moderation.metrics import Interval
 from moderation.models.card import SHOWN_ROWS, Card
 from moderation.policy import is_met, removal_threshold, threshold_of
 from moderation.topology import Topology
 from moderation.yaml_files import read_yaml
-from serve.rollout import serve_config
-from serve.rollout.commands import load_house, register_shipped
-from serve.rollout.promotion import House
+from serve.rollout import promotion, serve_config
 
 models = typer.Typer(no_args_is_help=True, help="Look at the registered models.")
 config = typer.Typer(no_args_is_help=True, help="Check the configuration, and see what would be deployed.")
@@ -28,11 +27,11 @@ config = typer.Typer(no_args_is_help=True, help="Check the configuration, and se
 @models.command("list")
 def list_models(as_json: JsonOption = False, topology: TopologyOption = None) -> None:
     """Every version of every variant, with its aliases."""
-    house = load_house(topology)
+    context, _ = open_context(topology)
     found = [
-        _summary(house, name, version.version)
-        for name in house.topology.variants
-        for version in house.registry.versions(name)
+        _summary(context, name, version.version)
+        for name in context.topology.variants
+        for version in context.registry.versions(name)
     ]
     if as_json:
         print_json(found)
@@ -51,10 +50,10 @@ def list_models(as_json: JsonOption = False, topology: TopologyOption = None) ->
 @models.command("ship")
 def ship_models(topology: TopologyOption = None) -> None:
     """Make the models that ship champions where none fits this release, as `up` does before it deploys."""
-    house = load_house(topology)
+    context, cluster = open_context(topology)
     with progress("registering what ships") as say:
-        shipped = register_shipped(house, say)
-        serve_config.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=say)
+        shipped = promotion.ship_all(context, say)
+        serve_config.refresh(context, cluster, progress=say)
     out.print(f"registered as champions: {', '.join(shipped)}" if shipped else "every variant has a champion that fits")
 
 
@@ -66,12 +65,12 @@ def show_model(
     topology: TopologyOption = None,
 ) -> None:
     """A model's card: what it scores, its thresholds under the policy, where it came from, how good it is."""
-    house = load_house(topology)
-    house.topology.variant(variant)
-    chosen = house.registry.champion(variant) if version is None else version
-    card = house.registry.card(variant, chosen)
-    thresholds = _thresholds(house.topology, card)
-    shown = _summary(house, variant, chosen) | {
+    context, _ = open_context(topology)
+    context.topology.variant(variant)
+    chosen = context.registry.champion(variant) if version is None else version
+    card = context.registry.card(variant, chosen)
+    thresholds = _thresholds(context.topology, card)
+    shown = _summary(context, variant, chosen) | {
         "thresholds": thresholds,
         "rows": _rows(card),
         "about": card.about,
@@ -86,7 +85,7 @@ def show_model(
         bounds = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("threshold", "remove_threshold"))
         table.add_row(row["label"], row["language"], row["objective"], *bounds, f"{row['rows']} ({row['harmful']})")
     out.print(table)
-    for note in where_it_acts(house.topology, variant, card):
+    for note in where_it_acts(context.topology, variant, card):
         out.print(note, markup=False)
     cells = card.about.get("test", {})
     if cells:
@@ -99,19 +98,19 @@ def show_model(
 @config.command()
 def check(topology: TopologyOption = None) -> None:
     """Read topology, policy, lists and models' cards; say what is wrong, and which objectives no threshold meets."""
-    house = load_house(topology)
-    for name in house.topology.variants:
-        card = Card.from_json((house.topology.shipped_folder(name) / "model.json").read_text(encoding="utf-8"))
-        missing = sorted(set(house.topology.variant(name).labels) - set(card.labels))
+    context, _ = open_context(topology)
+    for name in context.topology.variants:
+        card = Card.from_json((context.topology.shipped_folder(name) / "model.json").read_text(encoding="utf-8"))
+        missing = sorted(set(context.topology.variant(name).labels) - set(card.labels))
         if missing:
             raise ValueError(f"variant {name!r} should score {missing[0]!r}; the model that ships scores {card.labels}")
-        champion = house.registry.alias(name, "champion")
-        judging = card if champion is None else house.registry.card(name, champion)
-        for warning in out_of_reach(house.topology, name, judging):
+        champion = context.registry.alias(name, "champion")
+        judging = card if champion is None else context.registry.card(name, champion)
+        for warning in out_of_reach(context.topology, name, judging):
             err.print(Text(f"warning: {warning}"), soft_wrap=True)
-        for note in where_it_acts(house.topology, name, judging):
+        for note in where_it_acts(context.topology, name, judging):
             err.print(Text(f"note: {note}"), soft_wrap=True)
-    out.print(f"{house.topology.path}: fine; policy {house.topology.policy.version}")
+    out.print(f"{context.topology.path}: fine; policy {context.topology.policy.version}")
 
 
 def out_of_reach(topology: Topology, variant: str, card: Card) -> Iterator[str]:
@@ -199,23 +198,21 @@ def render_config(
     topology: TopologyOption = None,
 ) -> None:
     """Print the Ray Serve config of what should run now, as `serve deploy` takes it."""
-    house = load_house(topology)
-    port = house.cluster.port if house.cluster else port
-    rendered = serve_config.render(
-        house.topology, house.registry, house.ledger, port=port, champion=_champion_of(house)
-    )
+    context, cluster = open_context(topology)
+    port = cluster.port if cluster else port
+    rendered = serve_config.render(context, port=port, champion=_champion_of(context))
     if as_json:
         print_json(rendered)
     else:
         typer.echo(yaml.safe_dump(rendered, sort_keys=False, allow_unicode=True), nl=False)
 
 
-def _champion_of(house: House) -> Callable[[str], int]:
+def _champion_of(context: Context) -> Callable[[str], int]:
     """Each variant's champion; of one that was never registered, what will be it."""
 
     def champion(variant: str) -> int:
-        if house.registry.versions(variant):
-            return house.registry.champion(variant)
+        if context.registry.versions(variant):
+            return context.registry.champion(variant)
         note = f"note: no version of {variant!r} is registered; `seawall models ship` or `seawall up` makes version 1"
         err.print(Text(note), soft_wrap=True)
         return 1
@@ -247,9 +244,9 @@ def _figures(found: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, s
             yield from _figures(value, f"{under}{key}, ")
 
 
-def _summary(house: House, variant: str, version: int) -> dict[str, Any]:
-    registered = house.registry.version(variant, version)
-    card = house.registry.card(variant, version)
+def _summary(context: Context, variant: str, version: int) -> dict[str, Any]:
+    registered = context.registry.version(variant, version)
+    card = context.registry.card(variant, version)
     return {
         "variant": variant,
         "version": version,

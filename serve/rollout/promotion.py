@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from moderation.context import Context
 from moderation.errors import ConflictError, RegistryError
 from moderation.learning import label_of, no_challenger
 from moderation.models.card import CARD, Card
@@ -19,16 +20,6 @@ from serve.experiments.report import report
 from serve.rollout import promotions, serve_config
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """What a change of champion touches."""
-
-    cluster: Running | None
-    topology: Topology
-    registry: Registry
-    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ class Change:
     to_version: int
 
 
-def ship(house: House, variant: str) -> int | None:
+def ship(context: Context, variant: str) -> int | None:
     """Make the model that ships champion where there is none that fits this release and topology.
 
     That is where the variant has no champion, and where its champion shipped, too, but is of other preprocessing or of
@@ -59,22 +50,33 @@ def ship(house: House, variant: str) -> int | None:
     Raises:
         RegistryError: the champion was trained here, with other preprocessing than this release has.
     """
-    with _champion_lock(house.ledger, variant):
-        champion = house.registry.alias(variant, "champion")
-        card = _shipped_card(house.topology, variant)
-        replaced = champion is None or _outdated(house.registry, variant, champion, card)
-        _end_what_cannot_run(house, variant, card, replaced=replaced)
+    with _champion_lock(context.ledger, variant):
+        champion = context.registry.alias(variant, "champion")
+        card = _shipped_card(context.topology, variant)
+        replaced = champion is None or _outdated(context.registry, variant, champion, card)
+        _end_what_cannot_run(context, variant, card, replaced=replaced)
         if not replaced:
             return None
-        version = _registered(house.registry, variant, card)
+        version = _registered(context.registry, variant, card)
         if version is None:
-            folder = house.topology.shipped_folder(variant)
-            version = house.registry.register(variant, folder, evidence={"shipped": True}).version
+            folder = context.topology.shipped_folder(variant)
+            version = context.registry.register(variant, folder, evidence={"shipped": True}).version
         promotions.record(
-            house.ledger, variant, "ship", from_version=champion, to_version=version, evidence={"shipped": True}
+            context.ledger, variant, "ship", from_version=champion, to_version=version, evidence={"shipped": True}
         )
-        house.registry.move_alias(variant, "champion", version, expected=champion)
+        context.registry.move_alias(variant, "champion", version, expected=champion)
         return version
+
+
+def ship_all(context: Context, progress: Progress) -> list[str]:
+    """Make what ships champion of every variant that has none that fits; `variant@version` of each that became it."""
+    shipped = []
+    for variant in context.topology.variants:
+        version = ship(context, variant)
+        if version is not None:
+            shipped.append(f"{variant}@{version}")
+            progress(f"registered {shipped[-1]} as champion")
+    return shipped
 
 
 def _shipped_card(topology: Topology, variant: str) -> Card:
@@ -96,16 +98,16 @@ def _outdated(registry: Registry, variant: str, champion: int, current: Card) ->
     )
 
 
-def _end_what_cannot_run(house: House, variant: str, current: Card, *, replaced: bool) -> None:
+def _end_what_cannot_run(context: Context, variant: str, current: Card, *, replaced: bool) -> None:
     def loadable(version: int) -> bool:
-        return house.registry.card(variant, version).preprocessing == current.preprocessing
+        return context.registry.card(variant, version).preprocessing == current.preprocessing
 
-    running = experiments.running(house.ledger, variant)
+    running = experiments.running(context.ledger, variant)
     if running is not None and (replaced or not loadable(running.challenger_version)):
-        experiments.stop(house.ledger, running.name)
-    challenger = house.registry.alias(variant, "challenger")
+        experiments.stop(context.ledger, running.name)
+    challenger = context.registry.alias(variant, "challenger")
     if challenger is not None and not loadable(challenger):
-        house.registry.move_alias(variant, "challenger", None, expected=challenger)
+        context.registry.move_alias(variant, "challenger", None, expected=challenger)
 
 
 def _registered(registry: Registry, variant: str, card: Card) -> int | None:
@@ -118,13 +120,21 @@ def _registered(registry: Registry, variant: str, card: Card) -> int | None:
 
 
 def promote(
-    house: House, variant: str, *, expected: int | None, without_experiment: bool, label: str | None, progress: Progress
+    context: Context,
+    variant: str,
+    *,
+    cluster: Running | None,
+    expected: int | None,
+    without_experiment: bool,
+    label: str | None,
+    progress: Progress,
 ) -> Change:
     """Make the challenger champion; running replicas load it, and its experiment ends.
 
     Args:
-        house: what is touched.
+        context: what is touched.
         variant: whose challenger.
+        cluster: whose replicas load it; None: nothing runs.
         expected: the version that must be champion now; None: whichever is.
         without_experiment: True: promote whatever an experiment says, or without one.
         label: on which the experiment is judged; None: `label_of` the variant.
@@ -135,77 +145,88 @@ def promote(
             challenger is better than this champion.
         RegistryError: there is no champion or no challenger, or it is of other preprocessing than what ships.
     """
-    with _champion_lock(house.ledger, variant):
-        champion = _expected_champion(house.registry, variant, expected)
-        challenger = house.registry.alias(variant, "challenger")
+    with _champion_lock(context.ledger, variant):
+        champion = _expected_champion(context.registry, variant, expected)
+        challenger = context.registry.alias(variant, "challenger")
         if challenger is None:
-            raise RegistryError(no_challenger(house.topology, variant))
-        _refuse_other_preprocessing(house, variant, challenger)
-        evidence: dict[str, object] = {"gate": house.registry.evidence(variant, challenger).get("gate")}
-        experiment = experiments.latest(house.ledger, variant, challenger)
-        if experiment is not None:
-            label = label or label_of(house.topology, variant)
-            shown = report(
-                house.ledger, experiment.name, label=label, objective=house.topology.policy.objective(label), at=now()
-            )
-            evidence["experiment"] = shown.as_dict()
-            if shown.verdict != "better" and not without_experiment:
-                raise ConflictError(
-                    f"experiment {experiment.name!r} says of version {challenger}: {shown.verdict};"
-                    " wait for more labels, or overrule it with --without-experiment"
-                )
-            if experiment.champion_version != champion and not without_experiment:
-                raise ConflictError(
-                    f"experiment {experiment.name!r} compared version {challenger} with version"
-                    f" {experiment.champion_version}, and version {champion} is champion now; create another one,"
-                    " or overrule it with --without-experiment"
-                )
-        elif not without_experiment:
-            raise ConflictError(
-                f"version {challenger} was in no experiment; create one, or promote with --without-experiment"
-            )
-        promotions.record(
-            house.ledger, variant, "promote", from_version=champion, to_version=challenger, evidence=evidence
+            raise RegistryError(no_challenger(context.topology, variant))
+        _refuse_other_preprocessing(context, variant, challenger)
+        evidence = {"gate": context.registry.evidence(variant, challenger).get("gate")} | _experiment_evidence(
+            context, variant, (champion, challenger), label=label, without_experiment=without_experiment
         )
-        house.registry.move_alias(variant, "champion", challenger, expected=champion)
-        house.registry.move_alias(variant, "challenger", None, expected=challenger)
-        running = experiments.running(house.ledger, variant)
+        promotions.record(
+            context.ledger, variant, "promote", from_version=champion, to_version=challenger, evidence=evidence
+        )
+        context.registry.move_alias(variant, "champion", challenger, expected=champion)
+        context.registry.move_alias(variant, "challenger", None, expected=challenger)
+        running = experiments.running(context.ledger, variant)
         if running is not None:
-            experiments.stop(house.ledger, running.name)
-    serve_config.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=progress)
+            experiments.stop(context.ledger, running.name)
+    serve_config.refresh(context, cluster, progress=progress)
     return Change(variant, champion, challenger)
 
 
-def rollback(house: House, variant: str, *, expected: int | None, progress: Progress) -> Change:
+def _experiment_evidence(
+    context: Context, variant: str, versions: tuple[int, int], *, label: str | None, without_experiment: bool
+) -> dict[str, object]:
+    """What the challenger's latest experiment says, where there is one; `versions` are champion and challenger."""
+    champion, challenger = versions
+    experiment = experiments.latest(context.ledger, variant, challenger)
+    if experiment is None:
+        if not without_experiment:
+            raise ConflictError(
+                f"version {challenger} was in no experiment; create one, or promote with --without-experiment"
+            )
+        return {}
+    label = label or label_of(context.topology, variant)
+    objective = context.topology.policy.objective(label)
+    found = report(context.ledger, experiment.name, label=label, objective=objective, at=now())
+    if found.verdict != "better" and not without_experiment:
+        raise ConflictError(
+            f"experiment {experiment.name!r} says of version {challenger}: {found.verdict};"
+            " wait for more labels, or overrule it with --without-experiment"
+        )
+    if experiment.champion_version != champion and not without_experiment:
+        raise ConflictError(
+            f"experiment {experiment.name!r} compared version {challenger} with version"
+            f" {experiment.champion_version}, and version {champion} is champion now; create another one,"
+            " or overrule it with --without-experiment"
+        )
+    return {"experiment": found.as_dict()}
+
+
+def rollback(
+    context: Context, variant: str, *, cluster: Running | None, expected: int | None, progress: Progress
+) -> Change:
     """Bring back the champion before this one.
 
     Raises:
         ConflictError: the champion is another one than expected, or nothing came before it.
         RegistryError: the one before is of other preprocessing than what ships, and this champion is not.
     """
-    with _champion_lock(house.ledger, variant):
-        champion = _expected_champion(house.registry, variant, expected)
-        before = promotions.predecessor(house.ledger, variant, champion)
+    with _champion_lock(context.ledger, variant):
+        champion = _expected_champion(context.registry, variant, expected)
+        before = promotions.predecessor(context.ledger, variant, champion)
         if before is None:
             raise ConflictError(
                 f"version {champion} of {variant!r} took over from nobody: there is nothing to go back to"
             )
-        shipped = _shipped_card(house.topology, variant)
+        shipped = _shipped_card(context.topology, variant)
         # From a champion that cannot be loaded either, the way back to what shipped is open: `ship` replaces that.
-        if house.registry.card(variant, champion).preprocessing == shipped.preprocessing:
-            _refuse_other_preprocessing(house, variant, before)
-        promotions.record(house.ledger, variant, "rollback", from_version=champion, to_version=before, evidence={})
-        house.registry.move_alias(variant, "champion", before, expected=champion)
-        running = experiments.running(house.ledger, variant)
+        if context.registry.card(variant, champion).preprocessing == shipped.preprocessing:
+            _refuse_other_preprocessing(context, variant, before)
+        promotions.record(context.ledger, variant, "rollback", from_version=champion, to_version=before, evidence={})
+        context.registry.move_alias(variant, "champion", before, expected=champion)
+        running = experiments.running(context.ledger, variant)
         if running is not None:
-            experiments.stop(house.ledger, running.name)
-    serve_config.refresh(house.cluster, house.topology, house.registry, house.ledger, progress=progress)
+            experiments.stop(context.ledger, running.name)
+    serve_config.refresh(context, cluster, progress=progress)
     return Change(variant, champion, before)
 
 
-def _refuse_other_preprocessing(house: House, variant: str, version: int) -> None:
-    found = house.registry.card(variant, version).preprocessing
-    current = _shipped_card(house.topology, variant).preprocessing
+def _refuse_other_preprocessing(context: Context, variant: str, version: int) -> None:
+    found = context.registry.card(variant, version).preprocessing
+    current = _shipped_card(context.topology, variant).preprocessing
     if found != current:
         raise RegistryError(
             f"version {version} of {variant!r} was trained with preprocessing {found!r}, and this release has"

@@ -14,12 +14,12 @@ from typing import Any
 
 import httpx
 
+from moderation.context import Context
 from moderation.errors import ServiceError
-from moderation.registry import Registry
 from moderation.running import Running
 from moderation.sections import Gateway
 from moderation.storage import experiments
-from moderation.storage.ledger import Held, Ledger
+from moderation.storage.ledger import Held
 from moderation.topology import GATEWAY, OUTBOX, Topology
 from moderation.variants import Variant
 from serve.experiments.split import Arm, split_of
@@ -36,17 +36,11 @@ _RENEW_S = 30.0
 """How often the lock is prolonged while a change is waited for."""
 
 
-def render(
-    topology: Topology,
-    registry: Registry,
-    ledger: Ledger,
-    *,
-    port: int,
-    champion: Callable[[str], int] | None = None,
-) -> Config:
+def render(context: Context, *, port: int, champion: Callable[[str], int] | None = None) -> Config:
     """The Serve config of all that should run now; `champion` tells each variant's, where it is not the registry's."""
-    champion = champion or registry.champion
-    running = {name: experiments.running(ledger, name) for name in topology.variants}
+    topology = context.topology
+    champion = champion or context.registry.champion
+    running = {name: experiments.running(context.ledger, name) for name in topology.variants}
     user_config = GatewayConfig(splits={name: split_of(found) for name, found in running.items() if found})
     applications = [_gateway(topology, user_config)]
     for name, experiment in running.items():
@@ -87,14 +81,12 @@ def apply(cluster: Running, config: Config, *, progress: Callable[[str], None] =
             sent = applications
 
 
-def refresh(
-    cluster: Running | None, topology: Topology, registry: Registry, ledger: Ledger, *, progress: Callable[[str], None]
-) -> None:
+def refresh(context: Context, cluster: Running | None, *, progress: Callable[[str], None]) -> None:
     """Render and apply; nothing to do where nothing runs."""
     if cluster is None:
         return
-    with ledger.lock("deploy", wait=timedelta(seconds=START_TIMEOUT_S), hold=timedelta(minutes=5)) as held:
-        config = render(topology, registry, ledger, port=cluster.port)
+    with context.ledger.lock("deploy", wait=timedelta(seconds=START_TIMEOUT_S), hold=timedelta(minutes=5)) as held:
+        config = render(context, port=cluster.port)
         apply(cluster, config, progress=_renewing(held, progress))
 
 

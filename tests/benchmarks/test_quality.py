@@ -10,7 +10,7 @@ from moderation.policy import threshold_of
 from moderation.preprocess.language import detect_language
 from moderation.settings import DEPLOYMENTS
 from tests.benchmarks.quality import TOPOLOGY, TRICKS, Judged, cross_fitted, disguised, judge, threshold
-from tests.serve.house import SHIPPED
+from tests.rooms import SHIPPED
 
 GENERATOR = np.random.default_rng(0)
 TRUTH = np.arange(400) % 2 == 0

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from serve.rollout.promotion import House
-from tests.serve.house import house_in, new_home
+from moderation.context import Context
+from tests.rooms import context_in, new_home
 
 
 @pytest.fixture
-def house(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def context(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     """A topology, an empty registry and an empty ledger; its home is `tmp_path / "home"`."""
-    house = house_in(new_home(tmp_path_factory.getbasetemp(), tmp_path / "home"))
-    yield house
-    house.ledger.close()
+    context = context_in(new_home(tmp_path_factory.getbasetemp(), tmp_path / "home"))
+    yield context
+    context.ledger.close()

@@ -18,14 +18,14 @@ from sqlalchemy import select
 
 from drift.check import CheckResult, DriftConfig, check, compare
 from drift.reference import name_of, set_reference
+from moderation.context import Context
 from moderation.errors import NotEnoughDataError, RegistryError
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
 from moderation.storage import drift, retraining
 from moderation.storage.tables import alerts, retrain_requests
 from serve.rollout import promotion
-from serve.rollout.promotion import House
-from tests.serve.house import DAY, SHIPPED, VARIANT, a_post, an_entry, house_in, new_home, settings_in
+from tests.rooms import DAY, SHIPPED, VARIANT, a_post, an_entry, context_in, new_home
 
 CONFIG = DriftConfig(minimum_rows=40, new_word_authors=3)
 ONE_OF_ONE = DriftConfig(minimum_rows=40, k=1, n=1)
@@ -119,7 +119,7 @@ def shipped_model() -> TextClassifier:
     return load_text_classifier(SHIPPED)
 
 
-def traffic(house: House, day: int, texts: list[str], *, posts: int = 40, version: int = 1) -> datetime:
+def traffic(context: Context, day: int, texts: list[str], *, posts: int = 40, version: int = 1) -> datetime:
     """A day's posts, by 20 authors who take turns with the texts; the window's end."""
     model = shipped_model()
     chosen = list(islice(cycle(texts), posts))
@@ -136,16 +136,16 @@ def traffic(house: House, day: int, texts: list[str], *, posts: int = 40, versio
             zip(chosen, scored.confidence, scored.unseen_word_share, strict=True)
         )
     ]
-    house.ledger.record(entries)
+    context.ledger.record(entries)
     return DAY + timedelta(days=day + 1)
 
 
-def checked(house: House, home: Path, until: datetime, config: DriftConfig = CONFIG) -> CheckResult:
-    return check(settings_in(home), house.ledger, house.registry, VARIANT, until=until, config=config)
+def checked(context: Context, until: datetime, config: DriftConfig = CONFIG) -> CheckResult:
+    return check(context, VARIANT, until=until, config=config)
 
 
-def count(house: House, table: Any) -> int:
-    with house.ledger.read() as connection:
+def count(context: Context, table: Any) -> int:
+    with context.ledger.read() as connection:
         return len(connection.execute(select(table)).all())
 
 
@@ -153,76 +153,76 @@ def count(house: House, table: Any) -> int:
 def first_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the shipped champion, and a first day of traffic that became its reference."""
     home = tmp_path_factory.mktemp("first-day") / "home"
-    house = house_in(new_home(tmp_path_factory.getbasetemp(), home))
-    promotion.ship(house, VARIANT)
-    assert checked(house, home, traffic(house, 0, KNOWN)).status == "reference set"
-    house.ledger.close()
+    context = context_in(new_home(tmp_path_factory.getbasetemp(), home))
+    promotion.ship(context, VARIANT)
+    assert checked(context, traffic(context, 0, KNOWN)).status == "reference set"
+    context.ledger.close()
     return home
 
 
 @pytest.fixture
-def home(first_day: Path, house: House, tmp_path: Path) -> Path:
-    """The home of `house`, as it was after the first day."""
-    house.ledger.close()
+def watched(first_day: Path, context: Context, tmp_path: Path) -> Context:
+    """`context`, as it is after the first day: the champion has a reference."""
+    context.ledger.close()
     shutil.copytree(first_day, tmp_path / "home", dirs_exist_ok=True)
-    return tmp_path / "home"
+    return context
 
 
-def test_the_first_window_becomes_the_reference_of_a_champion_that_has_none(house: House, tmp_path: Path) -> None:
-    promotion.ship(house, VARIANT)
-    until = traffic(house, 0, KNOWN)
-    found = checked(house, tmp_path / "home", until)
+def test_the_first_window_becomes_the_reference_of_a_champion_that_has_none(context: Context, tmp_path: Path) -> None:
+    promotion.ship(context, VARIANT)
+    until = traffic(context, 0, KNOWN)
+    found = checked(context, until)
     assert (found.status, found.version, found.rows, found.columns) == ("reference set", 1, 40, {})
     assert (found.window_from, found.window_to) == (DAY, until)
     assert found.note == "version 1 had no reference: from now on it is compared with these 40 posts"
-    assert drift.get_reference(house.ledger, VARIANT, 1) == drift.Reference(DAY, until, 40)
+    assert drift.get_reference(context.ledger, VARIANT, 1) == drift.Reference(DAY, until, 40)
     frame = pd.read_parquet(tmp_path / "home" / "lake" / name_of(VARIANT, 1))
     assert frame["text"].tolist() == [KNOWN[number % 4] for number in range(40)]
     assert set(frame["author_id"]) == {f"u-{number}" for number in range(21)}
     expected = shipped_model().score(frame["text"].tolist())
     np.testing.assert_allclose(frame["score_abuse"], expected.confidence[:, 0], atol=1e-6)
-    assert drift.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
+    assert drift.last_windows(context.ledger, VARIANT, 1, until=until, count=9) == []
 
 
-def test_traffic_as_it_was_has_not_drifted(house: House, home: Path) -> None:
-    found = checked(house, home, traffic(house, 1, KNOWN))
+def test_traffic_as_it_was_has_not_drifted(watched: Context) -> None:
+    found = checked(watched, traffic(watched, 1, KNOWN))
     assert (found.status, found.alert_id, found.request_id) == ("no drift", None, None)
     assert drifted(found.columns) == set()
     assert {"characters", "score_abuse", "score_hate", "novel_word_share", "language"} <= set(found.columns)
-    [window] = drift.last_windows(house.ledger, VARIANT, 1, until=found.window_to, count=9)
+    [window] = drift.last_windows(watched.ledger, VARIANT, 1, until=found.window_to, count=9)
     assert (window.drifted, window.rows, window.columns) == (False, 40, found.columns)
     assert json.loads(json.dumps(asdict(found), default=str))["status"] == "no drift"
 
 
-def test_drift_in_k_of_n_windows_raises_one_alert_and_one_request(house: House, home: Path) -> None:
-    first = checked(house, home, traffic(house, 1, SLANG))
+def test_drift_in_k_of_n_windows_raises_one_alert_and_one_request(watched: Context) -> None:
+    first = checked(watched, traffic(watched, 1, SLANG))
     assert (first.status, first.alert_id) == ("drift", None)
     assert first.columns["novel_word_share"]["drifted"]
 
-    second = checked(house, home, traffic(house, 2, SLANG))
+    second = checked(watched, traffic(watched, 2, SLANG))
     assert (second.status, second.alert_id, second.request_id) == ("alert", 1, 1)
     assert "novel_word_share in 2 of the last 3 windows" in second.note
     assert second.note.endswith("; new words: grubnik, and, everywhere, you, zorp")
 
-    request = retraining.active_request(house.ledger, VARIANT)
+    request = retraining.active_request(watched.ledger, VARIANT)
     assert request is not None
     assert (request.status, request.alert_id, request.reason) == ("open", 1, f"drift: {second.note}")
     assert request.evidence["new_words"][0] == {"word": "grubnik", "authors": 21}
     assert request.evidence["persistent"]["novel_word_share"] == 2
     assert request.evidence["columns"] == second.columns
 
-    third = checked(house, home, traffic(house, 3, SLANG))
+    third = checked(watched, traffic(watched, 3, SLANG))
     assert (third.status, third.alert_id, third.request_id) == ("drift", None, None)
     assert third.note.endswith("an alert on version 1 was answered already, or is being answered")
-    assert (count(house, alerts), count(house, retrain_requests)) == (1, 1)
+    assert (count(watched, alerts), count(watched, retrain_requests)) == (1, 1)
 
 
-def checked_before(house: House, day: int, *columns: str) -> None:
+def checked_before(context: Context, day: int, *columns: str) -> None:
     """A day's window that was checked, and in which these columns drifted."""
     found = {name: {"drifted": name in columns} for name in ("novel_word_share", "characters", "language")}
     begin = DAY + timedelta(days=day)
     window = drift.Window(begin, begin + timedelta(days=1), 40, bool(columns), found)
-    drift.put_window(house.ledger, VARIANT, 1, window)
+    drift.put_window(context.ledger, VARIANT, 1, window)
 
 
 @pytest.mark.parametrize(
@@ -234,102 +234,102 @@ def checked_before(house: House, day: int, *columns: str) -> None:
     ],
 )
 def test_the_same_column_must_drift_in_two_of_the_last_three_windows(
-    house: House, home: Path, before: list[list[str]], status: str
+    watched: Context, before: list[list[str]], status: str
 ) -> None:
     for day, columns in enumerate(before, start=1):
-        checked_before(house, day, *columns)
-    found = checked(house, home, traffic(house, len(before) + 1, SLANG))
+        checked_before(watched, day, *columns)
+    found = checked(watched, traffic(watched, len(before) + 1, SLANG))
     assert found.columns["novel_word_share"]["drifted"]
     assert not found.columns["language"]["drifted"]
     assert found.status == status
-    assert count(house, alerts) == (status == "alert")
+    assert count(watched, alerts) == (status == "alert")
 
 
-def test_what_drifted_before_and_is_as_usual_by_now_raises_no_alert(house: House, home: Path) -> None:
-    checked_before(house, 1, "novel_word_share")
-    checked_before(house, 2, "novel_word_share")
-    assert checked(house, home, traffic(house, 3, KNOWN)).status == "no drift"
-    assert count(house, alerts) == 0
+def test_what_drifted_before_and_is_as_usual_by_now_raises_no_alert(watched: Context) -> None:
+    checked_before(watched, 1, "novel_word_share")
+    checked_before(watched, 2, "novel_word_share")
+    assert checked(watched, traffic(watched, 3, KNOWN)).status == "no drift"
+    assert count(watched, alerts) == 0
 
 
-def test_a_window_that_is_checked_again_counts_once(house: House, home: Path) -> None:
-    until = traffic(house, 1, SLANG)
-    assert [checked(house, home, until).status for _ in range(2)] == ["drift"] * 2
-    assert len(drift.last_windows(house.ledger, VARIANT, 1, until=until, count=9)) == 1
+def test_a_window_that_is_checked_again_counts_once(watched: Context) -> None:
+    until = traffic(watched, 1, SLANG)
+    assert [checked(watched, until).status for _ in range(2)] == ["drift"] * 2
+    assert len(drift.last_windows(watched.ledger, VARIANT, 1, until=until, count=9)) == 1
 
 
-def test_a_window_that_overlaps_another_is_no_second_one(house: House, home: Path) -> None:
-    until = traffic(house, 1, SLANG)
+def test_a_window_that_overlaps_another_is_no_second_one(watched: Context) -> None:
+    until = traffic(watched, 1, SLANG)
     hour = timedelta(hours=1)
     ends = [until - 6 * hour, until, until - hour]
-    assert [checked(house, home, end).status for end in ends] == ["drift"] * 3
-    assert count(house, alerts) == 0
-    found = checked(house, home, traffic(house, 2, SLANG))
+    assert [checked(watched, end).status for end in ends] == ["drift"] * 3
+    assert count(watched, alerts) == 0
+    found = checked(watched, traffic(watched, 2, SLANG))
     assert found.status == "alert"
     assert "novel_word_share in 2 of the last 3 windows" in found.note  # of day 1 and day 2
 
 
-def test_an_alert_beside_an_active_request_opens_no_second_one(house: House, home: Path) -> None:
-    retraining.begin_request(house.ledger, VARIANT, reason="asked for by hand")
-    found = checked(house, home, traffic(house, 1, SLANG), ONE_OF_ONE)
+def test_an_alert_beside_an_active_request_opens_no_second_one(watched: Context) -> None:
+    retraining.begin_request(watched.ledger, VARIANT, reason="asked for by hand")
+    found = checked(watched, traffic(watched, 1, SLANG), ONE_OF_ONE)
     assert (found.status, found.alert_id, found.request_id) == ("alert", 1, None)
-    assert count(house, retrain_requests) == 1
+    assert count(watched, retrain_requests) == 1
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("done", "drift"), ("refused", "alert")])
 def test_an_alert_is_raised_again_unless_a_retraining_has_answered_it(
-    house: House, home: Path, outcome: retraining.Outcome, status: str
+    watched: Context, outcome: retraining.Outcome, status: str
 ) -> None:
-    _, request = drift.raise_alert(house.ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
+    _, request = drift.raise_alert(watched.ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
     assert request is not None
-    retraining.end_request(house.ledger, request, outcome, {})
-    found = checked(house, home, traffic(house, 1, SLANG), ONE_OF_ONE)
+    retraining.end_request(watched.ledger, request, outcome, {})
+    found = checked(watched, traffic(watched, 1, SLANG), ONE_OF_ONE)
     assert found.status == status
-    assert count(house, alerts) == (1 if status == "drift" else 2)
+    assert count(watched, alerts) == (1 if status == "drift" else 2)
 
 
-def test_windows_that_were_checked_against_an_earlier_reference_no_longer_count(house: House, home: Path) -> None:
-    checked_before(house, 1, "novel_word_share")
-    until = traffic(house, 2, SLANG)
-    set_reference(settings_in(home), house.ledger, house.registry, VARIANT, until - CONFIG.window, until, minimum=40)
+def test_windows_that_were_checked_against_an_earlier_reference_no_longer_count(watched: Context) -> None:
+    checked_before(watched, 1, "novel_word_share")
+    until = traffic(watched, 2, SLANG)
+    set_reference(watched, VARIANT, until - CONFIG.window, until, minimum=40)
     # Drifts from the new reference for the first time; the window of day 1 drifted from another one.
-    found = checked(house, home, traffic(house, 3, KNOWN))
+    found = checked(watched, traffic(watched, 3, KNOWN))
     assert found.columns["novel_word_share"]["drifted"]
     assert found.status == "drift"
-    assert count(house, alerts) == 0
+    assert count(watched, alerts) == 0
 
 
-def test_a_new_champion_begins_with_a_reference_of_its_own(house: House, home: Path) -> None:
-    house.registry.register(VARIANT, SHIPPED, evidence={})
-    house.registry.move_alias(VARIANT, "champion", 2, expected=1)
-    found = checked(house, home, traffic(house, 2, SLANG, version=2))
+def test_a_new_champion_begins_with_a_reference_of_its_own(watched: Context) -> None:
+    watched.registry.register(VARIANT, SHIPPED, evidence={})
+    watched.registry.move_alias(VARIANT, "champion", 2, expected=1)
+    found = checked(watched, traffic(watched, 2, SLANG, version=2))
     assert (found.status, found.version) == ("reference set", 2)
-    assert drift.last_windows(house.ledger, VARIANT, 2, until=found.window_to, count=9) == []
+    assert drift.last_windows(watched.ledger, VARIANT, 2, until=found.window_to, count=9) == []
 
 
-def test_posts_that_another_version_judged_are_not_compared(house: House, home: Path) -> None:
-    until = traffic(house, 1, SLANG, version=2)
+def test_posts_that_another_version_judged_are_not_compared(watched: Context) -> None:
+    until = traffic(watched, 1, SLANG, version=2)
     with pytest.raises(NotEnoughDataError, match="version 1 judged 0 posts between 2026-11-25"):
-        checked(house, home, until)
+        checked(watched, until)
 
 
 @pytest.mark.parametrize("posts", [0, 39])
-def test_too_few_posts_say_nothing(house: House, home: Path, posts: int) -> None:
-    until = traffic(house, 1, SLANG, posts=posts)
+def test_too_few_posts_say_nothing(watched: Context, posts: int) -> None:
+    until = traffic(watched, 1, SLANG, posts=posts)
     with pytest.raises(NotEnoughDataError, match=rf"version 1 judged {posts} posts between .*; a check takes 40"):
-        checked(house, home, until)
-    assert drift.last_windows(house.ledger, VARIANT, 1, until=until, count=9) == []
+        checked(watched, until)
+    assert drift.last_windows(watched.ledger, VARIANT, 1, until=until, count=9) == []
 
 
-def test_too_few_posts_are_no_reference(house: House, tmp_path: Path) -> None:
-    promotion.ship(house, VARIANT)
-    until = traffic(house, 0, KNOWN, posts=39)
+def test_too_few_posts_are_no_reference(context: Context, tmp_path: Path) -> None:
+    promotion.ship(context, VARIANT)
+    until = traffic(context, 0, KNOWN, posts=39)
     with pytest.raises(NotEnoughDataError, match=r"39 posts between .*; a reference takes 40"):
-        set_reference(settings_in(tmp_path / "home"), house.ledger, house.registry, VARIANT, DAY, until, minimum=40)
-    assert drift.get_reference(house.ledger, VARIANT, 1) is None
+        set_reference(context, VARIANT, DAY, until, minimum=40)
+    assert drift.get_reference(context.ledger, VARIANT, 1) is None
     assert not (tmp_path / "home" / "lake" / name_of(VARIANT, 1)).exists()
 
 
-def test_without_a_champion_there_is_nothing_to_check(house: House, tmp_path: Path) -> None:
+def test_without_a_champion_there_is_nothing_to_check(context: Context, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="'text-multi' has no champion"):
-        checked(house, tmp_path / "home", DAY)
+        checked(context, DAY)

@@ -13,7 +13,7 @@ from drift.novelty import COLUMN
 from drift.window import columns_of, last_full, logged_features, logged_posts
 from moderation.storage.lake import Lake
 from tests.fresh import fresh_ledger
-from tests.serve.house import DAY, VARIANT, a_post, an_entry
+from tests.rooms import DAY, VARIANT, a_post, an_entry
 
 
 @pytest.fixture

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from serve.rollout.promotion import House
-from tests.serve.house import challenged_house, house_in, new_home
+from moderation.context import Context
+from tests.rooms import challenged_context, context_in, new_home
 
 
 @pytest.fixture
-def house(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def context(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     """A topology, an empty registry and an empty ledger; no cluster."""
-    house = house_in(new_home(tmp_path_factory.getbasetemp(), tmp_path / "home"))
-    yield house
-    house.ledger.close()
+    context = context_in(new_home(tmp_path_factory.getbasetemp(), tmp_path / "home"))
+    yield context
+    context.ledger.close()
 
 
 @pytest.fixture
-def challenged(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """As `house`, but version 1 shipped and is champion, and version 2 challenges it."""
-    house = challenged_house(tmp_path_factory.getbasetemp(), tmp_path / "home")
-    yield house
-    house.ledger.close()
+def challenged(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    """As `context`, but version 1 shipped and is champion, and version 2 challenges it."""
+    context = challenged_context(tmp_path_factory.getbasetemp(), tmp_path / "home")
+    yield context
+    context.ledger.close()

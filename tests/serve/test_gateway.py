@@ -17,7 +17,7 @@ from moderation.topology import Topology
 from serve.context import current
 from serve.gateway import api, read_features
 from serve.http.problems import Problem
-from tests.serve.house import TOPOLOGY, run
+from tests.rooms import TOPOLOGY, run
 
 BOUNDS = Bounds()
 

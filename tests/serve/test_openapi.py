@@ -22,7 +22,7 @@ from serve.http.problems import OF_A_BODY
 from serve.posts import examples
 from serve.statements.statement import RETRACTION, SCHEMAS, STATEMENT
 from tests.moderation.storage.rows import an_entry, record
-from tests.serve.house import TOPOLOGY
+from tests.rooms import TOPOLOGY
 
 DOCUMENT = api.openapi()
 METHODS = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}

@@ -7,7 +7,7 @@ from moderation.settings import Settings
 from moderation.storage import drift, labelling
 from moderation.storage.ledger import Ledger
 from simulate.traffic import SimulatedPost, TrafficConfig, day_of_traffic
-from tests.serve.house import DAY, VARIANT, a_label, a_post, an_entry
+from tests.rooms import DAY, VARIANT, a_label, a_post, an_entry
 
 SLANG_WORD = "drumvik"
 

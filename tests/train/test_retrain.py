@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from moderation.context import Context
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError
 from moderation.learning import judged_label
 from moderation.models.load import load_text_classifier
@@ -18,7 +19,7 @@ from moderation.storage import drift, experiments, retraining
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
-from tests.serve.house import DAY, SHIPPED, VARIANT, new_home
+from tests.rooms import DAY, SHIPPED, VARIANT, new_home
 from train.retrain import RetrainConfig, _plan, _Split, retrain
 
 
@@ -41,10 +42,7 @@ def start(
     settings: Settings, ledger: Ledger, variant: str = VARIANT, *, label: str = "abuse", topology: Topology = LIGHT
 ) -> None:
     retrain(
-        settings,
-        topology,
-        Registry(settings),
-        ledger,
+        Context(settings=settings, topology=topology, registry=Registry(settings), ledger=ledger),
         variant,
         label=label,
         until=None,

@@ -25,7 +25,7 @@ from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
 from simulate.service import Service
 from simulate.traffic import TrafficConfig, day_of_traffic
-from tests.serve.house import VARIANT, new_home
+from tests.rooms import VARIANT, new_home
 from tests.train.labelled_days import labelled_day
 
 pytestmark = pytest.mark.slow

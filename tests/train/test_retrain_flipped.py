@@ -10,7 +10,7 @@ from moderation.registry import Registry
 from moderation.settings import Settings
 from simulate.service import Service
 from simulate.traffic import TrafficConfig
-from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT, new_home
+from tests.rooms import SHIPPED, TOPOLOGY, VARIANT, new_home
 from tests.train.labelled_days import labelled_day
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from moderation.storage.tables import labels, posts
 from serve.context import GatewayContext
 from serve.experiments.split import Arm
 from serve.posts.answers import GroupFound, GroupScores
-from tests.serve.house import run
+from tests.rooms import run
 
 MODELS = {"text-multi": "text-ngram", "misinformation": "misinformation"}
 """What answers for the variants of the local topology: the n-gram models that ship, because they load at once."""

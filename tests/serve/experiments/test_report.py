@@ -20,7 +20,7 @@ from moderation.storage.experiments import JudgedPost
 from moderation.storage.ledger import Ledger
 from serve.experiments.report import ArmReport, Verdict, _arm, _rows, _verdict, report
 from tests.fresh import fresh_ledger
-from tests.serve.house import DAY, VARIANT, a_label, a_post, an_entry, judged_traffic
+from tests.rooms import DAY, VARIANT, a_label, a_post, an_entry, judged_traffic
 
 Metric = Literal["precision", "recall"]
 PRECISION = Objective("precision", 0.9)

@@ -14,7 +14,7 @@ from moderation.sections import Gateway as Bounds
 from serve.http import admission
 from serve.http.admission import Reception
 from serve.http.problems import Problem
-from tests.serve.house import run
+from tests.rooms import run
 
 
 class Client:

@@ -15,7 +15,7 @@ from starlette.types import Message
 from serve.http import encodings
 from serve.http.problems import Problem
 from serve.http.wire import read_bounded, read_lines
-from tests.serve.house import run
+from tests.rooms import run
 
 TEXT = b'{"text": "my tomatoes are ripe"}' * 5_000
 NOISE = random.Random(7).randbytes(200_000)

@@ -24,7 +24,7 @@ from serve.http import entrance
 from serve.http.entrance import REPLACED, Entrance, Rules
 from serve.http.wire import Api, read_json
 from tests.moderation.storage.rows import an_entry, record
-from tests.serve.house import TOPOLOGY
+from tests.rooms import TOPOLOGY
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from moderation.posts import LabelIn, PostIn
 from serve.http.problems import TITLES, Problem, invalid, pointer
-from tests.serve.house import a_post
+from tests.rooms import a_post
 
 
 def body_of(problem: Problem) -> dict[str, Any]:

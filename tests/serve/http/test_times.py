@@ -12,7 +12,7 @@ from moderation.storage import labelling
 from moderation.storage.ledger import Ledger, now
 from serve.http.problems import Problem
 from serve.http.times import EARLIEST, asked, check_told, lines_within
-from tests.serve.house import a_label, a_post, an_entry
+from tests.rooms import a_label, a_post, an_entry
 
 BOUNDS = Gateway()
 

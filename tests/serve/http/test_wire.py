@@ -33,7 +33,7 @@ from serve.http.wire import (
     read_lines,
 )
 from serve.review.models import LeaseIn, VerdictIn
-from tests.serve.house import run
+from tests.rooms import run
 
 
 def a_request(chunks: Sequence[bytes] = (), headers: Mapping[str, str] | None = None) -> tuple[Request, list[bytes]]:

@@ -26,7 +26,7 @@ from serve.rollout.names import ClassifierConfig
 from simulate.service import light_topology
 from tests.media_samples import clip, encoded, picture, truncated
 from tests.moderation.models.test_pictures import a_video_model, an_image_model
-from tests.serve.house import TOPOLOGY, run, settings_in
+from tests.rooms import TOPOLOGY, run, settings_in
 
 pytestmark = pytest.mark.slow  # decoders start, and the reader of text loads its models
 

@@ -32,7 +32,7 @@ from serve.posts.moderator import Answer
 from tests.fresh import fresh_ledger
 from tests.media_samples import IMAGES, clip, encoded, picture
 from tests.moderation.storage.media import with_media
-from tests.serve.house import run
+from tests.rooms import run
 
 PNG = encoded(picture(64, 64), "PNG")
 RULES = MediaRules(max_media=3, max_json_body_bytes=200_000, read=ReadRules(max_image_bytes=50_000))

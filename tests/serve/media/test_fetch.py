@@ -17,7 +17,7 @@ from serve.http.problems import Problem
 from serve.media import fetch as module
 from serve.media.fetch import Fetcher
 from serve.media.sink import Sink
-from tests.serve.house import run
+from tests.rooms import run
 from tests.serve.media.house import HOST, Answer, Resolver, Server, certificates, reply, serving
 
 BODY = bytes(range(256)) * 1000

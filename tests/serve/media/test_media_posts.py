@@ -27,7 +27,7 @@ from serve.posts.answers import GroupFound, GroupScores
 from serve.posts.batcher import QueueFullError
 from serve.posts.ensemble import PARTLY_LOOKED_AT, PARTLY_READ, UNREADABLE, RefusedMediumError
 from serve.posts.moderator import Moderator
-from tests.serve.house import run, shipped_card
+from tests.rooms import run, shipped_card
 
 # At a prevalence of 0.5 precision is 0.9 from 0.5 on, and 0.99 from 0.9 on.
 CURVE = OperatingCurve(

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from moderation.topology import Topology
 from serve.context import current
 from serve.gateway import api
-from tests.serve.house import TOPOLOGY
+from tests.rooms import TOPOLOGY
 
 RULES = Topology.load(TOPOLOGY)
 

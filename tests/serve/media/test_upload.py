@@ -24,7 +24,7 @@ from moderation.media import MediaRules, ReadRules
 from serve.http.problems import Problem
 from serve.media.intake import scratch
 from serve.media.upload import Upload, read_upload
-from tests.serve.house import run
+from tests.rooms import run
 
 RULES = MediaRules(max_media=3, max_body_bytes=100_000, read=ReadRules(max_image_bytes=10_000, max_video_bytes=20_000))
 MAX_POST = 2000

@@ -13,7 +13,7 @@ from serve.metrics.online import measure
 from serve.metrics.queries import Window
 from serve.metrics.series import SERIES, Point, counted, points, refreshed
 from tests.moderation.storage.rows import at
-from tests.serve.house import a_post, an_entry
+from tests.rooms import a_post, an_entry
 from tests.serve.metrics.online_rows import a_decided_post, a_report, a_review, an_action, impressions
 
 DASHBOARD = json.loads((DEPLOYMENTS / "dashboards" / "online.json").read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ from moderation.storage.ledger import Ledger
 from seawall import app
 from serve.outbox import queue as outbox_queue
 from tests.moderation.storage.acts import act
-from tests.serve.house import TOPOLOGY
+from tests.rooms import TOPOLOGY
 from tests.serve.outbox.receiver import SECRET, Receiver, receiver
 
 

@@ -25,7 +25,7 @@ from serve.outbox import sender as sender_module
 from serve.outbox.sender import Sender, secrets_of, wait_after
 from tests.killing import killed
 from tests.moderation.storage.acts import act
-from tests.serve.house import run
+from tests.rooms import run
 from tests.serve.outbox.receiver import (
     SECRET,
     Answer,

@@ -20,7 +20,7 @@ from serve.experiments.split import Arm
 from serve.posts.answers import GroupScores
 from serve.posts.arrivals import Came, settle
 from serve.posts.moderator import Answer
-from tests.serve.house import a_post, run
+from tests.rooms import a_post, run
 from tests.serve.media.test_media_posts import World, an_image
 from tests.serve.posts.test_moderator import Known, all_of, bodies, moderator, rows, topology_in
 

@@ -10,7 +10,7 @@ import pytest
 
 from serve.posts import batcher
 from serve.posts.batcher import ClientShareError, Grouper, QueueFullError
-from tests.serve.house import run
+from tests.rooms import run
 
 
 def test_calls_that_come_together_are_handled_together_and_answered_in_order() -> None:

@@ -16,7 +16,7 @@ from moderation.models.load import load_text_classifier
 from serve.posts.answers import DeadlineError
 from serve.posts.classifier import Classifier
 from serve.rollout.names import ClassifierConfig
-from tests.serve.house import SHIPPED, VARIANT, run, settings_in
+from tests.rooms import SHIPPED, VARIANT, run, settings_in
 
 TEXTS = ["you stupid bitch, shut the fuck up", "what a lovely day in the garden", ""]
 

@@ -39,7 +39,7 @@ from serve.posts.answers import DeadlineError, GroupScores
 from serve.posts.batcher import ClientShareError, QueueFullError
 from serve.posts.moderator import Answer, Moderator
 from serve.posts.scoring import Score
-from tests.serve.house import TOPOLOGY, VARIANT, a_post, run, shipped_card
+from tests.rooms import TOPOLOGY, VARIANT, a_post, run, shipped_card
 
 CARD = shipped_card()
 Call = tuple[str, Arm, list[str]]

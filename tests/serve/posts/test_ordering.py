@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from serve.posts.ordering import Turns
-from tests.serve.house import run
+from tests.rooms import run
 
 
 @pytest.mark.parametrize("ready", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])

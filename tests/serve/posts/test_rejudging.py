@@ -27,7 +27,7 @@ from serve.posts.rejudging import LOCK, Rejudging
 from serve.review import appeals, reports
 from serve.review import queue as review_queue
 from serve.review.models import AppealIn, LeaseIn, ReportIn, VerdictIn
-from tests.serve.house import a_post, run
+from tests.rooms import a_post, run
 from tests.serve.media.test_media_posts import World, an_image
 from tests.serve.media.test_media_posts import a_post as media_post
 from tests.serve.posts.test_moderator import CARD, Known, policy_in, topology_in

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from moderation.context import Context
 from moderation.errors import ConfigError, ConflictError, RegistryError
 from moderation.learning import label_of, no_challenger
 from moderation.models.card import CARD
@@ -21,65 +22,67 @@ from moderation.storage.tables import promotions
 from moderation.topology import Topology
 from serve.rollout import promotion
 from serve.rollout import promotions as promotions_of
-from serve.rollout.promotion import Change, House
-from tests.serve.house import SHIPPED, VARIANT, judged_traffic, shipped_card
+from serve.rollout.promotion import Change
+from tests.rooms import SHIPPED, VARIANT, judged_traffic, shipped_card
 
 
 def quiet(_message: str) -> None:
     return
 
 
-def promote(house: House, *, expected: int | None = None, without: bool = False, label: str = "abuse") -> Change:
-    return promotion.promote(house, VARIANT, expected=expected, without_experiment=without, label=label, progress=quiet)
-
-
-def rollback(house: House, *, expected: int | None = None) -> Change:
-    return promotion.rollback(house, VARIANT, expected=expected, progress=quiet)
-
-
-def records(house: House) -> Sequence[Any]:
-    with house.ledger.read() as connection:
-        return connection.execute(select(promotions).order_by(promotions.c.promotion_id)).all()
-
-
-def history(house: House) -> list[tuple[str, int | None, int]]:
-    return [(row.kind, row.from_version, row.to_version) for row in records(house)]
-
-
-def another_challenger(house: House) -> int:
-    """The next version challenges the champion."""
-    version = house.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}}).version
-    house.registry.move_alias(VARIANT, "challenger", version, expected=house.registry.alias(VARIANT, "challenger"))
-    return version
-
-
-def tried(house: House, *, champion_recall: float, challenger_recall: float) -> None:
-    experiments.create(house.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
-    judged_traffic(
-        house.ledger, "try-2", champion_recall=champion_recall, challenger_recall=challenger_recall, authors=20
+def promote(context: Context, *, expected: int | None = None, without: bool = False, label: str = "abuse") -> Change:
+    return promotion.promote(
+        context, VARIANT, cluster=None, expected=expected, without_experiment=without, label=label, progress=quiet
     )
 
 
-def aliases(house: House) -> tuple[int | None, int | None]:
-    return house.registry.alias(VARIANT, "champion"), house.registry.alias(VARIANT, "challenger")
+def rollback(context: Context, *, expected: int | None = None) -> Change:
+    return promotion.rollback(context, VARIANT, cluster=None, expected=expected, progress=quiet)
 
 
-def test_what_ships_becomes_version_1_and_champion_once(house: House) -> None:
-    assert promotion.ship(house, VARIANT) == 1
-    assert promotion.ship(house, VARIANT) is None
-    assert aliases(house) == (1, None)
-    assert [version.version for version in house.registry.versions(VARIANT)] == [1]
-    assert house.registry.evidence(VARIANT, 1) == {"shipped": True}
-    assert history(house) == [("ship", None, 1)]
-    card = house.registry.card(VARIANT, 1)
+def records(context: Context) -> Sequence[Any]:
+    with context.ledger.read() as connection:
+        return connection.execute(select(promotions).order_by(promotions.c.promotion_id)).all()
+
+
+def history(context: Context) -> list[tuple[str, int | None, int]]:
+    return [(row.kind, row.from_version, row.to_version) for row in records(context)]
+
+
+def another_challenger(context: Context) -> int:
+    """The next version challenges the champion."""
+    version = context.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}}).version
+    context.registry.move_alias(VARIANT, "challenger", version, expected=context.registry.alias(VARIANT, "challenger"))
+    return version
+
+
+def tried(context: Context, *, champion_recall: float, challenger_recall: float) -> None:
+    experiments.create(context.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
+    judged_traffic(
+        context.ledger, "try-2", champion_recall=champion_recall, challenger_recall=challenger_recall, authors=20
+    )
+
+
+def aliases(context: Context) -> tuple[int | None, int | None]:
+    return context.registry.alias(VARIANT, "champion"), context.registry.alias(VARIANT, "challenger")
+
+
+def test_what_ships_becomes_version_1_and_champion_once(context: Context) -> None:
+    assert promotion.ship(context, VARIANT) == 1
+    assert promotion.ship(context, VARIANT) is None
+    assert aliases(context) == (1, None)
+    assert [version.version for version in context.registry.versions(VARIANT)] == [1]
+    assert context.registry.evidence(VARIANT, 1) == {"shipped": True}
+    assert history(context) == [("ship", None, 1)]
+    card = context.registry.card(VARIANT, 1)
     assert card.labels == ("abuse", "hate")
 
 
-def test_shipping_that_was_cut_off_before_the_alias_goes_on_where_it_was(house: House) -> None:
-    house.registry.register(VARIANT, SHIPPED, evidence={"shipped": True})
-    assert promotion.ship(house, VARIANT) == 1
-    assert aliases(house) == (1, None)
-    assert [version.version for version in house.registry.versions(VARIANT)] == [1]
+def test_shipping_that_was_cut_off_before_the_alias_goes_on_where_it_was(context: Context) -> None:
+    context.registry.register(VARIANT, SHIPPED, evidence={"shipped": True})
+    assert promotion.ship(context, VARIANT) == 1
+    assert aliases(context) == (1, None)
+    assert [version.version for version in context.registry.versions(VARIANT)] == [1]
 
 
 def of_another_release(folder: Path, **changes: Any) -> Path:
@@ -90,80 +93,80 @@ def of_another_release(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def test_what_shipped_with_a_release_of_other_preprocessing_is_replaced(house: House, tmp_path: Path) -> None:
-    house.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"shipped": True})
-    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
-    assert promotion.ship(house, VARIANT) == 2
-    assert promotion.ship(house, VARIANT) is None
-    assert aliases(house) == (2, None)
-    assert house.registry.card(VARIANT, 2).preprocessing == shipped_card().preprocessing
-    assert history(house) == [("ship", 1, 2)]
+def test_what_shipped_with_a_release_of_other_preprocessing_is_replaced(context: Context, tmp_path: Path) -> None:
+    context.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"shipped": True})
+    context.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    assert promotion.ship(context, VARIANT) == 2
+    assert promotion.ship(context, VARIANT) is None
+    assert aliases(context) == (2, None)
+    assert context.registry.card(VARIANT, 2).preprocessing == shipped_card().preprocessing
+    assert history(context) == [("ship", 1, 2)]
 
 
-def test_a_champion_that_was_trained_here_is_not_replaced_by_what_ships(house: House, tmp_path: Path) -> None:
-    house.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"gate": {"passed": True}})
-    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+def test_a_champion_that_was_trained_here_is_not_replaced_by_what_ships(context: Context, tmp_path: Path) -> None:
+    context.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"gate": {"passed": True}})
+    context.registry.move_alias(VARIANT, "champion", 1, expected=None)
     with pytest.raises(RegistryError, match="version 1, was trained here with preprocessing 'text-0'"):
-        promotion.ship(house, VARIANT)
-    assert aliases(house) == (1, None)
-    assert history(house) == []
+        promotion.ship(context, VARIANT)
+    assert aliases(context) == (1, None)
+    assert history(context) == []
 
 
-def test_rollbacks_lead_from_a_champion_of_another_release_to_what_ships_now(house: House, tmp_path: Path) -> None:
+def test_rollbacks_lead_from_a_champion_of_another_release_to_what_ships_now(context: Context, tmp_path: Path) -> None:
     old = of_another_release(tmp_path / "old")
-    house.registry.register(VARIANT, old, evidence={"shipped": True})
+    context.registry.register(VARIANT, old, evidence={"shipped": True})
     for _ in range(2):
-        house.registry.register(VARIANT, old, evidence={"gate": {"passed": True}})
-    promotions_of.record(house.ledger, VARIANT, "promote", from_version=1, to_version=2, evidence={})
-    promotions_of.record(house.ledger, VARIANT, "promote", from_version=2, to_version=3, evidence={})
-    house.registry.move_alias(VARIANT, "champion", 3, expected=None)
+        context.registry.register(VARIANT, old, evidence={"gate": {"passed": True}})
+    promotions_of.record(context.ledger, VARIANT, "promote", from_version=1, to_version=2, evidence={})
+    promotions_of.record(context.ledger, VARIANT, "promote", from_version=2, to_version=3, evidence={})
+    context.registry.move_alias(VARIANT, "champion", 3, expected=None)
     for champion in (3, 2):
         with pytest.raises(RegistryError, match=f"repeat `seawall rollback {VARIANT}` until a version that shipped"):
-            promotion.ship(house, VARIANT)
-        assert rollback(house) == Change(VARIANT, champion, champion - 1)
-    assert promotion.ship(house, VARIANT) == 4
-    assert house.registry.card(VARIANT, 4).preprocessing == shipped_card().preprocessing
+            promotion.ship(context, VARIANT)
+        assert rollback(context) == Change(VARIANT, champion, champion - 1)
+    assert promotion.ship(context, VARIANT) == 4
+    assert context.registry.card(VARIANT, 4).preprocessing == shipped_card().preprocessing
 
 
-def test_what_shipped_with_another_topology_is_replaced_and_used_again(house: House, tmp_path: Path) -> None:
+def test_what_shipped_with_another_topology_is_replaced_and_used_again(context: Context, tmp_path: Path) -> None:
     other = of_another_release(tmp_path / "other", architecture="encoder")
-    house.registry.register(VARIANT, other, evidence={"shipped": True})
-    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
-    assert promotion.ship(house, VARIANT) == 2
-    assert promotion.ship(house, VARIANT) is None
-    house.registry.move_alias(VARIANT, "champion", 1, expected=2)
-    house.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}})
-    assert promotion.ship(house, VARIANT) == 2
-    assert [version.version for version in house.registry.versions(VARIANT)] == [1, 2, 3]
-    assert history(house) == [("ship", 1, 2), ("ship", 1, 2)]
+    context.registry.register(VARIANT, other, evidence={"shipped": True})
+    context.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    assert promotion.ship(context, VARIANT) == 2
+    assert promotion.ship(context, VARIANT) is None
+    context.registry.move_alias(VARIANT, "champion", 1, expected=2)
+    context.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}})
+    assert promotion.ship(context, VARIANT) == 2
+    assert [version.version for version in context.registry.versions(VARIANT)] == [1, 2, 3]
+    assert history(context) == [("ship", 1, 2), ("ship", 1, 2)]
 
 
-def test_a_champion_that_was_trained_here_stays_whatever_its_architecture(house: House, tmp_path: Path) -> None:
+def test_a_champion_that_was_trained_here_stays_whatever_its_architecture(context: Context, tmp_path: Path) -> None:
     other = of_another_release(tmp_path / "other", architecture="encoder")
-    house.registry.register(VARIANT, other, evidence={"gate": {"passed": True}})
-    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
-    assert promotion.ship(house, VARIANT) is None
-    assert aliases(house) == (1, None)
+    context.registry.register(VARIANT, other, evidence={"gate": {"passed": True}})
+    context.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    assert promotion.ship(context, VARIANT) is None
+    assert aliases(context) == (1, None)
 
 
 @pytest.mark.parametrize(
     ("changes", "stays"), [({"preprocessing": "text-0"}, False), ({"architecture": "ngram"}, True)]
 )
 def test_a_challenger_goes_with_its_champion_only_if_it_cannot_be_loaded(
-    house: House, tmp_path: Path, changes: dict[str, str], stays: bool
+    context: Context, tmp_path: Path, changes: dict[str, str], stays: bool
 ) -> None:
-    house.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"shipped": True})
-    house.registry.register(VARIANT, of_another_release(tmp_path / "new", **changes), evidence={})
-    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
-    house.registry.move_alias(VARIANT, "challenger", 2, expected=None)
-    experiments.create(house.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
-    assert promotion.ship(house, VARIANT) == 3
-    assert aliases(house) == (3, 2 if stays else None)
-    assert experiments.running(house.ledger, VARIANT) is None
+    context.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={"shipped": True})
+    context.registry.register(VARIANT, of_another_release(tmp_path / "new", **changes), evidence={})
+    context.registry.move_alias(VARIANT, "champion", 1, expected=None)
+    context.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+    experiments.create(context.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
+    assert promotion.ship(context, VARIANT) == 3
+    assert aliases(context) == (3, 2 if stays else None)
+    assert experiments.running(context.ledger, VARIANT) is None
 
 
 def test_a_challenger_that_cannot_be_loaded_goes_also_where_the_champion_stays(
-    challenged: House, tmp_path: Path
+    challenged: Context, tmp_path: Path
 ) -> None:
     assert promotion.ship(challenged, VARIANT) is None
     assert aliases(challenged) == (1, 2)
@@ -175,7 +178,7 @@ def test_a_challenger_that_cannot_be_loaded_goes_also_where_the_champion_stays(
     assert experiments.running(challenged.ledger, VARIANT) is None
 
 
-def test_what_cannot_be_loaded_becomes_no_champion(challenged: House, tmp_path: Path) -> None:
+def test_what_cannot_be_loaded_becomes_no_champion(challenged: Context, tmp_path: Path) -> None:
     told = "version 3 of 'text-multi' was trained with preprocessing 'text-0', and this release has"
     challenged.registry.register(VARIANT, of_another_release(tmp_path / "old"), evidence={})
     challenged.registry.move_alias(VARIANT, "challenger", 3, expected=2)
@@ -188,7 +191,7 @@ def test_what_cannot_be_loaded_becomes_no_champion(challenged: House, tmp_path: 
     assert history(challenged) == [("ship", None, 1), ("promote", 3, 1)]
 
 
-def test_a_challenger_that_an_experiment_found_better_becomes_champion(challenged: House) -> None:
+def test_a_challenger_that_an_experiment_found_better_becomes_champion(challenged: Context) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
     assert promote(challenged, expected=1) == Change(VARIANT, 1, 2)
     assert aliases(challenged) == (2, None)
@@ -205,7 +208,7 @@ def test_a_challenger_that_an_experiment_found_better_becomes_champion(challenge
     ("champion_recall", "challenger_recall", "verdict"), [(0.9, 0.2, "worse"), (0.5, 0.5, "no difference shown")]
 )
 def test_a_challenger_that_is_not_better_stays_one_unless_it_is_overruled(
-    challenged: House, champion_recall: float, challenger_recall: float, verdict: str
+    challenged: Context, champion_recall: float, challenger_recall: float, verdict: str
 ) -> None:
     tried(challenged, champion_recall=champion_recall, challenger_recall=challenger_recall)
     with pytest.raises(ConflictError, match=f"experiment 'try-2' says of version 2: {verdict};"):
@@ -219,13 +222,13 @@ def test_a_challenger_that_is_not_better_stays_one_unless_it_is_overruled(
     assert records(challenged)[-1].evidence["experiment"]["verdict"] == verdict
 
 
-def test_an_experiment_without_labels_is_no_reason_to_promote(challenged: House) -> None:
+def test_an_experiment_without_labels_is_no_reason_to_promote(challenged: Context) -> None:
     experiments.create(challenged.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.5)
     with pytest.raises(ConflictError, match="says of version 2: not enough labels"):
         promote(challenged)
 
 
-def test_an_experiment_against_a_former_champion_says_nothing_of_the_present_one(challenged: House) -> None:
+def test_an_experiment_against_a_former_champion_says_nothing_of_the_present_one(challenged: Context) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
     experiments.stop(challenged.ledger, "try-2")
     assert another_challenger(challenged) == 3
@@ -243,7 +246,7 @@ def test_an_experiment_against_a_former_champion_says_nothing_of_the_present_one
     assert records(challenged)[-1].evidence["experiment"]["versions"] == {"champion": 3, "challenger": 2}
 
 
-def test_what_an_experiment_against_a_former_champion_said_can_be_overruled(challenged: House) -> None:
+def test_what_an_experiment_against_a_former_champion_said_can_be_overruled(challenged: Context) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
     experiments.stop(challenged.ledger, "try-2")
     another_challenger(challenged)
@@ -253,20 +256,20 @@ def test_what_an_experiment_against_a_former_champion_said_can_be_overruled(chal
     assert records(challenged)[-1].evidence["experiment"]["versions"] == {"champion": 1, "challenger": 2}
 
 
-def test_a_stopped_experiment_counts_too(challenged: House) -> None:
+def test_a_stopped_experiment_counts_too(challenged: Context) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
     experiments.stop(challenged.ledger, "try-2")
     assert promote(challenged) == Change(VARIANT, 1, 2)
 
 
-def test_a_challenger_that_was_in_no_experiment_is_promoted_only_when_told_so(challenged: House) -> None:
+def test_a_challenger_that_was_in_no_experiment_is_promoted_only_when_told_so(challenged: Context) -> None:
     with pytest.raises(ConflictError, match="version 2 was in no experiment; create one"):
         promote(challenged)
     assert promote(challenged, without=True) == Change(VARIANT, 1, 2)
     assert records(challenged)[-1].evidence == {"gate": {"passed": True}}
 
 
-def test_an_experiment_on_another_version_says_nothing_of_this_one(challenged: House) -> None:
+def test_an_experiment_on_another_version_says_nothing_of_this_one(challenged: Context) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
     experiments.stop(challenged.ledger, "try-2")
     assert another_challenger(challenged) == 3
@@ -274,7 +277,7 @@ def test_an_experiment_on_another_version_says_nothing_of_this_one(challenged: H
         promote(challenged)
 
 
-def test_a_label_without_a_rule_cannot_be_judged_on(challenged: House) -> None:
+def test_a_label_without_a_rule_cannot_be_judged_on(challenged: Context) -> None:
     tried(challenged, champion_recall=0.2, challenger_recall=0.9)
     with pytest.raises(ConfigError, match="no rule for 'sarcasm'"):
         promote(challenged, label="sarcasm", without=True)
@@ -282,7 +285,7 @@ def test_a_label_without_a_rule_cannot_be_judged_on(challenged: House) -> None:
 
 
 @pytest.mark.parametrize("expected", [2, 3])
-def test_another_champion_than_expected_stops_everything(challenged: House, expected: int) -> None:
+def test_another_champion_than_expected_stops_everything(challenged: Context, expected: int) -> None:
     told = f"is version 1, expected was {expected}; look again"
     with pytest.raises(ConflictError, match=told):
         promote(challenged, expected=expected, without=True)
@@ -292,22 +295,22 @@ def test_another_champion_than_expected_stops_everything(challenged: House, expe
     assert history(challenged) == [("ship", None, 1)]
 
 
-def test_without_a_challenger_there_is_nothing_to_promote(house: House) -> None:
-    promotion.ship(house, VARIANT)
+def test_without_a_challenger_there_is_nothing_to_promote(context: Context) -> None:
+    promotion.ship(context, VARIANT)
     with pytest.raises(RegistryError, match="has no challenger; `seawall retrain text-multi` may bring one"):
-        promote(house, without=True)
-    assert history(house) == [("ship", None, 1)]
+        promote(context, without=True)
+    assert history(context) == [("ship", None, 1)]
 
 
-def test_without_a_champion_nothing_can_be_changed(house: House) -> None:
+def test_without_a_champion_nothing_can_be_changed(context: Context) -> None:
     with pytest.raises(RegistryError, match="has no champion"):
-        promote(house, without=True)
+        promote(context, without=True)
     with pytest.raises(RegistryError, match="has no champion"):
-        rollback(house)
-    assert history(house) == []
+        rollback(context)
+    assert history(context) == []
 
 
-def test_a_rollback_goes_to_the_champion_before_and_no_further_than_what_shipped(challenged: House) -> None:
+def test_a_rollback_goes_to_the_champion_before_and_no_further_than_what_shipped(challenged: Context) -> None:
     promote(challenged, without=True)
     assert another_challenger(challenged) == 3
     promote(challenged, without=True)
@@ -326,7 +329,7 @@ def test_a_rollback_goes_to_the_champion_before_and_no_further_than_what_shipped
     ]
 
 
-def test_after_a_rollback_another_challenger_can_be_promoted_and_taken_back(challenged: House) -> None:
+def test_after_a_rollback_another_challenger_can_be_promoted_and_taken_back(challenged: Context) -> None:
     promote(challenged, without=True)
     rollback(challenged)
     assert another_challenger(challenged) == 3
@@ -334,7 +337,7 @@ def test_after_a_rollback_another_challenger_can_be_promoted_and_taken_back(chal
     assert rollback(challenged) == Change(VARIANT, 3, 1)
 
 
-def test_a_rollback_ends_the_experiment_that_is_running(challenged: House) -> None:
+def test_a_rollback_ends_the_experiment_that_is_running(challenged: Context) -> None:
     promote(challenged, without=True)
     assert another_challenger(challenged) == 3
     experiments.create(challenged.ledger, "try-3", variant=VARIANT, champion_version=2, challenger_version=3, share=0.1)
@@ -343,11 +346,11 @@ def test_a_rollback_ends_the_experiment_that_is_running(challenged: House) -> No
     assert aliases(challenged) == (1, 3)
 
 
-def test_a_change_gives_its_lock_back_also_when_it_fails(house: House) -> None:
-    promotion.ship(house, VARIANT)
+def test_a_change_gives_its_lock_back_also_when_it_fails(context: Context) -> None:
+    promotion.ship(context, VARIANT)
     with pytest.raises(ConflictError):
-        rollback(house)
-    with house.ledger.lock(f"champion:{VARIANT}", wait=timedelta(0)):
+        rollback(context)
+    with context.ledger.lock(f"champion:{VARIANT}", wait=timedelta(0)):
         pass
 
 

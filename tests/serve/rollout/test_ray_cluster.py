@@ -25,7 +25,7 @@ from moderation.running import STATE, Running, find, ray_environment, require
 from moderation.settings import Settings
 from serve.rollout import ray_cluster
 from tests.processes import a_process
-from tests.serve.house import TOPOLOGY, settings_in
+from tests.rooms import TOPOLOGY, settings_in
 
 SLEEPS = "import time; time.sleep(3600)"
 SLEEPS_ON = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(3600)"

@@ -12,7 +12,7 @@ from ray.serve._private import replica
 
 from serve.rollout import replica as settling
 from serve.rollout.logs import Discreet
-from tests.serve.house import run
+from tests.rooms import run
 
 LOGGERS = [logging.getLogger(name) for name in ("ray.serve", "asyncio")]
 

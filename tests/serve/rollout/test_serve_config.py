@@ -13,6 +13,7 @@ import pytest
 from ray.serve.schema import ServeDeploySchema
 from sqlalchemy import delete, select
 
+from moderation.context import Context
 from moderation.errors import ConflictError, RegistryError, ServiceError
 from moderation.sections import Webhook
 from moderation.settings import DEPLOYMENTS
@@ -22,21 +23,20 @@ from moderation.storage.tables import locks
 from moderation.topology import GATEWAY, OUTBOX, Topology
 from serve.rollout import promotion, serve_config
 from serve.rollout.names import application_of
-from serve.rollout.promotion import House
-from tests.serve.house import SHIPPED, TOPOLOGY, VARIANT
+from tests.rooms import SHIPPED, TOPOLOGY, VARIANT
 
 
-def shipped(house: House, *, challenger: bool = False) -> House:
-    house.registry.register(VARIANT, SHIPPED, evidence={})
-    house.registry.move_alias(VARIANT, "champion", 1, expected=None)
+def shipped(context: Context, *, challenger: bool = False) -> Context:
+    context.registry.register(VARIANT, SHIPPED, evidence={})
+    context.registry.move_alias(VARIANT, "champion", 1, expected=None)
     if challenger:
-        house.registry.register(VARIANT, SHIPPED, evidence={})
-        house.registry.move_alias(VARIANT, "challenger", 2, expected=None)
-    return house
+        context.registry.register(VARIANT, SHIPPED, evidence={})
+        context.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+    return context
 
 
-def rendered(house: House) -> dict[str, Any]:
-    return serve_config.render(house.topology, house.registry, house.ledger, port=8123)
+def rendered(context: Context) -> dict[str, Any]:
+    return serve_config.render(context, port=8123)
 
 
 def test_an_application_is_named_after_its_variant_and_arm() -> None:
@@ -45,12 +45,12 @@ def test_an_application_is_named_after_its_variant_and_arm() -> None:
     assert GATEWAY not in {application_of("text-multi", "champion"), application_of("text-multi", "challenger")}
 
 
-def test_the_gateway_and_each_champion_are_applications_of_their_own(house: House) -> None:
-    config = rendered(shipped(house))
+def test_the_gateway_and_each_champion_are_applications_of_their_own(context: Context) -> None:
+    config = rendered(shipped(context))
     assert config["http_options"] == {"host": "127.0.0.1", "port": 8123}
     assert config["proxy_location"] == "HeadOnly"
     gateway, champion = config["applications"]
-    bounds = house.topology.gateway
+    bounds = context.topology.gateway
     assert gateway == {
         "name": "gateway",
         "route_prefix": "/",
@@ -75,41 +75,41 @@ def test_the_gateway_and_each_champion_are_applications_of_their_own(house: Hous
     assert json.loads(json.dumps(config)) == config
 
 
-def test_a_challenger_without_an_experiment_is_not_deployed(house: House) -> None:
-    names = [app["name"] for app in rendered(shipped(house, challenger=True))["applications"]]
+def test_a_challenger_without_an_experiment_is_not_deployed(context: Context) -> None:
+    names = [app["name"] for app in rendered(shipped(context, challenger=True))["applications"]]
     assert names == ["gateway", VARIANT]
 
 
-def test_a_running_experiment_brings_its_challenger_and_tells_the_gateway(house: House) -> None:
-    shipped(house, challenger=True)
+def test_a_running_experiment_brings_its_challenger_and_tells_the_gateway(context: Context) -> None:
+    shipped(context, challenger=True)
     experiment = experiments.create(
-        house.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.25
+        context.ledger, "try-2", variant=VARIANT, champion_version=1, challenger_version=2, share=0.25
     )
-    before = rendered(house)
+    before = rendered(context)
     names = [app["name"] for app in before["applications"]]
     assert names == ["gateway", VARIANT, f"{VARIANT}--challenger"]
     gateway, champion, challenger = (app["deployments"][0]["user_config"] for app in before["applications"])
     assert gateway == {"splits": {VARIANT: {"experiment": "try-2", "salt": experiment.salt, "buckets": 2500}}}
     assert (champion["version"], challenger["version"]) == (1, 2)
 
-    experiments.ramp(house.ledger, "try-2", 0.5)
-    ramped = rendered(house)
+    experiments.ramp(context.ledger, "try-2", 0.5)
+    ramped = rendered(context)
     assert ramped["applications"][0]["deployments"][0]["user_config"]["splits"][VARIANT]["buckets"] == 5000
     assert ramped["applications"][1:] == before["applications"][1:]
 
-    experiments.stop(house.ledger, "try-2")
-    stopped = rendered(house)
+    experiments.stop(context.ledger, "try-2")
+    stopped = rendered(context)
     assert [app["name"] for app in stopped["applications"]] == ["gateway", VARIANT]
     assert stopped["applications"][0]["deployments"][0]["user_config"] == {"splits": {}}
 
 
 @pytest.mark.parametrize("most", [None, 2, 5])
-def test_replicas_are_fixed_or_between_two_bounds(house: House, most: int | None) -> None:
-    shipped(house)
+def test_replicas_are_fixed_or_between_two_bounds(context: Context, most: int | None) -> None:
+    shipped(context)
     bounds = {"replicas": 2, "max_replicas": most, "target_ongoing_requests": 3.0}
-    variants = {VARIANT: house.topology.variant(VARIANT).model_copy(update=bounds)}
-    topology = replace(house.topology, variants=variants, gateway=house.topology.gateway.model_copy(update=bounds))
-    for app in serve_config.render(topology, house.registry, house.ledger, port=8123)["applications"]:
+    variants = {VARIANT: context.topology.variant(VARIANT).model_copy(update=bounds)}
+    topology = replace(context.topology, variants=variants, gateway=context.topology.gateway.model_copy(update=bounds))
+    for app in rendered(replace(context, topology=topology))["applications"]:
         [deployment] = app["deployments"]
         if most == 5:
             assert "num_replicas" not in deployment
@@ -120,8 +120,8 @@ def test_replicas_are_fixed_or_between_two_bounds(house: House, most: int | None
             assert "autoscaling_config" not in deployment
 
 
-def test_the_cluster_s_topology_scales_everything_and_gives_gpus_to_what_computes_on_them(house: House) -> None:
-    clustered = replace(house, topology=Topology.load(DEPLOYMENTS / "cluster.yaml"))
+def test_the_cluster_s_topology_scales_everything_and_gives_gpus_to_what_computes_on_them(context: Context) -> None:
+    clustered = replace(context, topology=Topology.load(DEPLOYMENTS / "cluster.yaml"))
     for variant in clustered.topology.variants:
         promotion.ship(clustered, variant)
     config = rendered(clustered)
@@ -142,33 +142,33 @@ def test_the_cluster_s_topology_scales_everything_and_gives_gpus_to_what_compute
     }
 
 
-def test_rendering_twice_gives_the_same(house: House) -> None:
-    shipped(house)
-    assert rendered(house) == rendered(house)
+def test_rendering_twice_gives_the_same(context: Context) -> None:
+    shipped(context)
+    assert rendered(context) == rendered(context)
 
 
-def test_a_variant_without_a_champion_cannot_be_rendered(house: House) -> None:
+def test_a_variant_without_a_champion_cannot_be_rendered(context: Context) -> None:
     with pytest.raises(RegistryError, match=r"'text-multi' has no champion; `seawall models ship` registers"):
-        rendered(house)
+        rendered(context)
 
 
-def test_where_nothing_runs_there_is_nothing_to_refresh(house: House) -> None:
+def test_where_nothing_runs_there_is_nothing_to_refresh(context: Context) -> None:
     said: list[str] = []
-    serve_config.refresh(None, house.topology, house.registry, house.ledger, progress=said.append)
+    serve_config.refresh(context, None, progress=said.append)
     assert said == []
 
 
-def test_the_lock_is_held_as_long_as_a_change_goes_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_is_held_as_long_as_a_change_goes_on(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_config, "_RENEW_S", 0.0)
     said: list[str] = []
-    with house.ledger.lock("deploy", hold=timedelta(minutes=5)) as held:
+    with context.ledger.lock("deploy", hold=timedelta(minutes=5)) as held:
         say = serve_config._renewing(held, said.append)
         begun = now()
         say("waiting")
-        with house.ledger.read() as connection:
+        with context.ledger.read() as connection:
             expires_at = connection.execute(select(locks.c.expires_at).where(locks.c.name == "deploy")).scalar_one()
         assert expires_at >= begun + held.hold
-        with house.ledger.write() as connection:
+        with context.ledger.write() as connection:
             connection.execute(delete(locks))  # it was taken for dead, and overtaken
         with pytest.raises(ConflictError, match="another one's now"):
             say("waiting")
@@ -211,10 +211,10 @@ def test_an_application_is_settled_when_its_config_has_arrived_and_it_is_healthy
     assert serve_config._settled(application, WANTED) is settled
 
 
-def test_a_sender_runs_only_where_there_is_an_endpoint(house: House) -> None:
-    assert [app["name"] for app in rendered(shipped(house))["applications"]] == ["gateway", VARIANT]
+def test_a_sender_runs_only_where_there_is_an_endpoint(context: Context) -> None:
+    assert [app["name"] for app in rendered(shipped(context))["applications"]] == ["gateway", VARIANT]
     webhook = Webhook(name="platform", url="https://platform.example/", secret_env="HOOK_SECRET", timeout_s=7)
-    hooked = replace(house, topology=replace(house.topology, webhooks=(webhook,)))
+    hooked = replace(context, topology=replace(context.topology, webhooks=(webhook,)))
     *_, outbox = rendered(hooked)["applications"]
     assert (outbox["name"], outbox["route_prefix"], outbox["import_path"]) == (
         "outbox",

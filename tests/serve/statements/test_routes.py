@@ -30,7 +30,7 @@ from serve.statements.routes import NEXT, router
 from serve.statements.statement import RETRACTION, SCHEMAS, STATEMENT
 from tests.moderation.storage.acts import a_review, act
 from tests.moderation.storage.rows import a_label, an_entry, record, say, say_as_verdict
-from tests.serve.house import TOPOLOGY
+from tests.rooms import TOPOLOGY
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PLATFORM = Topology.load(TOPOLOGY)

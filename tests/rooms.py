@@ -1,4 +1,4 @@
-"""What the tests of the rooms share: a house without a cluster, on a real ledger and a real registry."""
+"""What the tests of the rooms share: a context without a cluster, on a real ledger and a real registry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from moderation.context import Context
 from moderation.models.card import CARD, Card
 from moderation.posts import (
     Decision,
@@ -27,7 +28,6 @@ from moderation.storage import labelling
 from moderation.storage.ledger import Entry, Ledger, Scoring
 from moderation.topology import Topology
 from serve.rollout import promotion
-from serve.rollout.promotion import House
 
 VARIANT = "text-multi"
 TOPOLOGY = DEPLOYMENTS / "light.yaml"
@@ -67,23 +67,23 @@ def new_home(base: Path, home: Path) -> Settings:
     return settings_in(home)
 
 
-def challenged_house(base: Path, home: Path) -> House:
-    """A house of one's own: version 1 shipped and is champion, version 2 passed the gate and challenges it."""
+def challenged_context(base: Path, home: Path) -> Context:
+    """A Seawall of one's own: version 1 shipped and is champion, version 2 passed the gate and challenges it."""
     made = base / "challenged"
     if not made.exists():
-        house = house_in(new_home(base, made))
-        promotion.ship(house, VARIANT)
-        house.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}})
-        house.registry.move_alias(VARIANT, "challenger", 2, expected=None)
-        house.ledger.close()
+        context = context_in(new_home(base, made))
+        promotion.ship(context, VARIANT)
+        context.registry.register(VARIANT, SHIPPED, evidence={"gate": {"passed": True}})
+        context.registry.move_alias(VARIANT, "challenger", 2, expected=None)
+        context.ledger.close()
     home.mkdir(parents=True, exist_ok=True)
     for name in ("mlflow.db", "ledger.db"):
         shutil.copy(made / name, home / name)
-    return house_in(settings_in(home))
+    return context_in(settings_in(home))
 
 
-def house_in(settings: Settings) -> House:
-    return House(None, Topology.load(TOPOLOGY), Registry(settings), Ledger(settings.ledger_url))
+def context_in(settings: Settings) -> Context:
+    return Context.open(settings, Topology.load(TOPOLOGY))
 
 
 def a_post(text: str = "the tomatoes are ripe", *, minute: int = 0, **changes: Any) -> PostIn:
