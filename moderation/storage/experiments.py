@@ -16,7 +16,7 @@ from moderation.copies import key_of
 from moderation.errors import ConflictError, NotFoundError
 from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, now
-from moderation.storage.tables import decisions, experiments, labels, posts, scorings
+from moderation.storage.tables import decisions, experiments, labels, posts, same_version, scorings
 
 BUCKETS = 10_000
 """Into which units are hashed; a share is a number of them."""
@@ -222,18 +222,9 @@ def judged_posts(ledger: Ledger, name: str) -> list[JudgedPost]:
             labels.c.labels,
             labels.c.sampling_probability,
         )
-        .join(
-            posts,
-            (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version),
-        )
-        .join(
-            scorings,
-            (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_version == decisions.c.content_version),
-        )
-        .outerjoin(
-            labels,
-            (labels.c.post_id == decisions.c.post_id) & (labels.c.content_version == decisions.c.content_version),
-        )
+        .join(posts, same_version(posts, decisions))
+        .join(scorings, same_version(scorings, decisions))
+        .outerjoin(labels, same_version(labels, decisions))
         .where(scorings.c.experiment == name)
         .order_by(decisions.c.decision_id, labels.c.labelled_at, labels.c.label_seq)
     )

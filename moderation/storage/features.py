@@ -41,7 +41,7 @@ from moderation.storage.feature_profiles import (
 from moderation.storage.feature_store import CHANGES_A_CALL, FeatureStore
 from moderation.storage.features_sql import SETTING, SqlFeatures
 from moderation.storage.ledger import Entry, Ledger, Recorded, now
-from moderation.storage.tables import decisions, labels, posts
+from moderation.storage.tables import decisions, labels, posts, same_version
 
 __all__ = [
     "AUTHOR_FEATURES",
@@ -176,10 +176,7 @@ def _posts() -> Select[Any]:
             decisions.c.decision,
             decisions.c.decided_at,
         )
-        .join(
-            decisions,
-            (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version),
-        )
+        .join(decisions, same_version(posts, decisions))
         .where(~_judged_before)
     )
 
@@ -193,7 +190,7 @@ def _labels() -> Select[Any]:
         labels.c.labels,
         labels.c.source,
         labels.c.received_at,
-    ).join(posts, (posts.c.post_id == labels.c.post_id) & (posts.c.content_version == labels.c.content_version))
+    ).join(posts, same_version(posts, labels))
 
 
 def _label(row: Any) -> LabelObserved:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from moderation.storage import labelling
 from moderation.storage.dialect import settled
 from moderation.storage.ledger import Ledger
 from moderation.storage.people_tables import reviews
-from moderation.storage.tables import decisions, labels, posts, scorings
+from moderation.storage.tables import decisions, labels, posts, same_version, scorings
 
 PAGE = 500
 """Labels that one transaction reads."""
@@ -118,8 +118,8 @@ def _rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
     here = labels.c.label_seq.between(begin + 1, end)
     query = (
         select(*_COLUMNS)
-        .join(posts, _same(posts, labels))
-        .join(decisions, _same(decisions, labels))
+        .join(posts, same_version(posts, labels))
+        .join(decisions, same_version(decisions, labels))
         .where(here)
         .order_by(labels.c.label_seq)
     )
@@ -128,7 +128,7 @@ def _rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
     models: dict[int, list[dict[str, Any]]] = {}
     scored = (
         select(labels.c.label_seq, scorings)
-        .join(scorings, _same(scorings, labels))
+        .join(scorings, same_version(scorings, labels))
         .where(here)
         .order_by(labels.c.label_seq, scorings.c.service)
     )
@@ -141,10 +141,6 @@ def _rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
         row["review_kind"] = None if found is None else found.kind
         row["models"] = models.get(row["label_seq"], [])
     return rows
-
-
-def _same(table: Any, other: Any) -> Any:
-    return and_(table.c.post_id == other.c.post_id, table.c.content_version == other.c.content_version)
 
 
 def _plain(mapping: Any) -> dict[str, Any]:

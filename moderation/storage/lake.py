@@ -40,7 +40,7 @@ from moderation.storage.dialect import settled
 from moderation.storage.label_rows import said_by
 from moderation.storage.ledger import Held, Ledger
 from moderation.storage.media_tables import post_media
-from moderation.storage.tables import decisions, labels, posts, scorings
+from moderation.storage.tables import decisions, labels, posts, same_version, scorings
 
 Dataset = Literal["posts", "labels"]
 
@@ -221,8 +221,6 @@ _POST_COLUMNS = [
     decisions.c.features,
     scorings.c.features.label("own_features"),
 ]
-_SAME_CONTENT = (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version)
-_SCORED = (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_version == decisions.c.content_version)
 
 
 def _post_rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
@@ -243,10 +241,9 @@ def _label_rows(connection: Connection, begin: int, end: int) -> list[dict[str, 
 
 def _add_media(connection: Connection, rows: list[dict[str, Any]], of: Table, within: Any) -> None:
     """Add what media the rows' posts have; `of` names the posts, `within` which of its rows are meant."""
-    same = (post_media.c.post_id == of.c.post_id) & (post_media.c.content_version == of.c.content_version)
-    query = select(post_media).join(of, same).where(within).distinct().order_by(post_media.c.position)
+    query = select(post_media).join(of, same_version(post_media, of)).where(within)
     found: dict[tuple[str, int], list[tuple[str, str]]] = {}
-    for row in connection.execute(query):
+    for row in connection.execute(query.distinct().order_by(post_media.c.position)):
         found.setdefault((row.post_id, row.content_version), []).append((row.sha256, row.kind))
     for row_of_post in rows:
         shown = found.get((row_of_post["post_id"], row_of_post["content_version"]), [])
@@ -257,8 +254,8 @@ def _add_media(connection: Connection, rows: list[dict[str, Any]], of: Table, wi
 def _posts_query(begin: int, end: int) -> Select[Any]:
     return (
         select(decisions.c.decision_id, *_POST_COLUMNS)
-        .join(posts, _SAME_CONTENT)
-        .outerjoin(scorings, _SCORED)
+        .join(posts, same_version(posts, decisions))
+        .outerjoin(scorings, same_version(scorings, decisions))
         .where(decisions.c.decision_id > begin, decisions.c.decision_id <= end)
         .order_by(decisions.c.decision_id, scorings.c.service)
     )
@@ -275,12 +272,9 @@ def _labels_query(begin: int, end: int) -> Select[Any]:
             labels.c.sampling_probability,
             *_POST_COLUMNS,
         )
-        .join(
-            decisions,
-            (labels.c.post_id == decisions.c.post_id) & (labels.c.content_version == decisions.c.content_version),
-        )
-        .join(posts, _SAME_CONTENT)
-        .outerjoin(scorings, _SCORED)
+        .join(decisions, same_version(labels, decisions))
+        .join(posts, same_version(posts, decisions))
+        .outerjoin(scorings, same_version(scorings, decisions))
         .where(labels.c.label_seq > begin, labels.c.label_seq <= end)
         .order_by(labels.c.label_seq, scorings.c.service)
     )

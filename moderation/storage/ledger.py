@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, tuple_, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -32,7 +32,7 @@ from moderation.storage.dialect import announce, chunks, claim
 from moderation.storage.media_uses import Use
 from moderation.storage.post_status import Act
 from moderation.storage.schema import bring_to_head
-from moderation.storage.tables import decisions, locks, posts, scorings
+from moderation.storage.tables import decisions, locks, of_version, posts, same_version, scorings
 
 SETTING = "SEAWALL_LEDGER_URL"
 
@@ -359,7 +359,7 @@ def newest_content(connection: Connection, post_id: str) -> Any:
 
 def content_of(connection: Connection, post_id: str, content_version: int) -> Any:
     """The row of one content version, with the decision's `body`; it must be recorded."""
-    which = (posts.c.post_id == post_id) & (posts.c.content_version == content_version)
+    which = of_version(posts, post_id, content_version)
     return connection.execute(_content().where(which)).one()
 
 
@@ -393,7 +393,7 @@ def _came_again(connection: Connection, post_id: str, newest: Recorded, created_
     """A post's newest content, after the same came again: nothing older than this may follow it."""
     if created_at <= newest.created_at:
         return newest
-    which = (posts.c.post_id == post_id) & (posts.c.content_version == newest.content_version)
+    which = of_version(posts, post_id, newest.content_version)
     connection.execute(update(posts).where(which).values(came_again_at=created_at))
     return replace(newest, created_at=created_at)
 
@@ -418,7 +418,7 @@ def _replaced(connection: Connection, new: Sequence[tuple[Entry, Decision]]) -> 
     """Note of decisions whose place others take that they are not to be made again."""
     for _, decision in new:
         if decision.rejudges is not None:
-            which = (decisions.c.post_id == decision.post_id) & (decisions.c.content_version == decision.rejudges)
+            which = of_version(decisions, decision.post_id, decision.rejudges)
             connection.execute(update(decisions).where(which).values(judge_again=False))
 
 
@@ -511,9 +511,6 @@ def _count(connection: Connection, entries: Sequence[Entry], writer: str) -> Non
     removals.count(connection, writer, now(), counted)
 
 
-_SAME_CONTENT = tuple_(posts.c.post_id, posts.c.content_version) == tuple_(
-    decisions.c.post_id, decisions.c.content_version
-)
 _LAST_FIRST = posts.c.content_version.desc()
 
 
@@ -526,7 +523,7 @@ def _recorded() -> Any:
         created_at.label("newest_at"),
         posts.c.content_version,
         decisions.c.judge_again,
-    ).join(decisions, _SAME_CONTENT)
+    ).join(decisions, same_version(posts, decisions))
 
 
 def _as_recorded(row: Any) -> Recorded:
@@ -534,7 +531,7 @@ def _as_recorded(row: Any) -> Recorded:
 
 
 def _content() -> Any:
-    return select(posts, decisions.c.body).join(decisions, _SAME_CONTENT)
+    return select(posts, decisions.c.body).join(decisions, same_version(posts, decisions))
 
 
 def _newest(connection: Connection, post_ids: Sequence[str]) -> dict[str, Recorded]:

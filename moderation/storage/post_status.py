@@ -17,7 +17,7 @@ from moderation.posts import Actor, Decision, ReviewDecision, Standing, State
 from moderation.review import Kind, ReviewItem
 from moderation.storage.dialect import announce, chunks
 from moderation.storage.people_tables import actions, exemptions, reviews, strikes
-from moderation.storage.tables import posts
+from moderation.storage.tables import of_version, posts
 
 Action = Literal["hold", "remove", "allow", "restore"]
 
@@ -75,7 +75,7 @@ def act(connection: Connection, acts: Sequence[Act]) -> None:
     announce(connection, actions.c.action_id)
     connection.execute(insert(actions), [_row(done) for done in acts])
     for done in acts:
-        key = (strikes.c.post_id == done.post_id) & (strikes.c.content_version == done.content_version)
+        key = of_version(strikes, done.post_id, done.content_version)
         if done.action == "remove":
             given = {"given_at": done.at, "taken_back_at": None}
             if not connection.execute(update(strikes).where(key).values(**given)).rowcount:
@@ -87,7 +87,7 @@ def act(connection: Connection, acts: Sequence[Act]) -> None:
 
 def take_back_strike(connection: Connection, post_id: str, content_version: int, at: datetime) -> None:
     """Take back the strike for a content, if it stands."""
-    mine = (strikes.c.post_id == post_id) & (strikes.c.content_version == content_version)
+    mine = of_version(strikes, post_id, content_version)
     connection.execute(update(strikes).where(mine, strikes.c.taken_back_at.is_(None)).values(taken_back_at=at))
 
 

@@ -14,9 +14,11 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Float,
+    FromClause,
     Index,
     Integer,
     MetaData,
@@ -25,6 +27,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
     text,
 )
 from sqlalchemy.types import TypeEngine
@@ -88,6 +91,16 @@ class AnyText(TypeDecorator[str]):
         for character, escaped in reversed(self._ESCAPES):
             value = value.replace(escaped, character)
         return value
+
+
+def same_version(one: FromClause, other: FromClause) -> ColumnElement[bool]:
+    """Whether two rows are of one content version of a post; both have `post_id` and `content_version`."""
+    return and_(one.c.post_id == other.c.post_id, one.c.content_version == other.c.content_version)
+
+
+def of_version(rows: FromClause, post_id: str, content_version: int) -> ColumnElement[bool]:
+    """Whether a row is of this content version of a post; it has `post_id` and `content_version`."""
+    return and_(rows.c.post_id == post_id, rows.c.content_version == content_version)
 
 
 RowNumber = BigInteger().with_variant(Integer, "sqlite")

@@ -31,6 +31,7 @@ from moderation.storage.media_store import ASIDE, PASSING, TOUCH_AGAIN, MediaSto
 from moderation.storage.media_tables import media, post_media
 from moderation.storage.media_uses import USED_AGAIN
 from moderation.storage.people_tables import actions, reviews
+from moderation.storage.tables import same_version
 
 LOCK = "media-collect"
 LOCK_HOLD = timedelta(minutes=5)
@@ -191,13 +192,11 @@ def _waits() -> Any:
     """Whether a post with a medium waits for a person: it is asked about, an appeal among it, or held."""
     later = actions.alias("later")
     asked = exists().where(
-        reviews.c.post_id == post_media.c.post_id,
-        reviews.c.content_version == post_media.c.content_version,
+        same_version(reviews, post_media),
         reviews.c.status == "open",
     )
     held = exists().where(
-        actions.c.post_id == post_media.c.post_id,
-        actions.c.content_version == post_media.c.content_version,
+        same_version(actions, post_media),
         actions.c.action == "hold",
         ~exists().where(later.c.post_id == actions.c.post_id, later.c.action_id > actions.c.action_id),
     )

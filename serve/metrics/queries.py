@@ -32,7 +32,7 @@ from moderation.errors import TooManyGroupsError
 from moderation.estimate import Population
 from moderation.sections import Dimension
 from moderation.storage.people_tables import actions, appeals, events, golden, reports, reviews
-from moderation.storage.tables import decisions, posts, scorings
+from moderation.storage.tables import decisions, posts, same_version, scorings
 from serve.metrics.expressions import Seconds, elements
 
 Frame: TypeAlias = Literal["posts", "impressions"]
@@ -151,11 +151,7 @@ def judged(connection: Connection, window: Window, frame: Frame) -> dict[Key, li
     source, columns = _grouped(framed, framed, window.unlabelled)
     source = _with_decisions(source, framed, window.unlabelled).join(
         reviews,
-        and_(
-            reviews.c.post_id == framed.c.post_id,
-            reviews.c.content_version == framed.c.content_version,
-            reviews.c.kind != "golden",
-        ),
+        and_(same_version(reviews, framed), reviews.c.kind != "golden"),
     )
     query = (
         select(
@@ -200,20 +196,18 @@ def takedowns(connection: Connection, window: Window) -> dict[Key, dict[bool, Ta
     """How long the window's first removals of a content version took; True: nobody had reported it before."""
     earlier = actions.alias()
     first = ~exists().where(
-        earlier.c.post_id == actions.c.post_id,
+        same_version(earlier, actions),
         earlier.c.action_id < actions.c.action_id,
-        earlier.c.content_version == actions.c.content_version,
         earlier.c.action == "remove",
     )
     was_reported = exists().where(
-        reports.c.post_id == actions.c.post_id,
-        reports.c.content_version == actions.c.content_version,
+        same_version(reports, actions),
         reports.c.created_at <= actions.c.acted_at,
         reports.c.weight > 0,
     )
     source, columns = _grouped(actions, actions, window.by, _labels_of(connection, actions.c.labels, window))
     if not {"region", "community"} & set(window.by):
-        source = source.join(posts, _same(posts, actions))
+        source = source.join(posts, same_version(posts, actions))
     proactive = case((was_reported, 0), else_=1).label("proactive")
     taken = Seconds(posts.c.received_at, actions.c.acted_at).label("seconds")
     rows = (
@@ -306,7 +300,7 @@ def golden_verdicts(connection: Connection, begin: datetime, end: datetime) -> l
     """What reviewers said, in a window, of posts whose truth is known."""
     query = (
         select(golden.c.verdict, golden.c.labels, reviews.c.verdict, reviews.c.verdict_labels)
-        .select_from(reviews.join(golden, _same(golden, reviews)))
+        .select_from(reviews.join(golden, same_version(golden, reviews)))
         .where(reviews.c.decided_at >= begin, reviews.c.decided_at < end, reviews.c.kind == "golden")
         .where(reviews.c.verdict.is_not(None))
     )
@@ -342,13 +336,13 @@ def _grouped(
     labels = labels or {}
     columns: dict[Dimension, ColumnElement[Any]] = {}
     if {"region", "community"} & set(by):
-        source = source.join(posts, _same(posts, keyed))
+        source = source.join(posts, same_version(posts, keyed))
         columns |= {"region": posts.c.region, "community": posts.c.community}
     if "model_version" in by:
-        source = source.join(scorings, and_(_same(scorings, keyed), scorings.c.model_version.is_not(None)))
+        source = source.join(scorings, and_(same_version(scorings, keyed), scorings.c.model_version.is_not(None)))
         columns["model_version"] = scorings.c.variant + "@" + cast(scorings.c.model_version, String)
     if "language" in by and keyed is not decisions:
-        source = source.join(decisions, _same(decisions, keyed))
+        source = source.join(decisions, same_version(decisions, keyed))
     columns["language"] = decisions.c.features["language"].as_string()
     if "label" in labels:
         columns["label"] = labels["label"]
@@ -358,7 +352,7 @@ def _grouped(
 
 
 def _with_decisions(source: FromClause, keyed: FromClause, by: Sequence[Dimension]) -> FromClause:
-    return source if "language" in by else source.join(decisions, _same(decisions, keyed))
+    return source if "language" in by else source.join(decisions, same_version(decisions, keyed))
 
 
 def _labels_of(connection: Connection, array: ColumnElement[Any], window: Window) -> dict[str, Any]:
@@ -366,10 +360,6 @@ def _labels_of(connection: Connection, array: ColumnElement[Any], window: Window
         return {}
     rows, name = elements(connection, array)
     return {"from": rows, "label": name}
-
-
-def _same(one: FromClause, other: FromClause) -> ColumnElement[bool]:
-    return and_(one.c.post_id == other.c.post_id, one.c.content_version == other.c.content_version)
 
 
 def _within(at: ColumnElement[datetime], window: Window) -> ColumnElement[bool]:

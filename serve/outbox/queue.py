@@ -19,14 +19,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, Select, and_, exists, func, insert, select, update
+from sqlalchemy import Row, Select, exists, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from moderation.errors import ConflictError, NotFoundError
 from moderation.storage.dialect import claim, settled
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import actions, deliveries
-from moderation.storage.tables import posts
+from moderation.storage.tables import posts, same_version
 
 BATCH = 500
 """Actions that one transaction fans out."""
@@ -155,10 +155,7 @@ def _due(endpoint: str, at: datetime) -> Select[Any]:
         select(deliveries.c.delivery_id, deliveries.c.attempts, actions, posts.c.author_id, posts.c.community)
         .add_columns(posts.c.region)
         .join(actions, actions.c.action_id == deliveries.c.action_id)
-        .outerjoin(
-            posts,
-            and_(posts.c.post_id == actions.c.post_id, posts.c.content_version == actions.c.content_version),
-        )
+        .outerjoin(posts, same_version(posts, actions))
         .where(
             deliveries.c.endpoint == endpoint,
             deliveries.c.status == "pending",

@@ -17,7 +17,7 @@ from moderation.storage import post_status
 from moderation.storage.dialect import chunks
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_tables import post_media
-from moderation.storage.tables import decisions, posts
+from moderation.storage.tables import decisions, posts, same_version
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +66,10 @@ def due(ledger: Ledger, *, since: datetime, after: int, limit: int) -> list[Due]
 
 
 def _page(connection: Connection, since: datetime, after: int) -> Sequence[Any]:
-    same = (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version)
     newer = exists().where(_newer.c.post_id == posts.c.post_id, _newer.c.content_version > posts.c.content_version)
     query = (
         select(posts, decisions.c.decision_id, decisions.c.body)
-        .join(decisions, same)
+        .join(decisions, same_version(posts, decisions))
         .where(decisions.c.judge_again, decisions.c.decision_id > after, decisions.c.decided_at >= since, ~newer)
         .order_by(decisions.c.decision_id)
         .limit(_PAGE)

@@ -16,6 +16,7 @@ from moderation.storage import post_status
 from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, newest_content, now
 from moderation.storage.people_tables import actions, appeals, reviews
+from moderation.storage.tables import of_version
 from serve.review.models import AppealIn, AppealOut
 
 
@@ -65,14 +66,14 @@ def of_post(ledger: Ledger, post_id: str) -> list[AppealOut]:
 
 def _removal(connection: Connection, post: Any) -> Any | None:
     """The last removal of a post's newest content, if any."""
-    theirs = (actions.c.post_id == post.post_id) & (actions.c.content_version == post.content_version)
+    theirs = of_version(actions, post.post_id, post.content_version)
     query = select(actions).where(theirs, actions.c.action == "remove").order_by(actions.c.action_id.desc())
     return connection.execute(query.limit(1)).first()
 
 
 def _appealed(connection: Connection, post: Any, removal: Any | None) -> Any | None:
     """The appeal against a removal, or the one against an earlier removal of the same content that is still open."""
-    mine = (appeals.c.post_id == post.post_id) & (appeals.c.content_version == post.content_version)
+    mine = of_version(appeals, post.post_id, post.content_version)
     against = None if removal is None else removal.action_id
     query = select(appeals).where(mine, or_(appeals.c.action_id == against, appeals.c.status == "open"))
     return connection.execute(query.order_by(appeals.c.appeal_id.desc()).limit(1)).first()
@@ -86,7 +87,7 @@ def _check_removed(connection: Connection, post_id: str) -> None:
 
 def _queue(connection: Connection, post: Any, removal: Any, policy: Policy, rules: ReviewRules) -> int:
     """Queue the appeal, in the place of whatever else is asked about the content."""
-    same = (reviews.c.post_id == post.post_id) & (reviews.c.content_version == post.content_version)
+    same = of_version(reviews, post.post_id, post.content_version)
     waiting = same & (reviews.c.status == "open") & (reviews.c.kind != "golden")
     connection.execute(update(reviews).where(waiting).values(status="dropped"))
     decision = Decision.model_validate_json(post.body, extra="ignore")

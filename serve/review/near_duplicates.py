@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_
+from sqlalchemy import exists, func, select
 
 from moderation.metrics import Floats
 from moderation.policy import Policy
@@ -17,7 +17,7 @@ from moderation.storage import post_status
 from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import actions, reviews
-from moderation.storage.tables import decisions, labels, posts
+from moderation.storage.tables import decisions, labels, of_version, posts, same_version
 from serve.review.clusters import clusters
 
 
@@ -78,21 +78,20 @@ def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[Any]:
 
     With those that stood for clusters before, however many posts came since: what looks like them is known.
     """
-    same = (posts.c.post_id == decisions.c.post_id) & (posts.c.content_version == decisions.c.content_version)
     last = select(func.max(decisions.c.decision_id)).scalar_subquery()
     newer = posts.alias("newer")
     newest = ~exists().where(newer.c.post_id == posts.c.post_id, newer.c.content_version > posts.c.content_version)
-    asked = exists().where(*_of_post(reviews))
+    asked = exists().where(same_version(reviews, posts))
     drawn = asked.where(reviews.c.kind == "sampled", reviews.c.status == "open")
     known = (
-        exists().where(*_of_post(labels))
-        | exists().where(*_of_post(actions))
+        exists().where(same_version(labels, posts))
+        | exists().where(same_version(actions, posts))
         | asked.where((reviews.c.kind != "sampled") | (reviews.c.status != "open"))
     )
     before = asked.where(reviews.c.kind == "cluster", reviews.c.created_at >= since)
     query = (
         select(posts, decisions.c.body, known.label("known"), drawn.label("waits"))
-        .join(decisions, same)
+        .join(decisions, same_version(posts, decisions))
         .where((decisions.c.decision_id > last - limit) | before, decisions.c.decided_at >= since, newest)
         .order_by(decisions.c.decision_id)
     )
@@ -100,10 +99,6 @@ def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[Any]:
         return [
             row for row in connection.execute(query) if row.text.strip()
         ]  # pictures without a word are no look-alikes
-
-
-def _of_post(table: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return table.c.post_id == posts.c.post_id, table.c.content_version == posts.c.content_version
 
 
 def _queue(ledger: Ledger, row: Any, size: int, policy: Policy, rules: ReviewRules) -> bool:
@@ -119,7 +114,7 @@ def _queue(ledger: Ledger, row: Any, size: int, policy: Policy, rules: ReviewRul
         within=timedelta(hours=rules.sampled_deadline_h),
     )
     about = {"language": decision.language.code, "region": row.region, "community": row.community}
-    which = tuple_(reviews.c.post_id, reviews.c.content_version) == (row.post_id, row.content_version)
+    which = of_version(reviews, row.post_id, row.content_version)
     with ledger.write() as connection:
         claim(connection, "post", [row.post_id])
         if connection.execute(select(reviews.c.review_id).where(which)).first() is not None:

@@ -25,7 +25,7 @@ from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, content_of, newest_content, now, same_content
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.post_status import Act, Action
-from moderation.storage.tables import posts
+from moderation.storage.tables import posts, same_version
 from serve.review import reports
 from serve.review.interests import check_disinterested, interested
 from serve.review.models import LeasedReview, LeaseIn, MediumShown, VerdictIn, VerdictOut
@@ -102,10 +102,8 @@ def _same_content() -> ColumnElement[bool]:
     return or_(
         _judged.c.content_version == reviews.c.content_version,
         exists().where(
-            _then.c.post_id == _judged.c.post_id,
-            _then.c.content_version == _judged.c.content_version,
-            _present.c.post_id == reviews.c.post_id,
-            _present.c.content_version == reviews.c.content_version,
+            same_version(_then, _judged),
+            same_version(_present, reviews),
             _then.c.content_hash == _present.c.content_hash,
         ),
     )
@@ -124,7 +122,7 @@ def _golden(
     """Lease golden items that the reviewer has not met, so that they look like any that was drawn at random."""
     if room <= 0:
         return []
-    same = (_judged.c.post_id == golden.c.post_id) & (_judged.c.content_version == golden.c.content_version)
+    same = same_version(_judged, golden)
     met = exists().where(
         same, or_(_judged.c.decided_by == wanted.reviewer_id, _judged.c.leased_by == wanted.reviewer_id)
     )

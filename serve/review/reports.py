@@ -20,6 +20,7 @@ from moderation.storage import post_status
 from moderation.storage.dialect import claim, insert_into
 from moderation.storage.ledger import Ledger, content_of, newest_content, now, same_content
 from moderation.storage.people_tables import reporters, reports, reviews
+from moderation.storage.tables import of_version
 from serve.review.models import ReporterOut, ReportIn, ReportOut, ReportShown
 
 _MOST_HEARD = 200
@@ -51,11 +52,8 @@ def add(
     with ledger.write() as connection:
         claim(connection, "post", [post_id])
         post = newest_content(connection, post_id)
-        known = (
-            (reports.c.post_id == post_id)
-            & (reports.c.content_version == post.content_version)
-            & (reports.c.reporter_id == report.reporter_id)
-        )
+        theirs = reports.c.reporter_id == report.reporter_id
+        known = of_version(reports, post_id, post.content_version) & theirs
         row = connection.execute(select(reports).where(known)).first()
         fresh = row is None
         if fresh:
@@ -91,7 +89,7 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
     enough = sum(weights) >= needed
     found = connection.execute(
         select(reviews)
-        .where(reviews.c.post_id == post.post_id, reviews.c.content_version == post.content_version)
+        .where(of_version(reviews, post.post_id, post.content_version))
         .where(reviews.c.status == "open", reviews.c.kind != "golden")
     ).first()
     decision = Decision.model_validate_json(post.body, extra="ignore")

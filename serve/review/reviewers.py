@@ -10,6 +10,7 @@ from moderation.metrics import cohens_kappa
 from moderation.storage.dialect import claim
 from moderation.storage.ledger import Ledger, newest_content, now
 from moderation.storage.people_tables import golden, reviews
+from moderation.storage.tables import of_version, same_version
 from serve.review.models import Agreement, GoldenIn, ReviewerOut
 
 _first = reviews.alias("first")
@@ -24,7 +25,7 @@ def put_golden(ledger: Ledger, post_id: str, right: GoldenIn) -> int:
     with ledger.write() as connection:
         claim(connection, "post", [post_id])
         version: int = newest_content(connection, post_id).content_version
-        same = (golden.c.post_id == post_id) & (golden.c.content_version == version)
+        same = of_version(golden, post_id, version)
         values = right.model_dump()
         if not connection.execute(update(golden).where(same).values(**values)).rowcount:
             which = {"post_id": post_id, "content_version": version}
@@ -49,7 +50,7 @@ def agreement(ledger: Ledger, begin: datetime, end: datetime) -> Agreement:
 def reviewer(ledger: Ledger, reviewer_id: str) -> ReviewerOut:
     """How good a reviewer is; one who decided nothing has no rates."""
     mine = (reviews.c.decided_by == reviewer_id) & (reviews.c.status == "decided")
-    same = (golden.c.post_id == reviews.c.post_id) & (golden.c.content_version == reviews.c.content_version)
+    same = same_version(golden, reviews)
     met = (
         select(golden.c.verdict.label("right"), reviews.c.verdict.label("said"), func.count().label("items"))
         .join(golden, same)

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, exists, func, select
+from sqlalchemy import Row, Select, exists, func, select
 
 from moderation.labels import Modality
 from moderation.media import MediaKind
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_tables import post_media
 from moderation.storage.people_tables import actions, reports, reviews
-from moderation.storage.tables import decisions, posts
+from moderation.storage.tables import decisions, posts, same_version
 from serve.statements.statement import Removal, Retraction
 
 PAGE = 500
@@ -87,19 +87,15 @@ def _pages(ledger: Ledger, query: Select[Any], number: Any) -> Iterator[Row[Any]
 _OTHER = actions.alias()
 
 
-def _same_content(table: Any, other: Any) -> Any:
-    return and_(table.c.post_id == other.c.post_id, table.c.content_version == other.c.content_version)
-
-
 def _removals(begin: datetime, end: datetime) -> Select[Any]:
     restored = exists().where(
-        _same_content(_OTHER, actions),
+        same_version(_OTHER, actions),
         _OTHER.c.action.in_(_SHOWN),
         _OTHER.c.action_id > actions.c.action_id,
         _OTHER.c.acted_at < end,
     )
     reported = exists().where(
-        _same_content(reports, actions), reports.c.created_at <= actions.c.acted_at, reports.c.weight > 0
+        same_version(reports, actions), reports.c.created_at <= actions.c.acted_at, reports.c.weight > 0
     )
     return (
         select(
@@ -113,8 +109,8 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
             _has("image").label("has_image"),
             _has("video").label("has_video"),
         )
-        .join(posts, _same_content(posts, actions))
-        .outerjoin(decisions, _same_content(decisions, actions))
+        .join(posts, same_version(posts, actions))
+        .outerjoin(decisions, same_version(decisions, actions))
         .outerjoin(reviews, reviews.c.review_id == actions.c.review_id)
         .where(
             actions.c.action == "remove",
@@ -127,7 +123,7 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
 
 
 def _has(kind: MediaKind) -> Any:
-    return exists().where(_same_content(post_media, actions), post_media.c.kind == kind)
+    return exists().where(same_version(post_media, actions), post_media.c.kind == kind)
 
 
 _BEFORE = actions.alias()
@@ -138,7 +134,7 @@ def _begins(removal: Any) -> Any:
     last = (
         select(_BEFORE.c.action)
         .where(
-            _same_content(_BEFORE, removal),
+            same_version(_BEFORE, removal),
             _BEFORE.c.action_id < removal.c.action_id,
             _BEFORE.c.action != "hold",
         )
@@ -152,7 +148,7 @@ def _begins(removal: Any) -> Any:
 def _retractions(begin: datetime, end: datetime) -> Select[Any]:
     removal, between = actions.alias(), actions.alias()
     undone_before = exists().where(
-        _same_content(between, actions),
+        same_version(between, actions),
         between.c.action.in_(_SHOWN),
         between.c.action_id > removal.c.action_id,
         between.c.action_id < actions.c.action_id,
@@ -165,7 +161,7 @@ def _retractions(begin: datetime, end: datetime) -> Select[Any]:
             removal.c.action_id.label("removal_id"),
             removal.c.acted_at.label("removed_at"),
         )
-        .join(removal, _same_content(removal, actions))
+        .join(removal, same_version(removal, actions))
         .where(
             actions.c.action.in_(_SHOWN),
             actions.c.acted_at >= begin,

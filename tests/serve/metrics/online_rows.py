@@ -13,6 +13,7 @@ from moderation.events import EventIn, EventsOut
 from moderation.storage import events
 from moderation.storage.ledger import Ledger
 from moderation.storage.people_tables import actions, appeals, golden, reports, reviews
+from moderation.storage.tables import of_version
 from tests.moderation.storage.rows import an_entry, at, record
 
 HOUR = 60.0
@@ -42,7 +43,7 @@ def a_decided_post(
     )
     version = record(ledger, entry).content_version
     with ledger.write() as connection:  # what was done with it, and when, the tests say themselves
-        connection.execute(delete(actions).where(actions.c.post_id == post_id, actions.c.content_version == version))
+        connection.execute(delete(actions).where(of_version(actions, post_id, version)))
     return version
 
 

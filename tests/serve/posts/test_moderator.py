@@ -31,7 +31,7 @@ from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES, Fea
 from moderation.storage.ledger import Entry, Ledger
 from moderation.storage.people_tables import actions, exemptions, removal_counts, reviews
 from moderation.storage.people_tables import fuses as fuse_rows
-from moderation.storage.tables import decisions, metadata, posts, scorings
+from moderation.storage.tables import decisions, metadata, posts, same_version, scorings
 from moderation.topology import Topology
 from serve.experiments.split import Arm, Split, arm_of
 from serve.fuse import fuses
@@ -111,7 +111,7 @@ def decide(moderator: Moderator, post: PostIn, post_id: str = "p-1") -> dict[str
 
 def rows(ledger: Ledger) -> list[Any]:
     """The decisions, with what each asked variant said: a row for each."""
-    same = (scorings.c.post_id == decisions.c.post_id) & (scorings.c.content_version == decisions.c.content_version)
+    same = same_version(scorings, decisions)
     said = [column.label(f"scored_{column.name}") for column in scorings.c]
     with ledger.read() as connection:
         query = select(decisions, *said).outerjoin(scorings, same).order_by(decisions.c.decision_id)
