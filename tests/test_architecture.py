@@ -168,6 +168,20 @@ def test_a_folder_is_of_more_than_one_file() -> None:
     assert not few
 
 
+def test_content_versions_are_joined_by_the_ledger_s_own_helpers() -> None:
+    def is_column(node: ast.expr) -> bool:
+        return ast.unparse(node).endswith(".c.content_version")
+
+    wrong = [
+        f"{module} joins by hand, in line {node.lineno}: same_version of moderation.storage.tables does it"
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if module != "moderation.storage.tables" and isinstance(node, ast.Compare) and is_column(node.left)
+        if isinstance(node.ops[0], ast.Eq) and is_column(node.comparators[0])
+    ]
+    assert not wrong
+
+
 @pytest.mark.parametrize("module", LIGHT)
 def test_what_commands_the_gateway_and_builders_of_applications_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"

@@ -100,7 +100,7 @@ def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
 def _same_content() -> ColumnElement[bool]:
     """Whether what was judged of a post is the content in question; that may have come back as a later version."""
     return or_(
-        _judged.c.content_version == reviews.c.content_version,
+        same_version(_judged, reviews),
         exists().where(
             same_version(_then, _judged),
             same_version(_present, reviews),

@@ -20,6 +20,7 @@ from moderation.policy import Policy
 from moderation.posts import Decision, ReviewDecision, Standing
 from moderation.review import ReviewItem, ReviewRules
 from moderation.settings import DEPLOYMENTS
+from moderation.storage import post_status
 from moderation.storage.ledger import Entry, Ledger, now
 from moderation.storage.people_tables import actions, exemptions, strikes
 from moderation.storage.people_tables import reporters as reporter_rows
@@ -689,7 +690,7 @@ def test_impressions_move_what_waits(ledger: Ledger) -> None:
     flagged(ledger, "p-1", 0.1)
     flagged(ledger, "p-2", 0.3)
     with ledger.write() as connection:
-        review_queue.count_impressions(connection, {"p-1": 900, "unknown": 5})
+        post_status.count_impressions(connection, {"p-1": 900, "unknown": 5})
     got = review_queue.lease(ledger, LeaseIn(reviewer_id="mod-1"), policy=POLICY, rules=RULES, chance=NEVER)
     assert [(leased.post_id, round(leased.priority, 3)) for leased in got] == [("p-1", 300.0), ("p-2", 90.0)]
 

@@ -23,7 +23,7 @@ from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 from serve.context import current
 from serve.http.problems import Problem
-from serve.posts import examples
+from serve.statements import examples
 from serve.statements import rows as statement_rows
 from serve.statements.commands import statement_lines
 from serve.statements.routes import NEXT, router
@@ -170,8 +170,9 @@ def test_a_file_is_not_left_half_written(tmp_path: Path, ledger: Ledger, monkeyp
     from serve.statements import commands as command
 
     removed(ledger, 3)
-    monkeypatch.setenv("SEAWALL_HOME", str(tmp_path))
-    out = tmp_path / "out.jsonl"
+    home = tmp_path / "home"
+    monkeypatch.setenv("SEAWALL_HOME", str(home))
+    out = home / "out.jsonl"
     out.write_text("of yesterday\n", encoding="utf-8")
 
     def failing(*_arguments: Any) -> Iterator[str]:
@@ -187,7 +188,7 @@ def test_a_file_is_not_left_half_written(tmp_path: Path, ledger: Ledger, monkeyp
     assert len(out.read_text(encoding="utf-8").splitlines()) == 3
     command.export("2026-11-24", out, retractions=True, topology=TOPOLOGY)
     assert out.read_text(encoding="utf-8") == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in home.iterdir()) == [
         "ledger.db",
         "ledger.db-shm",
         "ledger.db-wal",
