@@ -145,10 +145,12 @@ class Topology:
         """Name of the variant that answers a service for such a post; None: nothing does.
 
         Example:
-            >>> topology = Topology.load(DEPLOYMENTS / "local.yaml")
-            >>> topology.variant_for("misinformation", region="US", language="en")
-            'misinformation'
-            >>> topology.variant_for("misinformation", region="US", language="de") is None
+            >>> topology = Topology.load(DEPLOYMENTS / "regions.yaml")
+            >>> topology.variant_for("text", region="AT", language="de")
+            'text-de'
+            >>> topology.variant_for("text", region="US", language="de")
+            'text-multi'
+            >>> topology.variant_for("misinformation", region="AT", language="de") is None
             True
         """
         for route in self.routes:
