@@ -14,16 +14,16 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
 
 from drift import novelty
 from drift.novelty import NewWord, Vocabulary
 from drift.reference import AUTHOR, TEXT, name_of, set_reference
-from drift.window import columns_of, logged_features, logged_posts
+from drift.window import Traffic, columns_of, logged_features
 from moderation.context import Context
 from moderation.errors import NotEnoughDataError
 from moderation.storage import drift
 from moderation.storage.drift import Window
-from moderation.storage.lake import Lake
 from moderation.storage.ledger import Ledger
 
 Status = Literal["reference set", "no drift", "drift", "alert"]
@@ -88,43 +88,32 @@ class CheckResult:
     note: str = ""
 
 
-def check(context: Context, variant: str, *, until: datetime, config: DriftConfig) -> CheckResult:
-    """Check the window that ends at `until`.
+def check(context: Context, traffic: Traffic, *, config: DriftConfig) -> CheckResult:
+    """Compare the window with the champion's reference; where it has none, the window becomes it.
 
     Raises:
         NotEnoughDataError: too few posts in the window.
-        RegistryError: the variant has no champion.
     """
-    begin = until - config.window
-    ledger = context.ledger
-    version = context.registry.champion(variant)
-    lake = Lake(context.settings.lake_url)
-    lake.export(ledger)
-    posts = logged_posts(lake, variant, begin, until, version=version)
+    ledger, variant, version = context.ledger, traffic.variant, traffic.champion
+    posts = traffic.of_champion()
     if posts.num_rows < config.minimum_rows:
         raise NotEnoughDataError(
-            f"version {version} judged {posts.num_rows} posts between {begin.isoformat()} and {until.isoformat()};"
-            f" a check takes {config.minimum_rows}"
+            f"version {version} judged {posts.num_rows} posts between {traffic.begin.isoformat()} and"
+            f" {traffic.end.isoformat()}; a check takes {config.minimum_rows}"
         )
     if drift.get_reference(ledger, variant, version) is None:
-        reference = set_reference(context, variant, begin, until, minimum=config.minimum_rows)
+        reference = set_reference(context, traffic, minimum=config.minimum_rows)
         note = f"version {version} had no reference: from now on it is compared with these {reference.rows} posts"
-        return CheckResult("reference set", variant, version, begin, until, reference.rows, {}, note=note)
-    reference_frame = lake.get(name_of(variant, version)).to_pandas()
-    vocabulary = Vocabulary(reference_frame[TEXT].tolist(), reference_frame[AUTHOR].tolist())
-    columns = compare(
-        _with_novelty(reference_frame, vocabulary, reference_frame[TEXT].tolist(), reference_frame[AUTHOR].tolist()),
-        _with_novelty(logged_features(posts), vocabulary, posts[TEXT].to_pylist(), posts[AUTHOR].to_pylist()),
-        config,
-    )
+        return _result("reference set", traffic, reference.rows, {}, note=note)
+    vocabulary, columns = _compared(traffic, posts, config)
     drifted = any(column["drifted"] for column in columns.values())
-    window = Window(begin, until, posts.num_rows, drifted, columns)
+    window = Window(traffic.begin, traffic.end, posts.num_rows, drifted, columns)
     drift.put_window(ledger, variant, version, window)
     # The others end before this one begins: a post that lies in two windows is no evidence of drift that stays.
-    recent = [window, *drift.last_windows(ledger, variant, version, until=begin, count=config.n - 1)]
+    recent = [window, *drift.last_windows(ledger, variant, version, until=traffic.begin, count=config.n - 1)]
     counts = {name: sum(bool(w.columns.get(name, {}).get("drifted")) for w in recent) for name in columns}
     persistent = {name: count for name, count in counts.items() if count >= config.k}
-    result = CheckResult("drift" if drifted else "no drift", variant, version, begin, until, posts.num_rows, columns)
+    result = _result("drift" if drifted else "no drift", traffic, posts.num_rows, columns)
     if not drifted or not persistent:
         return result
     new_words = vocabulary.new_words(
@@ -134,6 +123,25 @@ def check(context: Context, variant: str, *, until: datetime, config: DriftConfi
         most=config.new_words,
     )
     return _alert(ledger, result, persistent, new_words, config)
+
+
+def _result(
+    status: Status, traffic: Traffic, rows: int, columns: dict[str, dict[str, Any]], *, note: str = ""
+) -> CheckResult:
+    return CheckResult(status, traffic.variant, traffic.champion, traffic.begin, traffic.end, rows, columns, note=note)
+
+
+def _compared(traffic: Traffic, posts: pa.Table, config: DriftConfig) -> tuple[Vocabulary, dict[str, dict[str, Any]]]:
+    """The reference's words, and the verdict on every column of the champion's posts against the reference."""
+    reference = traffic.lake.get(name_of(traffic.variant, traffic.champion)).to_pandas()
+    texts, authors = reference[TEXT].tolist(), reference[AUTHOR].tolist()
+    vocabulary = Vocabulary(texts, authors)
+    columns = compare(
+        _with_novelty(reference, vocabulary, texts, authors),
+        _with_novelty(logged_features(posts), vocabulary, posts[TEXT].to_pylist(), posts[AUTHOR].to_pylist()),
+        config,
+    )
+    return vocabulary, columns
 
 
 def _with_novelty(features: pd.DataFrame, vocabulary: Vocabulary, texts: list[str], authors: list[str]) -> pd.DataFrame:

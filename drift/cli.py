@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
-from typing import Annotated
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -17,6 +17,9 @@ from moderation.running import find, topology_of
 from moderation.settings import Settings
 from moderation.storage.ledger import now
 from moderation.topology import Topology
+
+if TYPE_CHECKING:  # pandas takes a second to import
+    from drift.window import Traffic
 
 app = typer.Typer(no_args_is_help=True, help="Compare the last window of traffic with the champion's reference.")
 
@@ -42,7 +45,7 @@ def check(
     config = DriftConfig(window=timedelta(hours=window_hours))
     with progress("checking drift") as say:
         say("reading the logged features")
-        result = run(context, variant, until=_end(until, config.window), config=config)
+        result = run(context, _traffic(context, variant, until, config.window), config=config)
     if as_json:
         print_json(asdict(result))
         return
@@ -68,10 +71,10 @@ def reference(
 
     context = _context(variant)
     config = DriftConfig(window=timedelta(hours=window_hours))
-    end = _end(until, config.window)
     with progress("setting the reference") as say:
         say("reading the window")
-        found = set_reference(context, variant, end - config.window, end, minimum=config.minimum_rows)
+        traffic = _traffic(context, variant, until, config.window)
+        found = set_reference(context, traffic, minimum=config.minimum_rows)
     if as_json:
         print_json(asdict(found))
     else:
@@ -86,7 +89,9 @@ def _context(variant: str) -> Context:
     return Context.open(settings, topology)
 
 
-def _end(until: str, length: timedelta) -> datetime:
-    from drift.window import last_full
+def _traffic(context: Context, variant: str, until: str, length: timedelta) -> Traffic:
+    """The window that ends at `until` or, where nothing is said, the last one that is over."""
+    from drift.window import last_full, read_traffic
 
-    return moment(until) if until else last_full(now(), length)
+    end = moment(until) if until else last_full(now(), length)
+    return read_traffic(context, variant, end - length, end)

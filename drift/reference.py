@@ -7,20 +7,18 @@ former champion logged cannot be compared with what the new one will.
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-from drift.window import logged_posts
+from drift.window import Traffic
 from moderation.context import Context
 from moderation.errors import NotEnoughDataError
 from moderation.preprocess.features import observe, scored_features
 from moderation.preprocess.language import Language
 from moderation.storage import drift
 from moderation.storage.drift import Reference
-from moderation.storage.lake import Lake
 
 TEXT, AUTHOR = "text", "author_id"
 """Kept beside the features, because new words are new against them."""
@@ -31,24 +29,22 @@ def name_of(variant: str, version: int) -> str:
     return f"references/{variant}/{version}.parquet"
 
 
-def set_reference(context: Context, variant: str, begin: datetime, end: datetime, *, minimum: int) -> Reference:
-    """Compare the champion from now on with the traffic of [begin, end).
+def set_reference(context: Context, traffic: Traffic, *, minimum: int) -> Reference:
+    """Compare the champion from now on with this traffic, of whatever versions judged it.
 
     Raises:
         NotEnoughDataError: fewer than `minimum` posts.
     """
-    version = context.registry.champion(variant)
-    lake = Lake(context.settings.lake_url)
-    lake.export(context.ledger)
-    table = logged_posts(lake, variant, begin, end)
-    if table.num_rows < minimum:
+    variant, version, posts = traffic.variant, traffic.champion, traffic.posts
+    if posts.num_rows < minimum:
         raise NotEnoughDataError(
-            f"{table.num_rows} posts between {begin.isoformat()} and {end.isoformat()}; a reference takes {minimum}"
+            f"{posts.num_rows} posts between {traffic.begin.isoformat()} and {traffic.end.isoformat()};"
+            f" a reference takes {minimum}"
         )
-    frame = recompute(context.registry.fetch(variant, version), table)
-    frame[TEXT], frame[AUTHOR] = table["text"].to_pylist(), table["author_id"].to_pylist()
-    lake.put(name_of(variant, version), pa.Table.from_pandas(frame))
-    reference = Reference(window_from=begin, window_to=end, rows=table.num_rows)
+    frame = recompute(context.registry.fetch(variant, version), posts)
+    frame[TEXT], frame[AUTHOR] = posts["text"].to_pylist(), posts["author_id"].to_pylist()
+    traffic.lake.put(name_of(variant, version), pa.Table.from_pandas(frame))
+    reference = Reference(window_from=traffic.begin, window_to=traffic.end, rows=posts.num_rows)
     drift.put_reference(context.ledger, variant, version, reference)
     return reference
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from drift import novelty
+from moderation.context import Context
 from moderation.preprocess.features import CATEGORICAL, NUMERIC
 from moderation.storage.lake import Lake
 
@@ -33,18 +35,42 @@ def last_full(at: datetime, length: timedelta) -> datetime:
     return at.astimezone(UTC) - (at - _GRID) % length
 
 
-def logged_posts(lake: Lake, variant: str, begin: datetime, end: datetime, *, version: int | None = None) -> pa.Table:
-    """Posts created in [begin, end) that a variant judged.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """A window of what a variant judged, and who was its champion: read once, and passed on.
 
-    Args:
-        lake: where they lie.
+    Attributes:
         variant: that judged.
-        begin: of the window.
+        champion: its version, when this was read.
+        begin: of the window: posts created from then on.
         end: of the window, excluded.
-        version: only what this version judged; the scores of others (a challenger's arm) are not comparable.
+        posts: that any version judged; schema `moderation.storage.lake.SCHEMAS["posts"]`.
+        lake: where they lie, and references beside them.
     """
-    table = lake.posts_between(begin, end, variant=variant)
-    return table if version is None else table.filter(pc.equal(table["model_version"], version))
+
+    variant: str
+    champion: int
+    begin: datetime
+    end: datetime
+    posts: pa.Table
+    lake: Lake
+
+    def of_champion(self) -> pa.Table:
+        """What the champion judged itself; the scores of others (a challenger's arm) are not comparable."""
+        return self.posts.filter(pc.equal(self.posts["model_version"], self.champion))
+
+
+def read_traffic(context: Context, variant: str, begin: datetime, end: datetime) -> Traffic:
+    """Export what the lake lacks, and read the posts created in [begin, end) that a variant judged.
+
+    Raises:
+        RegistryError: the variant has no champion.
+    """
+    champion = context.registry.champion(variant)
+    lake = Lake(context.settings.lake_url)
+    lake.export(context.ledger)
+    posts = lake.posts_between(begin, end, variant=variant)
+    return Traffic(variant=variant, champion=champion, begin=begin, end=end, posts=posts, lake=lake)
 
 
 def logged_features(table: pa.Table) -> pd.DataFrame:

@@ -18,11 +18,14 @@ from sqlalchemy import select
 
 from drift.check import CheckResult, DriftConfig, check, compare
 from drift.reference import name_of, set_reference
+from drift.window import read_traffic
 from moderation.context import Context
 from moderation.errors import NotEnoughDataError, RegistryError
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
 from moderation.storage import drift, retraining
+from moderation.storage.lake import Exported, Lake
+from moderation.storage.ledger import Ledger
 from moderation.storage.tables import alerts, retrain_requests
 from serve.rollout import promotion
 from tests.rooms import DAY, SHIPPED, VARIANT, a_post, an_entry, context_in, new_home
@@ -141,7 +144,7 @@ def traffic(context: Context, day: int, texts: list[str], *, posts: int = 40, ve
 
 
 def checked(context: Context, until: datetime, config: DriftConfig = CONFIG) -> CheckResult:
-    return check(context, VARIANT, until=until, config=config)
+    return check(context, read_traffic(context, VARIANT, until - config.window, until), config=config)
 
 
 def count(context: Context, table: Any) -> int:
@@ -291,7 +294,7 @@ def test_an_alert_is_raised_again_unless_a_retraining_has_answered_it(
 def test_windows_that_were_checked_against_an_earlier_reference_no_longer_count(watched: Context) -> None:
     checked_before(watched, 1, "novel_word_share")
     until = traffic(watched, 2, SLANG)
-    set_reference(watched, VARIANT, until - CONFIG.window, until, minimum=40)
+    set_reference(watched, read_traffic(watched, VARIANT, until - CONFIG.window, until), minimum=40)
     # Drifts from the new reference for the first time; the window of day 1 drifted from another one.
     found = checked(watched, traffic(watched, 3, KNOWN))
     assert found.columns["novel_word_share"]["drifted"]
@@ -305,6 +308,30 @@ def test_a_new_champion_begins_with_a_reference_of_its_own(watched: Context) -> 
     found = checked(watched, traffic(watched, 2, SLANG, version=2))
     assert (found.status, found.version) == ("reference set", 2)
     assert drift.last_windows(watched.ledger, VARIANT, 2, until=found.window_to, count=9) == []
+
+
+def test_a_promotion_while_a_check_reads_changes_nothing_of_it(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion is looked up once, and the lake exported once: what a check says is of one version."""
+    promotion.ship(context, VARIANT)
+    context.registry.register(VARIANT, SHIPPED, evidence={})
+    until = traffic(context, 0, KNOWN)
+    exported: list[Ledger] = []
+    export = Lake.export
+
+    def promoted_meanwhile(lake: Lake, ledger: Ledger) -> Exported:
+        exported.append(ledger)
+        if context.registry.champion(VARIANT) != 2:
+            context.registry.move_alias(VARIANT, "champion", 2, expected=1)
+        return export(lake, ledger)
+
+    monkeypatch.setattr(Lake, "export", promoted_meanwhile)
+    found = checked(context, until)
+    assert (found.status, found.version, found.rows) == ("reference set", 1, 40)
+    assert drift.get_reference(context.ledger, VARIANT, 1) == drift.Reference(DAY, until, 40)
+    assert drift.get_reference(context.ledger, VARIANT, 2) is None
+    assert exported == [context.ledger]
 
 
 def test_posts_that_another_version_judged_are_not_compared(watched: Context) -> None:
@@ -325,7 +352,7 @@ def test_too_few_posts_are_no_reference(context: Context, tmp_path: Path) -> Non
     promotion.ship(context, VARIANT)
     until = traffic(context, 0, KNOWN, posts=39)
     with pytest.raises(NotEnoughDataError, match=r"39 posts between .*; a reference takes 40"):
-        set_reference(context, VARIANT, DAY, until, minimum=40)
+        set_reference(context, read_traffic(context, VARIANT, DAY, until), minimum=40)
     assert drift.get_reference(context.ledger, VARIANT, 1) is None
     assert not (tmp_path / "home" / "lake" / name_of(VARIANT, 1)).exists()
 

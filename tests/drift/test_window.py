@@ -7,10 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from drift.novelty import COLUMN
-from drift.window import columns_of, last_full, logged_features, logged_posts
+from drift.window import Traffic, columns_of, last_full, logged_features
 from moderation.storage.lake import Lake
 from tests.fresh import fresh_ledger
 from tests.rooms import DAY, VARIANT, a_post, an_entry
@@ -39,37 +40,43 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
-def ids(lake: Lake, begin: int, end: int, *, version: int | None = None, variant: str = VARIANT) -> list[str]:
-    minute = timedelta(minutes=1)
-    table = logged_posts(lake, variant, DAY + begin * minute, DAY + end * minute, version=version)
-    found: list[str] = table["post_id"].to_pylist()
+def traffic(lake: Lake, begin: int, end: int, *, champion: int = 1, variant: str = VARIANT) -> Traffic:
+    """Of some minutes."""
+    start, stop = DAY + timedelta(minutes=begin), DAY + timedelta(minutes=end)
+    posts = lake.posts_between(start, stop, variant=variant)
+    return Traffic(variant=variant, champion=champion, begin=start, end=stop, posts=posts, lake=lake)
+
+
+def ids(posts: pa.Table) -> list[str]:
+    found: list[str] = posts["post_id"].to_pylist()
     return found
 
 
 def test_a_window_holds_its_begin_and_not_its_end(lake: Lake) -> None:
-    assert ids(lake, 1, 4) == ["p-1", "p-2", "p-3"]
-    assert ids(lake, 4, 4) == []
-    assert ids(lake, 6, 9) == []
+    assert ids(traffic(lake, 1, 4).posts) == ["p-1", "p-2", "p-3"]
+    assert ids(traffic(lake, 4, 4).posts) == []
+    assert ids(traffic(lake, 6, 9).posts) == []
 
 
 @pytest.mark.parametrize(("version", "expected"), [(1, ["p-0", "p-1", "p-4", "p-5"]), (2, ["p-2"]), (3, [])])
 def test_only_what_a_version_judged_itself_is_compared(lake: Lake, version: int, expected: list[str]) -> None:
-    assert ids(lake, 0, 6, version=version) == expected
+    assert ids(traffic(lake, 0, 6, champion=version).of_champion()) == expected
 
 
 def test_what_another_variant_judged_is_left_out(lake: Lake) -> None:
-    assert ids(lake, 0, 6, variant="text-other") == []
+    assert ids(traffic(lake, 0, 6, variant="text-other").posts) == []
 
 
 def test_an_empty_lake_holds_an_empty_window(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "nothing")
-    assert ids(lake, 0, 6) == []
-    assert ids(lake, 0, 6, version=1) == []
-    assert logged_features(logged_posts(lake, VARIANT, DAY, DAY + timedelta(days=1))).empty
+    window = traffic(lake, 0, 6)
+    assert ids(window.posts) == []
+    assert ids(window.of_champion()) == []
+    assert logged_features(window.posts).empty
 
 
 def test_features_are_those_that_were_logged_row_by_row(lake: Lake) -> None:
-    frame = logged_features(logged_posts(lake, VARIANT, DAY, DAY + timedelta(days=1), version=1))
+    frame = logged_features(traffic(lake, 0, 6).of_champion())
     assert frame["score_abuse"].tolist() == [0.0, 0.1, 0.4, 0.5]
     assert frame["unseen_word_share"].tolist() == [0.5] * 4
     assert frame["characters"].tolist() == [6.0] * 4
@@ -77,7 +84,7 @@ def test_features_are_those_that_were_logged_row_by_row(lake: Lake) -> None:
 
 
 def test_a_score_that_was_not_given_is_null_not_zero(lake: Lake) -> None:
-    frame = logged_features(logged_posts(lake, VARIANT, DAY, DAY + timedelta(days=1)))
+    frame = logged_features(traffic(lake, 0, 6).posts)
     assert frame["score_abuse"].isna().tolist() == [False, False, False, True, False, False]
 
 
