@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from moderation.context import Context
+from tests.fresh import fresh_url
 from tests.rooms import challenged_context, context_in, new_home
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def either_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty ledger on SQLite, and one on PostgreSQL; tests that run on both make it their `url`."""
+    if request.param == "sqlite":
+        return fresh_url(tmp_path / "home" / "ledger.db")
+    return str(request.getfixturevalue("postgres_ledger"))
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from moderation.settings import DEPLOYMENTS
 from moderation.storage import removals
 from moderation.storage.ledger import Ledger, now
 from serve.fuse import fuses
-from tests.fresh import fresh_ledger
 from tests.moderation.storage.rows import an_entry, record
 
 POLICY = Policy.load(DEPLOYMENTS / "policies" / "default.yaml")
@@ -25,12 +22,9 @@ RULES = FuseRules(min_posts=100, min_baseline_posts=1000)
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    fresh = request.param == "sqlite"
-    made = fresh_ledger(tmp_path / "ledger.db") if fresh else Ledger(request.getfixturevalue("postgres_ledger"))
-    yield made
-    made.close()
+@pytest.fixture
+def url(either_url: str) -> str:
+    return either_url
 
 
 def count(ledger: Ledger, minutes: float, removed: int, posts: int, region: str = "US", writer: str = "one") -> None:
