@@ -11,7 +11,6 @@ import doctest
 import importlib
 import json
 import re
-import textwrap
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,17 +23,12 @@ from moderation.sections import Webhook
 from moderation.settings import REPOSITORY
 from moderation.storage.ledger import Ledger
 from serve.outbox.queue import fan_out, take
+from tests.docs.pages import blocks
 from tests.moderation.storage.acts import act
 
 ROOMS = ("moderation", "serve", "train", "drift", "simulate")
 FILES = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
 MODULES = [path for path in FILES if ">>> " in path.read_text(encoding="utf-8")]
-
-
-def blocks(page: str) -> list[str]:
-    """A page's indented blocks, without their indentation."""
-    text = (REPOSITORY / page).read_text(encoding="utf-8")
-    return [textwrap.dedent(block).strip() for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
