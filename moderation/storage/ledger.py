@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -345,30 +345,6 @@ def found(recorded: Mapping[str, Recorded], post_id: str) -> Recorded:
     return recorded[post_id]
 
 
-def newest_content(connection: Connection, post_id: str) -> Any:
-    """The row of a post's newest content, with the decision's `body`.
-
-    Raises:
-        NotFoundError: the post is unknown.
-    """
-    row = connection.execute(_content().where(posts.c.post_id == post_id).order_by(_LAST_FIRST).limit(1)).first()
-    if row is None:
-        raise NotFoundError(f"post {post_id!r} is not recorded")
-    return row
-
-
-def content_of(connection: Connection, post_id: str, content_version: int) -> Any:
-    """The row of one content version, with the decision's `body`; it must be recorded."""
-    which = of_version(posts, post_id, content_version)
-    return connection.execute(_content().where(which)).one()
-
-
-def same_content(connection: Connection, post_id: str, content_hash: str) -> list[int]:
-    """The versions of a post with this content: it may have come back, or have been judged again."""
-    same = (posts.c.post_id == post_id) & (posts.c.content_hash == content_hash)
-    return list(connection.execute(select(posts.c.content_version).where(same)).scalars())
-
-
 def as_they_hold(connection: Connection, recorded: dict[str, Recorded]) -> dict[str, Recorded]:
     """Recorded decisions with what people made of them since."""
     if not recorded:
@@ -452,7 +428,7 @@ def _as_people_said(
         version,
         "remove",
         "review",
-        tuple(before.labels),
+        before.labels,
         decision.decided_at,
         author,
         before.review_id,
@@ -511,10 +487,7 @@ def _count(connection: Connection, entries: Sequence[Entry], writer: str) -> Non
     removals.count(connection, writer, now(), counted)
 
 
-_LAST_FIRST = posts.c.content_version.desc()
-
-
-def _recorded() -> Any:
+def _recorded() -> Select[Any]:
     created_at = func.coalesce(posts.c.came_again_at, posts.c.created_at)
     return select(
         posts.c.post_id,
@@ -526,12 +499,8 @@ def _recorded() -> Any:
     ).join(decisions, same_version(posts, decisions))
 
 
-def _as_recorded(row: Any) -> Recorded:
+def _as_recorded(row: Row[Any]) -> Recorded:
     return Recorded(row.body, row.content_hash, row.newest_at, row.content_version, judge_again=bool(row.judge_again))
-
-
-def _content() -> Any:
-    return select(posts, decisions.c.body).join(decisions, same_version(posts, decisions))
 
 
 def _newest(connection: Connection, post_ids: Sequence[str]) -> dict[str, Recorded]:

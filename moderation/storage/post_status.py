@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
@@ -91,7 +91,7 @@ def take_back_strike(connection: Connection, post_id: str, content_version: int,
     connection.execute(update(strikes).where(mine, strikes.c.taken_back_at.is_(None)).values(taken_back_at=at))
 
 
-def _row(done: Act) -> dict[str, Any]:
+def _row(done: Act) -> dict[str, object]:
     return {
         "post_id": done.post_id,
         "content_version": done.content_version,
@@ -138,8 +138,23 @@ def exempt(connection: Connection, content_hashes: Sequence[str]) -> set[str]:
     return {row[0] for row in connection.execute(query)}
 
 
-def removed_by_people(connection: Connection, post_id: str, content_hash: str) -> Any | None:
-    """The action by which a person removed this content of a post before, if that was the last word on it."""
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A removal that is recorded.
+
+    Attributes:
+        action_id: its number.
+        labels: the reasons.
+        review_id: behind it, if any.
+    """
+
+    action_id: int
+    labels: tuple[str, ...]
+    review_id: int | None
+
+
+def removed_by_people(connection: Connection, post_id: str, content_hash: str) -> Removal | None:
+    """The removal by which a person removed this content of a post before, if that was the last word on it."""
     same = select(posts.c.content_version).where(posts.c.post_id == post_id, posts.c.content_hash == content_hash)
     on_it = (actions.c.post_id == post_id) & actions.c.content_version.in_(same)
     last = connection.execute(select(actions).where(on_it).order_by(actions.c.action_id.desc()).limit(1)).first()
@@ -147,7 +162,9 @@ def removed_by_people(connection: Connection, post_id: str, content_hash: str) -
         return None
     # An appeal that was upheld while newer content was out of sight is no action.
     since = (exemptions.c.content_hash == content_hash) & (exemptions.c.created_at >= last.acted_at)
-    return None if connection.execute(select(exemptions.c.appeal_id).where(since)).first() else last
+    if connection.execute(select(exemptions.c.appeal_id).where(since)).first():
+        return None
+    return Removal(last.action_id, tuple(last.labels), last.review_id)
 
 
 def left_to_models(connection: Connection, versions: Mapping[str, int]) -> set[str]:
@@ -177,8 +194,21 @@ def left_to_models(connection: Connection, versions: Mapping[str, int]) -> set[s
     return left
 
 
-def queue(connection: Connection, post_id: str, version: int, item: ReviewItem, **columns: Any) -> int:
-    """Queue one item; the number of its review."""
+def queue(
+    connection: Connection,
+    post_id: str,
+    version: int,
+    item: ReviewItem,
+    *,
+    language: str,
+    region: str,
+    community: str,
+    created_at: datetime,
+    of_review: int | None = None,
+    leased_by: str | None = None,
+    leased_until: datetime | None = None,
+) -> int:
+    """Queue one item; the number of its review. What the columns hold: see `people_tables.reviews`."""
     row = {
         "post_id": post_id,
         "content_version": version,
@@ -189,9 +219,15 @@ def queue(connection: Connection, post_id: str, version: int, item: ReviewItem, 
         "impressions": item.impressions,
         "priority": item.priority,
         "sampling_probability": item.sampling_probability,
-        "deadline": columns["created_at"] + item.within,
+        "deadline": created_at + item.within,
         "status": "open",
-        **columns,
+        "language": language,
+        "region": region,
+        "community": community,
+        "created_at": created_at,
+        "of_review": of_review,
+        "leased_by": leased_by,
+        "leased_until": leased_until,
     }
     return int(connection.execute(insert(reviews).values(**row).returning(reviews.c.review_id)).scalar_one())
 
@@ -257,12 +293,12 @@ def count_impressions(connection: Connection, seen: Mapping[str, int]) -> None:
         seen: new impressions by post.
     """
     waiting = (reviews.c.status == "open") & (reviews.c.kind != "golden")
-    asked: list[Any] = []
+    asked: dict[int, str] = {}
     for chunk in chunks(sorted(seen)):
         query = select(reviews.c.review_id, reviews.c.post_id).where(waiting, reviews.c.post_id.in_(chunk))
-        asked += connection.execute(query).all()
-    for row in sorted(asked, key=lambda row: int(row.review_id)):  # in one order, so that no two wait for each other
-        expected = reviews.c.impressions + seen[row.post_id]
+        asked |= {row.review_id: row.post_id for row in connection.execute(query)}
+    for review_id, post_id in sorted(asked.items()):  # in one order, so that no two wait for each other
+        expected = reviews.c.impressions + seen[post_id]
         priority = reviews.c.p_harm * reviews.c.severity * expected
         values = {"impressions": expected, "priority": priority}
-        connection.execute(update(reviews).where(reviews.c.review_id == row.review_id).values(values))
+        connection.execute(update(reviews).where(reviews.c.review_id == review_id).values(values))

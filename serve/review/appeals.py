@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.engine import Connection
 
 from moderation.errors import ConflictError
 from moderation.labels import BY_NAME
 from moderation.policy import LINK_DEADLINE, Policy
-from moderation.posts import Decision
 from moderation.review import ReviewItem, ReviewRules, rank, severity_of
 from moderation.storage import post_status
 from moderation.storage.dialect import claim
-from moderation.storage.ledger import Ledger, newest_content, now
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import actions, appeals, reviews
+from moderation.storage.post_status import Removal
 from moderation.storage.tables import of_version
+from serve.review.contents import Content, newest_content
 from serve.review.models import AppealIn, AppealOut
+
+_APPEAL = select(*(appeals.c[name] for name in AppealOut.model_fields))
 
 
 def add(
@@ -38,9 +41,9 @@ def add(
         if post.author_id != appeal.author_id:
             raise ConflictError(f"post {post_id!r} is not by {appeal.author_id!r}; its author may appeal")
         removal = _removal(connection, post)
-        row = _appealed(connection, post, removal)
-        fresh = row is None
-        if row is None:
+        found = _appealed(connection, post, removal)
+        fresh = found is None
+        if found is None:
             _check_removed(connection, post_id)
             assert removal is not None  # as it stands removed
             review_id = _queue(connection, post, removal, policy, rules)
@@ -48,8 +51,8 @@ def add(
             values |= {"action_id": removal.action_id}
             values |= {"review_id": review_id, "status": "open", "created_at": now()}
             connection.execute(insert(appeals).values(**values))
-            row = connection.execute(select(appeals).where(appeals.c.action_id == removal.action_id)).one()
-    return _out(row), fresh
+            found = _out(connection.execute(_APPEAL.where(appeals.c.action_id == removal.action_id)).one())
+    return found, fresh
 
 
 def of_post(ledger: Ledger, post_id: str) -> list[AppealOut]:
@@ -60,23 +63,25 @@ def of_post(ledger: Ledger, post_id: str) -> list[AppealOut]:
     """
     with ledger.read() as connection:
         newest_content(connection, post_id)
-        rows = connection.execute(select(appeals).where(appeals.c.post_id == post_id).order_by(appeals.c.appeal_id))
+        rows = connection.execute(_APPEAL.where(appeals.c.post_id == post_id).order_by(appeals.c.appeal_id))
         return [_out(row) for row in rows]
 
 
-def _removal(connection: Connection, post: Any) -> Any | None:
-    """The last removal of a post's newest content, if any."""
+def _removal(connection: Connection, post: Content) -> Removal | None:
+    """The last removal of a content, if any."""
     theirs = of_version(actions, post.post_id, post.content_version)
     query = select(actions).where(theirs, actions.c.action == "remove").order_by(actions.c.action_id.desc())
-    return connection.execute(query.limit(1)).first()
+    last = connection.execute(query.limit(1)).first()
+    return None if last is None else Removal(last.action_id, tuple(last.labels), last.review_id)
 
 
-def _appealed(connection: Connection, post: Any, removal: Any | None) -> Any | None:
+def _appealed(connection: Connection, post: Content, removal: Removal | None) -> AppealOut | None:
     """The appeal against a removal, or the one against an earlier removal of the same content that is still open."""
     mine = of_version(appeals, post.post_id, post.content_version)
     against = None if removal is None else removal.action_id
-    query = select(appeals).where(mine, or_(appeals.c.action_id == against, appeals.c.status == "open"))
-    return connection.execute(query.order_by(appeals.c.appeal_id.desc()).limit(1)).first()
+    query = _APPEAL.where(mine, or_(appeals.c.action_id == against, appeals.c.status == "open"))
+    found = connection.execute(query.order_by(appeals.c.appeal_id.desc()).limit(1)).first()
+    return None if found is None else _out(found)
 
 
 def _check_removed(connection: Connection, post_id: str) -> None:
@@ -85,12 +90,12 @@ def _check_removed(connection: Connection, post_id: str) -> None:
         raise ConflictError(f"post {post_id!r} is {'shown' if stands is None else stands.state}, not removed")
 
 
-def _queue(connection: Connection, post: Any, removal: Any, policy: Policy, rules: ReviewRules) -> int:
+def _queue(connection: Connection, post: Content, removal: Removal, policy: Policy, rules: ReviewRules) -> int:
     """Queue the appeal, in the place of whatever else is asked about the content."""
     same = of_version(reviews, post.post_id, post.content_version)
     waiting = same & (reviews.c.status == "open") & (reviews.c.kind != "golden")
     connection.execute(update(reviews).where(waiting).values(status="dropped"))
-    decision = Decision.model_validate_json(post.body, extra="ignore")
+    decision = post.decision()
     region_rules = policy.rules(post.region)
     ranked = rank(decision.labels, region_rules)
     removed_for = [name for name in removal.labels if name in BY_NAME]
@@ -104,17 +109,17 @@ def _queue(connection: Connection, post: Any, removal: Any, policy: Policy, rule
         impressions=rules.expected_in(post.community),
         within=LINK_DEADLINE,
     )
-    about = {"language": decision.language.code, "region": post.region, "community": post.community}
-    return post_status.queue(connection, post.post_id, post.content_version, item, **about, created_at=now())
-
-
-def _out(row: Any) -> AppealOut:
-    return AppealOut(
-        appeal_id=row.appeal_id,
-        post_id=row.post_id,
-        content_version=row.content_version,
-        status=row.status,
-        created_at=row.created_at,
-        decided_at=row.decided_at,
-        action_id=row.action_id,
+    return post_status.queue(
+        connection,
+        post.post_id,
+        post.content_version,
+        item,
+        language=decision.language.code,
+        region=post.region,
+        community=post.community,
+        created_at=now(),
     )
+
+
+def _out(row: Row[Any]) -> AppealOut:
+    return AppealOut.model_validate(row, from_attributes=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import exists, func, select
 
 from moderation.metrics import Floats
 from moderation.policy import Policy
-from moderation.posts import Decision
 from moderation.review import ReviewItem, ReviewRules, rank, severity_of
 from moderation.storage import post_status
 from moderation.storage.dialect import claim
@@ -19,6 +17,7 @@ from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import actions, reviews
 from moderation.storage.tables import decisions, labels, of_version, posts, same_version
 from serve.review.clusters import clusters
+from serve.review.contents import COLUMNS, Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Surfaced:
 
 def surface(
     ledger: Ledger,
-    embed: Callable[[Any], Floats],
+    embed: Callable[[Sequence[str]], Floats],
     *,
     policy: Policy,
     rules: ReviewRules,
@@ -58,23 +57,32 @@ def surface(
         since: posts decided before are left out.
         limit: the newest posts that are looked at; the work grows with the square of their different texts.
     """
-    rows = _candidates(ledger, since, limit)
+    candidates = _candidates(ledger, since, limit)
     found = []
-    for members in clusters([row.text for row in rows], embed):
-        if any(rows[index].known for index in members):
+    for members in clusters([candidate.content.text for candidate in candidates], embed):
+        if any(candidates[index].known for index in members):
             continue
         # A post that was drawn for review and nobody judged yet says nothing of the others, and is asked about anyway.
-        free = [rows[index] for index in members if not rows[index].waits]
+        free = [candidates[index].content for index in members if not candidates[index].waits]
         if not free:
             continue
-        row = free[-1]
-        if _queue(ledger, row, len(members), policy, rules):
-            found.append(Surfaced(row.post_id, row.text, len(members)))
+        post = free[-1]
+        if _queue(ledger, post, len(members), policy, rules):
+            found.append(Surfaced(post.post_id, post.text, len(members)))
     return found
 
 
-def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[Any]:
-    """The newest content of posts, oldest first: whether somebody knows of it, and whether it waits for a person.
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """The newest content of a post, whether somebody knows of it, and whether it waits for a person."""
+
+    content: Content
+    known: bool
+    waits: bool
+
+
+def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[_Candidate]:
+    """Posts, oldest first; pictures without a word look like nothing here, and are left out.
 
     With those that stood for clusters before, however many posts came since: what looks like them is known.
     """
@@ -90,34 +98,41 @@ def _candidates(ledger: Ledger, since: datetime, limit: int) -> list[Any]:
     )
     before = asked.where(reviews.c.kind == "cluster", reviews.c.created_at >= since)
     query = (
-        select(posts, decisions.c.body, known.label("known"), drawn.label("waits"))
-        .join(decisions, same_version(posts, decisions))
+        select(*COLUMNS, known.label("known"), drawn.label("waits"))
+        .join_from(posts, decisions, same_version(posts, decisions))
         .where((decisions.c.decision_id > last - limit) | before, decisions.c.decided_at >= since, newest)
         .order_by(decisions.c.decision_id)
     )
     with ledger.read() as connection:
-        return [
-            row for row in connection.execute(query) if row.text.strip()
-        ]  # pictures without a word are no look-alikes
+        found = [_Candidate(Content(*row), known, waits) for *row, known, waits in connection.execute(query)]
+    return [candidate for candidate in found if candidate.content.text.strip()]
 
 
-def _queue(ledger: Ledger, row: Any, size: int, policy: Policy, rules: ReviewRules) -> bool:
-    decision = Decision.model_validate_json(row.body, extra="ignore")
-    region_rules = policy.rules(row.region)
+def _queue(ledger: Ledger, post: Content, size: int, policy: Policy, rules: ReviewRules) -> bool:
+    decision = post.decision()
+    region_rules = policy.rules(post.region)
     ranked = rank(decision.labels, region_rules)
     item = ReviewItem(
         kind="cluster",
         labels=tuple(ranked),
         p_harm=max(ranked.values(), default=0.0),
         severity=severity_of(ranked, region_rules),
-        impressions=size * rules.expected_in(row.community),
+        impressions=size * rules.expected_in(post.community),
         within=timedelta(hours=rules.sampled_deadline_h),
     )
-    about = {"language": decision.language.code, "region": row.region, "community": row.community}
-    which = of_version(reviews, row.post_id, row.content_version)
+    which = of_version(reviews, post.post_id, post.content_version)
     with ledger.write() as connection:
-        claim(connection, "post", [row.post_id])
+        claim(connection, "post", [post.post_id])
         if connection.execute(select(reviews.c.review_id).where(which)).first() is not None:
             return False  # somebody was faster
-        post_status.queue(connection, row.post_id, row.content_version, item, **about, created_at=now())
+        post_status.queue(
+            connection,
+            post.post_id,
+            post.content_version,
+            item,
+            language=decision.language.code,
+            region=post.region,
+            community=post.community,
+            created_at=now(),
+        )
     return True

@@ -18,16 +18,18 @@ from sqlalchemy.engine import Connection
 
 from moderation.errors import ConflictError, NotFoundError
 from moderation.policy import Policy
-from moderation.posts import Actor, Decision, Standing
+from moderation.posts import Actor, Standing
 from moderation.review import Kind, ReviewItem, ReviewRules, rank, severity_of
 from moderation.storage import labelling, post_status
 from moderation.storage.dialect import claim
-from moderation.storage.ledger import Ledger, content_of, newest_content, now, same_content
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import appeals, exemptions, golden, reviews
 from moderation.storage.post_status import Act, Action
 from moderation.storage.tables import posts, same_version
-from serve.review import reports
+from serve.review import items, reports
+from serve.review.contents import content_of, newest_content, same_content
 from serve.review.interests import check_disinterested, interested
+from serve.review.items import Review
 from serve.review.models import LeasedReview, LeaseIn, MediumShown, VerdictIn, VerdictOut
 
 _judged = reviews.alias("judged")
@@ -53,7 +55,7 @@ def lease(
     limit = min(wanted.limit, rules.max_lease)
     hidden = sum(chance.random() < rules.golden_share for _ in range(limit))
     with ledger.write() as connection:
-        taken: list[Any] = []
+        taken: list[Review] = []
         soon = at + timedelta(seconds=rules.overtake_s)
         for order in (
             _free(wanted, at).where(reviews.c.deadline <= soon).order_by(reviews.c.deadline),
@@ -61,21 +63,19 @@ def lease(
         ):
             # Skipped where another lease holds the row: that one gets it.
             query = order.limit(max(1, limit - hidden) - len(taken)).with_for_update(skip_locked=True, of=reviews)
-            taken += connection.execute(query).all() if len(taken) < max(1, limit - hidden) else []
-        ids = [row.review_id for row in taken]
+            taken += items.read(connection, query) if len(taken) < max(1, limit - hidden) else []
+        ids = [review.review_id for review in taken]
         values = {"leased_by": wanted.reviewer_id, "leased_until": until}
         connection.execute(update(reviews).where(reviews.c.review_id.in_(ids)).values(**values))
-        items = [(row.review_id, row) for row in taken]
-        room = min(hidden, len(items), limit - len(items))  # among others, or not at all
-        for number, row in _golden(connection, wanted, room, until, policy=policy, rules=rules, chance=chance):
-            items.insert(chance.randint(0, len(items)), (number, row))
-        return _shown(connection, items, until)
+        room = min(hidden, len(taken), limit - len(taken))  # among others, or not at all
+        for review in _golden(connection, wanted, room, until, policy=policy, rules=rules, chance=chance):
+            taken.insert(chance.randint(0, len(taken)), review)
+        return _shown(connection, taken, until)
 
 
 def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
     query = (
-        select(reviews)
-        .where(reviews.c.status == "open", reviews.c.kind != "golden")
+        items.REVIEW.where(reviews.c.status == "open", reviews.c.kind != "golden")
         .where(or_(reviews.c.leased_until.is_(None), reviews.c.leased_until < at))
         .where(~interested(wanted.reviewer_id, reviews.c.post_id))
         .where(
@@ -118,19 +118,19 @@ def _golden(
     policy: Policy,
     rules: ReviewRules,
     chance: random.Random,
-) -> list[tuple[int, Any]]:
+) -> list[Review]:
     """Lease golden items that the reviewer has not met, so that they look like any that was drawn at random."""
     if room <= 0:
         return []
-    same = same_version(_judged, golden)
     met = exists().where(
-        same, or_(_judged.c.decided_by == wanted.reviewer_id, _judged.c.leased_by == wanted.reviewer_id)
+        same_version(_judged, golden),
+        or_(_judged.c.decided_by == wanted.reviewer_id, _judged.c.leased_by == wanted.reviewer_id),
     )
-    leased: list[tuple[int, Any]] = []
+    leased: list[Review] = []
     free = ~met & ~interested(wanted.reviewer_id, golden.c.post_id)
     for row in connection.execute(select(golden).where(free).order_by(golden.c.created_at)):
         post = content_of(connection, row.post_id, row.content_version)
-        decision = Decision.model_validate_json(post.body, extra="ignore")
+        decision = post.decision()
         region_rules = policy.rules(post.region)
         ranked = rank(decision.labels, region_rules)
         names = tuple(ranked)
@@ -140,43 +140,49 @@ def _golden(
             continue
         within = timedelta(hours=rules.sampled_deadline_h * chance.uniform(0.05, 1))
         p_harm, expected = max(ranked.values(), default=0.0), rules.expected_in(post.community)
-        item = ReviewItem("golden", names, p_harm, severity_of(names, region_rules), expected, within)
-        about = {"language": decision.language.code, "region": post.region, "community": post.community}
-        lease = {"leased_by": wanted.reviewer_id, "leased_until": until}
         number = post_status.queue(
-            connection, row.post_id, row.content_version, item, **about, created_at=now(), **lease
+            connection,
+            post.post_id,
+            post.content_version,
+            ReviewItem("golden", names, p_harm, severity_of(names, region_rules), expected, within),
+            language=decision.language.code,
+            region=post.region,
+            community=post.community,
+            created_at=now(),
+            leased_by=wanted.reviewer_id,
+            leased_until=until,
         )
-        leased.append((number, connection.execute(select(reviews).where(reviews.c.review_id == number)).one()))
+        leased.append(items.read_one(connection, number))
         if len(leased) == room:
             break
     return leased
 
 
-def _shown(connection: Connection, items: Sequence[tuple[int, Any]], until: datetime) -> list[LeasedReview]:
-    reported = reports.shown(connection, [row.post_id for _, row in items])
-    numbers = [number for number, _ in items]
+def _shown(connection: Connection, leased: Sequence[Review], until: datetime) -> list[LeasedReview]:
+    reported = reports.shown(connection, [review.post_id for review in leased])
+    numbers = [review.review_id for review in leased]
     said = select(appeals.c.review_id, appeals.c.reason).where(appeals.c.review_id.in_(numbers))
     appealed = {row.review_id: row.reason for row in connection.execute(said)}
     result = []
-    for number, row in items:
-        post = content_of(connection, row.post_id, row.content_version)
-        media = Decision.model_validate_json(post.body, extra="ignore").media
+    for review in leased:
+        post = content_of(connection, review.post_id, review.content_version)
+        media = post.decision().media
         result.append(
             LeasedReview(
-                review_id=number,
-                post_id=row.post_id,
-                content_version=row.content_version,
+                review_id=review.review_id,
+                post_id=review.post_id,
+                content_version=review.content_version,
                 text=post.text,
                 media=[MediumShown(kind=medium.kind, sha256=medium.sha256) for medium in media],
                 author_id=post.author_id,
-                community=row.community,
-                region=row.region,
-                language=row.language,
-                labels=row.labels,
-                reports=reported.get(row.post_id, []),
-                appeal=appealed.get(number),
-                priority=row.priority,
-                deadline=row.deadline,
+                community=review.community,
+                region=review.region,
+                language=review.language,
+                labels=review.labels,
+                reports=reported.get(review.post_id, []),
+                appeal=appealed.get(review.review_id),
+                priority=review.priority,
+                deadline=review.deadline,
                 leased_until=until,
             )
         )
@@ -201,57 +207,58 @@ def decide(
         if first is None:
             raise NotFoundError(f"review {review_id} is not recorded")
         claim(connection, "post", [first.post_id])
-        row = connection.execute(select(reviews).where(reviews.c.review_id == review_id).with_for_update()).one()
-        if row.status == "decided":
-            return _repeated(connection, row, said), False
-        _check_lease(row, said.reviewer_id)
-        _check_first(connection, row, said.reviewer_id)
-        check_disinterested(connection, said.reviewer_id, row.post_id)
+        (review,) = items.read(connection, items.REVIEW.where(reviews.c.review_id == review_id).with_for_update())
+        if review.status == "decided":
+            return _repeated(connection, review, said), False
+        _check_lease(review, said.reviewer_id)
+        _check_first(connection, review, said.reviewer_id)
+        check_disinterested(connection, said.reviewer_id, review.post_id)
         at = now()
-        labels = _complete(row, said)
-        values: dict[str, Any] = {"verdict": said.verdict, "verdict_labels": labels, "note": said.note}
+        labels = _complete(review, said)
+        values: dict[str, object] = {"verdict": said.verdict, "verdict_labels": labels, "note": said.note}
         values |= {"decided_by": said.reviewer_id, "decided_at": at, "status": "decided"}
         connection.execute(update(reviews).where(reviews.c.review_id == review_id).values(**values))
-        if row.kind != "golden":
-            _follow(connection, row, said, labels, at, rules, chance)
+        if review.kind != "golden":
+            _follow(connection, review, said, labels, at, rules, chance)
         return _verdict(connection, review_id), True
 
 
-def _check_lease(row: Any, reviewer_id: str) -> None:
-    if row.leased_by == reviewer_id:
+def _check_lease(review: Review, reviewer_id: str) -> None:
+    if review.leased_by == reviewer_id:
         return  # also after its time, as long as nobody else has leased it since
-    holder = "nobody" if row.leased_by is None else f"{row.leased_by!r} until {row.leased_until.isoformat()}"
-    raise ConflictError(f"review {row.review_id} is leased by {holder}, not by {reviewer_id!r}")
+    until = review.leased_until
+    holder = "nobody" if until is None else f"{review.leased_by!r} until {until.isoformat()}"
+    raise ConflictError(f"review {review.review_id} is leased by {holder}, not by {reviewer_id!r}")
 
 
-def _check_first(connection: Connection, row: Any, reviewer_id: str) -> None:
+def _check_first(connection: Connection, review: Review, reviewer_id: str) -> None:
     """Nobody judges the same content twice, as when an appeal came while they held the item before it."""
-    content_hash = content_of(connection, row.post_id, row.content_version).content_hash
-    versions = same_content(connection, row.post_id, content_hash)
-    same = (reviews.c.post_id == row.post_id) & reviews.c.content_version.in_(versions)
+    content_hash = content_of(connection, review.post_id, review.content_version).content_hash
+    versions = same_content(connection, review.post_id, content_hash)
+    same = (reviews.c.post_id == review.post_id) & reviews.c.content_version.in_(versions)
     theirs = same & (reviews.c.decided_by == reviewer_id) & (reviews.c.kind != "golden")
     other = connection.execute(select(reviews.c.review_id).where(theirs)).first()
-    if other is not None and row.kind != "golden":
+    if other is not None and review.kind != "golden":
         raise ConflictError(f"{reviewer_id!r} has judged this content already, in review {other.review_id}")
 
 
-def _complete(row: Any, said: VerdictIn) -> dict[str, bool]:
+def _complete(review: Review, said: VerdictIn) -> dict[str, bool]:
     """What a verdict says of each label: an `allow` denies the labels in question that it does not name."""
-    denied = dict.fromkeys(row.labels, False) if said.verdict == "allow" else {}
+    denied = dict.fromkeys(review.labels, False) if said.verdict == "allow" else {}
     return denied | said.labels
 
 
-def _repeated(connection: Connection, row: Any, said: VerdictIn) -> VerdictOut:
-    same = (row.verdict, row.verdict_labels, row.note) == (said.verdict, _complete(row, said), said.note)
-    if row.decided_by != said.reviewer_id or not same:
-        other = "with another verdict" if row.decided_by == said.reviewer_id else f"by {row.decided_by!r}"
-        raise ConflictError(f"review {row.review_id} is decided already, {other}")
-    return _verdict(connection, row.review_id)
+def _repeated(connection: Connection, review: Review, said: VerdictIn) -> VerdictOut:
+    same = (review.verdict, review.verdict_labels, review.note) == (said.verdict, _complete(review, said), said.note)
+    if review.decided_by != said.reviewer_id or not same:
+        other = "with another verdict" if review.decided_by == said.reviewer_id else f"by {review.decided_by!r}"
+        raise ConflictError(f"review {review.review_id} is decided already, {other}")
+    return _verdict(connection, review.review_id)
 
 
 def _follow(
     connection: Connection,
-    row: Any,
+    review: Review,
     said: VerdictIn,
     labels: dict[str, bool],
     at: datetime,
@@ -259,95 +266,108 @@ def _follow(
     chance: random.Random,
 ) -> None:
     if labels:
-        label: dict[str, Any] = {
-            "id": f"{labelling.OWN}{row.review_id}",
-            "post_id": row.post_id,
-            "content_version": row.content_version,
+        label: dict[str, object] = {
+            "id": f"{labelling.OWN}{review.review_id}",
+            "post_id": review.post_id,
+            "content_version": review.content_version,
         }
-        label |= {"labels": labels, "source": _source(row), "labelled_at": at}
-        labelling.insert(connection, [label | {"sampling_probability": row.sampling_probability}])
-    if row.status != "open":
+        label |= {"labels": labels, "source": _source(review), "labelled_at": at}
+        labelling.insert(connection, [label | {"sampling_probability": review.sampling_probability}])
+    if review.status != "open":
         return  # newer content, or an appeal, took its place meanwhile: a label, and no more
-    if row.kind == "second":
-        if said.verdict != _verdict_of(connection, row.of_review):
-            _ask_again(connection, row, "third", at, rules)
+    if review.kind == "second":
+        if said.verdict != _first_verdict(connection, review):
+            _ask_again(connection, review, "third", at, rules)
         else:
-            reports.answer(connection, row.post_id, row.content_version, removed=said.verdict == "remove")
+            reports.answer(connection, review.post_id, review.content_version, removed=said.verdict == "remove")
         return
-    reports.answer(connection, row.post_id, row.content_version, removed=said.verdict == "remove")
-    _act(connection, row, said, labels, at)
-    if row.kind == "appeal":
-        _answer_appeal(connection, row, said, at)
-    elif row.kind != "third" and chance.random() < rules.second_share:
-        _ask_again(connection, row, "second", at, rules)
+    reports.answer(connection, review.post_id, review.content_version, removed=said.verdict == "remove")
+    _act(connection, review, said, labels, at)
+    if review.kind == "appeal":
+        _answer_appeal(connection, review, said, at)
+    elif review.kind != "third" and chance.random() < rules.second_share:
+        _ask_again(connection, review, "second", at, rules)
 
 
-def _source(row: Any) -> str:
-    if row.kind == "appeal":
+def _source(review: Review) -> str:
+    if review.kind == "appeal":
         return "appeal"
-    return "review" if row.sampling_probability is None else "audit"
+    return "review" if review.sampling_probability is None else "audit"
 
 
-def _act(connection: Connection, row: Any, said: VerdictIn, labels: Mapping[str, bool], at: datetime) -> None:
+def _act(connection: Connection, review: Review, said: VerdictIn, labels: Mapping[str, bool], at: datetime) -> None:
     """Remove, show or show again, where the content is still the post's newest and does not stand so already."""
-    post = newest_content(connection, row.post_id)
-    stands = post_status.of(connection, [row.post_id]).get(row.post_id)
+    post = newest_content(connection, review.post_id)
+    stands = post_status.of(connection, [review.post_id]).get(review.post_id)
     state = "shown" if stands is None else stands.state
-    if post.content_version != row.content_version:
-        if row.kind == "appeal" and said.verdict == "allow" and state == "shown":
+    if post.content_version != review.content_version:
+        if review.kind == "appeal" and said.verdict == "allow" and state == "shown":
             # For the statement of reasons; where newer content is out of sight it would seem to be back.
-            back = Act(row.post_id, row.content_version, "restore", "appeal", (), at, post.author_id, row.review_id)
+            back = Act(
+                review.post_id, review.content_version, "restore", "appeal", (), at, post.author_id, review.review_id
+            )
             post_status.act(connection, [back])
         return
     wanted = "removed" if said.verdict == "remove" else "shown"
-    if state == wanted and row.kind not in ("flagged", "reported"):
+    if state == wanted and review.kind not in ("flagged", "reported"):
         return  # confirmed: nothing changes, and nobody waited to hear it
     action: Action = "remove" if wanted == "removed" else "restore" if state == "removed" else "allow"
-    actor: Actor = "appeal" if row.kind == "appeal" else "review"
+    actor: Actor = "appeal" if review.kind == "appeal" else "review"
     names = tuple(name for name, true in labels.items() if true)
-    done = Act(row.post_id, row.content_version, action, actor, names, at, post.author_id, row.review_id)
+    done = Act(review.post_id, review.content_version, action, actor, names, at, post.author_id, review.review_id)
     post_status.act(connection, [done])
 
 
-def _answer_appeal(connection: Connection, row: Any, said: VerdictIn, at: datetime) -> None:
+def _answer_appeal(connection: Connection, review: Review, said: VerdictIn, at: datetime) -> None:
     upheld = said.verdict == "allow"
-    mine = appeals.c.review_id == row.review_id
+    mine = appeals.c.review_id == review.review_id
     status = "upheld" if upheld else "rejected"
     connection.execute(update(appeals).where(mine).values(status=status, decided_at=at))
     if not upheld:
         return
     appeal_id = connection.execute(select(appeals.c.appeal_id).where(mine)).scalar_one()
-    content = content_of(connection, row.post_id, row.content_version)
+    content = content_of(connection, review.post_id, review.content_version)
     if not post_status.exempt(connection, [content.content_hash]):
         values = {"content_hash": content.content_hash, "appeal_id": appeal_id, "created_at": at}
         connection.execute(insert(exemptions).values(**values))
-    post_status.take_back_strike(connection, row.post_id, row.content_version, at)
+    post_status.take_back_strike(connection, review.post_id, review.content_version, at)
 
 
-def _ask_again(connection: Connection, row: Any, kind: Kind, at: datetime, rules: ReviewRules) -> None:
+def _ask_again(connection: Connection, review: Review, kind: Kind, at: datetime, rules: ReviewRules) -> None:
     within = timedelta(hours=rules.sampled_deadline_h)
-    item = ReviewItem(kind, tuple(row.labels), row.p_harm, row.severity, row.impressions, within)
-    about = {"language": row.language, "region": row.region, "community": row.community}
-    of_review = row.review_id if kind == "second" else row.of_review
-    post_status.queue(connection, row.post_id, row.content_version, item, **about, created_at=at, of_review=of_review)
+    item = ReviewItem(kind, tuple(review.labels), review.p_harm, review.severity, review.impressions, within)
+    post_status.queue(
+        connection,
+        review.post_id,
+        review.content_version,
+        item,
+        language=review.language,
+        region=review.region,
+        community=review.community,
+        created_at=at,
+        of_review=review.review_id if kind == "second" else review.of_review,
+    )
 
 
-def _verdict_of(connection: Connection, review_id: int) -> str:
-    query = select(reviews.c.verdict).where(reviews.c.review_id == review_id)
+def _first_verdict(connection: Connection, second: Review) -> str:
+    query = select(reviews.c.verdict).where(reviews.c.review_id == second.of_review)
     return cast(str, connection.execute(query).scalar_one())
 
 
 def _verdict(connection: Connection, review_id: int) -> VerdictOut:
-    row = connection.execute(select(reviews).where(reviews.c.review_id == review_id)).one()
-    stands = post_status.of(connection, [row.post_id]).get(row.post_id)
+    review = items.read_one(connection, review_id)
+    assert review.verdict is not None, "a verdict is shown of what is decided"
+    assert review.decided_by is not None
+    assert review.decided_at is not None
+    stands = post_status.of(connection, [review.post_id]).get(review.post_id)
     return VerdictOut(
-        review_id=row.review_id,
-        post_id=row.post_id,
-        content_version=row.content_version,
-        reviewer_id=row.decided_by,
-        verdict=row.verdict,
-        labels=row.verdict_labels,
-        note=row.note,
-        decided_at=row.decided_at,
+        review_id=review.review_id,
+        post_id=review.post_id,
+        content_version=review.content_version,
+        reviewer_id=review.decided_by,
+        verdict=review.verdict,
+        labels=review.verdict_labels or {},
+        note=review.note or "",
+        decided_at=review.decided_at,
         standing=stands or Standing(state="shown"),
     )

@@ -6,21 +6,23 @@ What a person allowed takes more than that to come before a person again, and mo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from moderation.labels import BY_NAME
 from moderation.policy import Policy, Rule, urgency_of
-from moderation.posts import Decision
 from moderation.review import ReviewItem, ReviewRules, rank, reliability, severity_of, with_reports
 from moderation.storage import post_status
 from moderation.storage.dialect import claim, insert_into
-from moderation.storage.ledger import Ledger, content_of, newest_content, now, same_content
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import reporters, reports, reviews
 from moderation.storage.tables import of_version
+from serve.review import items
+from serve.review.contents import Content, content_of, newest_content, same_content
+from serve.review.items import Review
 from serve.review.models import ReporterOut, ReportIn, ReportOut, ReportShown
 
 _MOST_HEARD = 200
@@ -79,25 +81,22 @@ def add(
     return out, fresh
 
 
-def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules) -> None:
+def _heed(connection: Connection, post: Content, policy: Policy, rules: ReviewRules) -> None:
     """Let what people report move the post in the queue, or into it."""
     allowed = _times_allowed(connection, post)
     needed = rules.reports_needed(post.community, allowed=allowed)
     heard = _unanswered(connection, post.post_id, upheld=rules.reopen_upheld if allowed else 0, needed=needed)
-    weights = [row.weight for row in heard]
-    named = list(dict.fromkeys(row.label for row in heard if row.label is not None))
+    weights = [report.weight for report in heard]
+    named = list(dict.fromkeys(report.label for report in heard if report.label is not None))
     enough = sum(weights) >= needed
-    found = connection.execute(
-        select(reviews)
-        .where(of_version(reviews, post.post_id, post.content_version))
-        .where(reviews.c.status == "open", reviews.c.kind != "golden")
-    ).first()
-    decision = Decision.model_validate_json(post.body, extra="ignore")
+    waiting = items.REVIEW.where(reviews.c.status == "open", reviews.c.kind != "golden")
+    found = items.read(connection, waiting.where(of_version(reviews, post.post_id, post.content_version)))
+    decision = post.decision()
     region_rules = policy.rules(post.region)
     ranked = rank(decision.labels, region_rules)
     p_harm = with_reports(max(ranked.values(), default=0.0), weights)
-    if found is not None:
-        _raise(connection, found, named, p_harm, region_rules, enough=enough)
+    if found:  # one at most
+        _raise(connection, found[0], named, p_harm, region_rules, enough=enough)
         return
     state = post_status.of(connection, [post.post_id]).get(post.post_id)
     if not enough or (state is not None and state.state == "removed"):
@@ -124,7 +123,7 @@ def _heed(connection: Connection, post: Any, policy: Policy, rules: ReviewRules)
 
 
 def _raise(
-    connection: Connection, found: Any, named: list[str], p_harm: float, rules: Mapping[str, Rule], *, enough: bool
+    connection: Connection, found: Review, named: list[str], p_harm: float, rules: Mapping[str, Rule], *, enough: bool
 ) -> None:
     """Move an open item up, never down; with enough reports it is as urgent as a reported one.
 
@@ -135,7 +134,11 @@ def _raise(
         return  # there the question is whether the removal was wrong, and reports say nothing of that
     p_harm = max(p_harm, found.p_harm)
     severity = max(found.severity, severity_of(named, rules)) if enough else found.severity
-    change = {"p_harm": p_harm, "severity": severity, "priority": p_harm * severity * found.impressions}
+    change: dict[str, object] = {
+        "p_harm": p_harm,
+        "severity": severity,
+        "priority": p_harm * severity * found.impressions,
+    }
     held = found.leased_until is not None and found.leased_until >= now()
     if not held:
         change["labels"] = list(dict.fromkeys([*found.labels, *named]))
@@ -151,7 +154,7 @@ def _deadline(labels: Sequence[str], rules: Mapping[str, Rule]) -> timedelta:
     return min((urgency_of(name, rules).deadline for name in labels if name in BY_NAME), default=timedelta(hours=24))
 
 
-def _times_allowed(connection: Connection, post: Any) -> int:
+def _times_allowed(connection: Connection, post: Content) -> int:
     """How often people allowed this content of a post; of two who looked at it one after the other, once."""
     same = same_content(connection, post.post_id, post.content_hash)
     query = select(func.count()).where(
@@ -163,7 +166,15 @@ def _times_allowed(connection: Connection, post: Any) -> int:
     return connection.execute(query).scalar_one()
 
 
-def _unanswered(connection: Connection, post_id: str, *, upheld: int, needed: float) -> Sequence[Any]:
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What a reporter said of a post, and with which weight."""
+
+    label: str | None
+    weight: float
+
+
+def _unanswered(connection: Connection, post_id: str, *, upheld: int, needed: float) -> list[_Heard]:
     """What people whose word counts reported of a post and nobody answered yet, the first first; the last of each.
 
     Also of content that was edited since: an edit does not make the reports go away.
@@ -184,7 +195,7 @@ def _unanswered(connection: Connection, post_id: str, *, upheld: int, needed: fl
     query = select(reports.c.label, reports.c.weight).where(
         reports.c.report_id.in_(heard.group_by(reports.c.reporter_id))
     )
-    return connection.execute(query.order_by(reports.c.report_id).limit(most)).all()
+    return [_Heard(*row) for row in connection.execute(query.order_by(reports.c.report_id).limit(most))]
 
 
 def shown(connection: Connection, post_ids: Sequence[str]) -> dict[str, list[ReportShown]]:

@@ -8,9 +8,10 @@ from sqlalchemy import func, insert, select, update
 
 from moderation.metrics import cohens_kappa
 from moderation.storage.dialect import claim
-from moderation.storage.ledger import Ledger, newest_content, now
+from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import golden, reviews
 from moderation.storage.tables import of_version, same_version
+from serve.review.contents import newest_content
 from serve.review.models import Agreement, GoldenIn, ReviewerOut
 
 _first = reviews.alias("first")
@@ -24,7 +25,7 @@ def put_golden(ledger: Ledger, post_id: str, right: GoldenIn) -> int:
     """
     with ledger.write() as connection:
         claim(connection, "post", [post_id])
-        version: int = newest_content(connection, post_id).content_version
+        version = newest_content(connection, post_id).content_version
         same = of_version(golden, post_id, version)
         values = right.model_dump()
         if not connection.execute(update(golden).where(same).values(**values)).rowcount:
