@@ -41,7 +41,7 @@ def topology(tmp_path: Path, here: Receiver, ledger: Ledger, monkeypatch: pytest
     raw["webhooks"] = [webhook]
     path = tmp_path / "hooked.yaml"
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    monkeypatch.setenv("SEAWALL_HOME", str(tmp_path))
+    monkeypatch.setenv("SEAWALL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOOK_SECRET", SECRET)
     return path
 
