@@ -44,14 +44,14 @@ def test_same_config_and_day_give_the_same_posts(days: dict[int, list[SimulatedP
 
 def test_posts_do_not_depend_on_the_hash_seed() -> None:
     script = (
-        "import hashlib; from traffic import *;"
+        "import hashlib; from simulate.traffic import *;"
         "print(hashlib.sha256(repr(day_of_traffic(TrafficConfig(posts_per_day=200), 3)).encode()).hexdigest())"
     )
     digests = {
         subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"},
-            cwd=Path(__file__).parent,
+            cwd=Path(__file__).resolve().parents[2],
             check=True,
             capture_output=True,
             text=True,

@@ -14,7 +14,7 @@ from pathlib import Path
 from moderation.media import Failed, Reading, Refused
 from serve.media.isolation.wire import HEAD, MOST_JSON, Garbled, Note, Task, frame, most_payload, read_answer
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHOME", "TMPDIR")
 """All that a worker gets of the environment: a list of what is kept cannot forget a secret."""
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -232,7 +232,7 @@ def test_workers_die_with_their_parent_even_while_they_hang(tmp_path: Path) -> N
         threading.Thread(target=workers.read, args=(Path({str(path)!r}), "image", ReadRules())).start()
         time.sleep({4 * LONG_S})
     """)
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).resolve().parents[3])
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).resolve().parents[4])
     try:
         busy = taken_by(path)
         wait_until(lambda: len(psutil.Process(parent.pid).children()) == 2)
