@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 import pandas as pd
@@ -22,41 +22,12 @@ from drift.reference import AUTHOR, TEXT, name_of, set_reference
 from drift.window import Traffic, columns_of, logged_features
 from moderation.context import Context
 from moderation.errors import NotEnoughDataError
+from moderation.sections import DriftRules
 from moderation.storage import drift
 from moderation.storage.drift import Window
 from moderation.storage.ledger import Ledger
 
 Status = Literal["reference set", "no drift", "drift", "alert"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftConfig:
-    """How drift is judged."""
-
-    window: timedelta = timedelta(hours=24)
-    """Length of a window."""
-    minimum_rows: int = 200
-    """Posts below which a window says nothing."""
-    numeric_method: str = "wasserstein"
-    """Evidently's method for numbers: here, the distance in standard deviations of the reference."""
-    numeric_threshold: float = 0.2
-    """Beyond it a numeric column has drifted."""
-    categorical_method: str = "jensenshannon"
-    """Evidently's method for categories."""
-    categorical_threshold: float = 0.1
-    """Beyond it a categorical column has drifted."""
-    k: int = 2
-    """Windows in which the same column must have drifted ..."""
-    n: int = 3
-    """... among the last n."""
-    new_word_authors: int = 5
-    """Authors who must use a word that the reference lacks before an alert names it."""
-    new_words: int = 50
-    """Words that an alert names, at most."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.k <= self.n:
-            raise ValueError(f"k is {self.k} and n is {self.n}; 1 <= k <= n must hold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,41 +59,42 @@ class CheckResult:
     note: str = ""
 
 
-def check(context: Context, traffic: Traffic, *, config: DriftConfig) -> CheckResult:
-    """Compare the window with the champion's reference; where it has none, the window becomes it.
+def check(context: Context, traffic: Traffic) -> CheckResult:
+    """Compare the window with the champion's reference, by the topology's rules; without one, the window becomes it.
 
     Raises:
         NotEnoughDataError: too few posts in the window.
     """
-    ledger, variant, version = context.ledger, traffic.variant, traffic.champion
+    ledger, rules = context.ledger, context.topology.drift
+    variant, version = traffic.variant, traffic.champion
     posts = traffic.of_champion()
-    if posts.num_rows < config.minimum_rows:
+    if posts.num_rows < rules.minimum_rows:
         raise NotEnoughDataError(
             f"version {version} judged {posts.num_rows} posts between {traffic.begin.isoformat()} and"
-            f" {traffic.end.isoformat()}; a check takes {config.minimum_rows}"
+            f" {traffic.end.isoformat()}; a check takes {rules.minimum_rows}"
         )
     if drift.get_reference(ledger, variant, version) is None:
-        reference = set_reference(context, traffic, minimum=config.minimum_rows)
+        reference = set_reference(context, traffic)
         note = f"version {version} had no reference: from now on it is compared with these {reference.rows} posts"
         return _result("reference set", traffic, reference.rows, {}, note=note)
-    vocabulary, columns = _compared(traffic, posts, config)
+    vocabulary, columns = _compared(traffic, posts, rules)
     drifted = any(column["drifted"] for column in columns.values())
     window = Window(traffic.begin, traffic.end, posts.num_rows, drifted, columns)
     drift.put_window(ledger, variant, version, window)
     # The others end before this one begins: a post that lies in two windows is no evidence of drift that stays.
-    recent = [window, *drift.last_windows(ledger, variant, version, until=traffic.begin, count=config.n - 1)]
+    recent = [window, *drift.last_windows(ledger, variant, version, until=traffic.begin, count=rules.n - 1)]
     counts = {name: sum(bool(w.columns.get(name, {}).get("drifted")) for w in recent) for name in columns}
-    persistent = {name: count for name, count in counts.items() if count >= config.k}
+    persistent = {name: count for name, count in counts.items() if count >= rules.k}
     result = _result("drift" if drifted else "no drift", traffic, posts.num_rows, columns)
     if not drifted or not persistent:
         return result
     new_words = vocabulary.new_words(
         posts[TEXT].to_pylist(),
         posts[AUTHOR].to_pylist(),
-        minimum_authors=config.new_word_authors,
-        most=config.new_words,
+        minimum_authors=rules.new_word_authors,
+        most=rules.new_words,
     )
-    return _alert(ledger, result, persistent, new_words, config)
+    return _alert(ledger, result, persistent, new_words, rules)
 
 
 def _result(
@@ -131,7 +103,7 @@ def _result(
     return CheckResult(status, traffic.variant, traffic.champion, traffic.begin, traffic.end, rows, columns, note=note)
 
 
-def _compared(traffic: Traffic, posts: pa.Table, config: DriftConfig) -> tuple[Vocabulary, dict[str, dict[str, Any]]]:
+def _compared(traffic: Traffic, posts: pa.Table, rules: DriftRules) -> tuple[Vocabulary, dict[str, dict[str, Any]]]:
     """The reference's words, and the verdict on every column of the champion's posts against the reference."""
     reference = traffic.lake.get(name_of(traffic.variant, traffic.champion)).to_pandas()
     texts, authors = reference[TEXT].tolist(), reference[AUTHOR].tolist()
@@ -139,7 +111,7 @@ def _compared(traffic: Traffic, posts: pa.Table, config: DriftConfig) -> tuple[V
     columns = compare(
         _with_novelty(reference, vocabulary, texts, authors),
         _with_novelty(logged_features(posts), vocabulary, posts[TEXT].to_pylist(), posts[AUTHOR].to_pylist()),
-        config,
+        rules,
     )
     return vocabulary, columns
 
@@ -153,9 +125,9 @@ def _alert(
     result: CheckResult,
     persistent: Mapping[str, int],
     new_words: Sequence[NewWord],
-    config: DriftConfig,
+    rules: DriftRules,
 ) -> CheckResult:
-    said = ", ".join(f"{name} in {count} of the last {config.n} windows" for name, count in persistent.items())
+    said = ", ".join(f"{name} in {count} of the last {rules.n} windows" for name, count in persistent.items())
     if new_words:
         said += f"; new words: {', '.join(found.word for found in new_words[:8])}"
     evidence = {
@@ -172,15 +144,15 @@ def _alert(
     return replace(result, status="alert", alert_id=alert_id, request_id=request_id, note=said)
 
 
-def compare(reference: pd.DataFrame, current: pd.DataFrame, config: DriftConfig) -> dict[str, dict[str, Any]]:
+def compare(reference: pd.DataFrame, current: pd.DataFrame, rules: DriftRules) -> dict[str, dict[str, Any]]:
     """Evidently's verdict on every column, and the nulls, which no distance shows.
 
     Returns:
         Per column: method, score, threshold, drifted, the share of nulls now and in the reference.
     """
     numeric, categorical = columns_of(reference)
-    methods = dict.fromkeys(numeric, (config.numeric_method, config.numeric_threshold))
-    methods |= dict.fromkeys(categorical, (config.categorical_method, config.categorical_threshold))
+    methods = dict.fromkeys(numeric, (rules.numeric_method, rules.numeric_threshold))
+    methods |= dict.fromkeys(categorical, (rules.categorical_method, rules.categorical_threshold))
     verdicts = _evidently(reference, current, methods, numeric, categorical)
     return {
         name: {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import timedelta
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from moderation.console import JsonOption, VariantArgument, moment, out, print_json, progress
+from moderation.console import JsonOption, TopologyOption, VariantArgument, moment, out, print_json, progress
 from moderation.context import Context
 from moderation.learning import learns_from_labels
 from moderation.running import find, topology_of
@@ -30,22 +30,27 @@ UntilOption = Annotated[
         show_default=False,
     ),
 ]
-HoursOption = Annotated[float, typer.Option(help="Length of the window.", min=0.01)]
+HoursOption = Annotated[
+    float | None,
+    typer.Option(help="Length of the window; by default the topology's.", min=0.01, show_default=False),
+]
 
 
 @app.command()
 def check(
-    variant: VariantArgument, until: UntilOption = "", window_hours: HoursOption = 24.0, as_json: JsonOption = False
+    variant: VariantArgument,
+    until: UntilOption = "",
+    window_hours: HoursOption = None,
+    as_json: JsonOption = False,
+    topology: TopologyOption = None,
 ) -> None:
     """Check one window; k drifted windows of the last n that do not overlap raise an alert and a retrain request."""
-    from drift.check import DriftConfig
     from drift.check import check as run
 
-    context = _context(variant)
-    config = DriftConfig(window=timedelta(hours=window_hours))
+    context = _context(variant, topology, window_hours)
     with progress("checking drift") as say:
         say("reading the logged features")
-        result = run(context, _traffic(context, variant, until, config.window), config=config)
+        result = run(context, _traffic(context, variant, until))
     if as_json:
         print_json(asdict(result))
         return
@@ -63,35 +68,40 @@ def check(
 
 @app.command()
 def reference(
-    variant: VariantArgument, until: UntilOption = "", window_hours: HoursOption = 24.0, as_json: JsonOption = False
+    variant: VariantArgument,
+    until: UntilOption = "",
+    window_hours: HoursOption = None,
+    as_json: JsonOption = False,
+    topology: TopologyOption = None,
 ) -> None:
     """Compare the champion from now on with this window of traffic."""
-    from drift.check import DriftConfig
     from drift.reference import set_reference
 
-    context = _context(variant)
-    config = DriftConfig(window=timedelta(hours=window_hours))
+    context = _context(variant, topology, window_hours)
     with progress("setting the reference") as say:
         say("reading the window")
-        traffic = _traffic(context, variant, until, config.window)
-        found = set_reference(context, traffic, minimum=config.minimum_rows)
+        traffic = _traffic(context, variant, until)
+        found = set_reference(context, traffic)
     if as_json:
         print_json(asdict(found))
     else:
         out.print(f"{variant} is compared with {found.rows} posts of {found.window_from} to {found.window_to}")
 
 
-def _context(variant: str) -> Context:
+def _context(variant: str, topology: Path | None, window_hours: float | None) -> Context:
     """What the commands work with; for a variant that drift cannot be measured of, nothing is opened."""
     settings = Settings.from_environment()
-    topology = Topology.load(topology_of(find(settings), None))
-    learns_from_labels(topology, variant)
-    return Context.open(settings, topology)
+    loaded = Topology.load(topology_of(find(settings), topology))
+    learns_from_labels(loaded, variant)
+    if window_hours is not None:
+        loaded = replace(loaded, drift=loaded.drift.model_copy(update={"window_hours": window_hours}))
+    return Context.open(settings, loaded)
 
 
-def _traffic(context: Context, variant: str, until: str, length: timedelta) -> Traffic:
+def _traffic(context: Context, variant: str, until: str) -> Traffic:
     """The window that ends at `until` or, where nothing is said, the last one that is over."""
     from drift.window import last_full, read_traffic
 
+    length = context.topology.drift.window
     end = moment(until) if until else last_full(now(), length)
     return read_traffic(context, variant, end - length, end)

@@ -29,12 +29,13 @@ def name_of(variant: str, version: int) -> str:
     return f"references/{variant}/{version}.parquet"
 
 
-def set_reference(context: Context, traffic: Traffic, *, minimum: int) -> Reference:
+def set_reference(context: Context, traffic: Traffic) -> Reference:
     """Compare the champion from now on with this traffic, of whatever versions judged it.
 
     Raises:
-        NotEnoughDataError: fewer than `minimum` posts.
+        NotEnoughDataError: fewer posts than `drift.minimum_rows` of the topology.
     """
+    minimum = context.topology.drift.minimum_rows
     variant, version, posts = traffic.variant, traffic.champion, traffic.posts
     if posts.num_rows < minimum:
         raise NotEnoughDataError(

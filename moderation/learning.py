@@ -5,15 +5,12 @@ It imports no model, so that a command knows within a second what it can do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from moderation.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from moderation.topology import Topology
-
-Loss: TypeAlias = Literal["cross_entropy", "focal"]
-"""What training makes small: binary cross-entropy a label, or focal loss (see `train.learner`)."""
 
 DEFAULT_LABEL = "abuse"
 PICTURE_SERVICES = ("image", "video")

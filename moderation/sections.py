@@ -17,6 +17,8 @@ from moderation.variants import Scaled, Strict
 
 Dimension: TypeAlias = Literal["region", "language", "community", "label", "model_version"]
 """What online metrics can be divided by."""
+Loss: TypeAlias = Literal["cross_entropy", "focal"]
+"""What training makes small: binary cross-entropy a label, or focal loss (see `train.learner`)."""
 
 _HOST = r"^(\*|(\*\.)?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*)$"
 _ORIGIN = r"^https?://[a-z0-9.:\[\]_-]+$"
@@ -266,3 +268,72 @@ class FuseRules(Strict):
     def looks_back(self) -> timedelta:
         """How old counts still matter."""
         return timedelta(minutes=self.window_minutes + self.baseline_minutes)
+
+
+class DriftRules(Strict):
+    """When a variant's traffic is said to have drifted: section `drift` of a topology."""
+
+    window_hours: float = Field(default=24.0, ge=0.01, le=24 * 366)
+    """Hours of a window, where `--window-hours` asks for no others."""
+    minimum_rows: int = Field(default=200, ge=1)
+    """Posts below which a window says nothing, and becomes no reference."""
+    numeric_method: Literal["wasserstein", "jensenshannon", "hellinger", "psi", "kl_div"] = "wasserstein"
+    """Evidently's distance for numbers; `wasserstein` is told in standard deviations of the reference."""
+    numeric_threshold: float = Field(default=0.2, gt=0)
+    """From that distance on, a numeric column has drifted."""
+    categorical_method: Literal["jensenshannon", "hellinger", "psi", "kl_div"] = "jensenshannon"
+    """Evidently's distance for categories."""
+    categorical_threshold: float = Field(default=0.1, gt=0)
+    """From that distance on, a categorical column has drifted."""
+    k: int = Field(default=2, ge=1)
+    """An alert takes the same column drifted in so many windows ..."""
+    n: int = Field(default=3, ge=1, le=1000)
+    """... of the last so many that do not overlap; at least `k`."""
+    new_word_authors: int = Field(default=5, ge=1)
+    """Authors who must use a word that the reference lacks before an alert names it."""
+    new_words: int = Field(default=50, ge=0, le=1000)
+    """Words that an alert names, at most."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.k > self.n:
+            raise ValueError(f"k is {self.k} and n is {self.n}; k windows of n take k <= n")
+        return self
+
+    @property
+    def window(self) -> timedelta:
+        """Length of a window."""
+        return timedelta(hours=self.window_hours)
+
+
+class GateRules(Strict):
+    """What a retrained model must show before it may challenge the champion: `gate` in section `retrain`."""
+
+    minimum_harmful: int = Field(default=20, ge=1)
+    """Harmful holdout rows below which nothing is concluded."""
+    minimum_harmless: int = Field(default=50, ge=1)
+    """Harmless holdout rows, likewise."""
+    minimum_authors: int = Field(default=5, ge=1)
+    """Authors of the rows that a difference is about, below which its interval is not believed: where all of a few
+    agree, drawing them anew shows no doubt at all."""
+    precision_margin: float = Field(default=0.05, ge=0, le=1)
+    """By how much the lower end of the precision difference may lie below 0."""
+    minimum_slice: int = Field(default=10, ge=1)
+    """Harmful holdout rows with words that the alert named as new."""
+    anchor_margin: float = Field(default=0.05, ge=0, le=1)
+    """By how much recall, and the rate of false positives, may become worse on the anchor texts."""
+
+
+class RetrainRules(Strict):
+    """How a variant is retrained, and what is asked of the result: section `retrain` of a topology."""
+
+    loss: Loss | None = None
+    """What training makes small, where `--loss` asks for nothing else; none: what the architecture is trained with."""
+    holdout_authors: float = Field(default=0.4, gt=0, lt=1)
+    """Share of authors of whom training never sees a row."""
+    holdout_time: float = Field(default=0.25, gt=0, lt=1)
+    """Share of the labelled texts, the newest ones, of which training never sees any."""
+    validation_authors: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the training authors whose rows calibrate, and set thresholds, instead of training."""
+    gate: GateRules = GateRules()
+    """What a retrained model must show before it may challenge the champion."""

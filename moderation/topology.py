@@ -17,7 +17,17 @@ from moderation.preprocess.links import Blocklist, KnownDomains, LinkRules
 from moderation.preprocess.links.blocklist import read_domains
 from moderation.preprocess.links.check import read_video_hosts
 from moderation.review import ReviewRules
-from moderation.sections import FuseRules, Gateway, Links, Metrics, Rejudge, Statements, Webhook
+from moderation.sections import (
+    DriftRules,
+    FuseRules,
+    Gateway,
+    Links,
+    Metrics,
+    Rejudge,
+    RetrainRules,
+    Statements,
+    Webhook,
+)
 from moderation.settings import DEPLOYMENTS
 from moderation.variants import Route, Strict, Variant
 from moderation.yaml_files import read_yaml, validated
@@ -32,11 +42,11 @@ CHALLENGER = "--challenger"
 
 
 _STATEMENTS = Statements()
-
-
 _METRICS = Metrics()
 _REJUDGE = Rejudge()
 _MEDIA = MediaRules()
+_DRIFT = DriftRules()
+_RETRAIN = RetrainRules()
 
 
 class TopologyFile(Strict):
@@ -60,6 +70,8 @@ class TopologyFile(Strict):
     metrics: Metrics = Metrics()
     rejudge: Rejudge = Rejudge()
     media: MediaRules = MediaRules()
+    drift: DriftRules = DriftRules()
+    retrain: RetrainRules = RetrainRules()
 
     @model_validator(mode="after")
     def _own_names(self) -> Self:
@@ -89,6 +101,8 @@ class Topology:
     metrics: Metrics = _METRICS
     rejudge: Rejudge = _REJUDGE
     media: MediaRules = _MEDIA
+    drift: DriftRules = _DRIFT
+    retrain: RetrainRules = _RETRAIN
 
     @classmethod
     def load(cls, path: Path) -> Topology:
@@ -139,6 +153,8 @@ class Topology:
             metrics=parsed.metrics,
             rejudge=parsed.rejudge,
             media=parsed.media,
+            drift=parsed.drift,
+            retrain=parsed.retrain,
         )
 
     def variant_for(self, service: Service, *, region: str, language: str) -> str | None:

@@ -634,6 +634,18 @@ def test_drift_is_checked_on_the_last_full_window_unless_another_is_named(
     assert timedelta(0) <= datetime.now(UTC) - end < timedelta(hours=6, minutes=1)
 
 
+@pytest.mark.parametrize(("options", "hours"), [((), 6), (("--window-hours", "1"), 1)], ids=["its own", "another"])
+def test_drift_is_checked_as_the_topology_says_unless_a_window_is_named(
+    command: Command, context: Context, tmp_path: Path, options: tuple[str, ...], hours: int
+) -> None:
+    topology = light_topology(tmp_path, drift={"minimum_rows": 7, "window_hours": 6})
+    for name in ("check", "reference"):
+        done = command("drift", name, VARIANT, "--topology", str(topology), *options)
+        refused(done, NotEnoughDataError, rf" 0 posts between .*; a {name} takes 7$")
+        begin, end = (datetime.fromisoformat(at) for at in re.findall(r"\d{4}-\S+:00(?= and|;)", done.err))
+        assert end - begin == timedelta(hours=hours)
+
+
 def test_status_tells_what_stands_where_nothing_runs(command: Command, context: Context) -> None:
     done = command("status", "--json")
     assert done.code == 0

@@ -23,7 +23,6 @@ import pandas as pd
 import typer
 
 from moderation.console import errors_told
-from moderation.learning import Loss
 from moderation.metrics import cluster_bootstrap, precision_interval, recall_interval, roc_auc
 from moderation.models.base import TextClassifier
 from moderation.models.card import Card
@@ -32,6 +31,7 @@ from moderation.models.load import load_text_classifier
 from moderation.models.spelling import SpellingConfig
 from moderation.preprocess.ngrams import NgramConfig
 from moderation.running import own_ray
+from moderation.sections import Loss
 from moderation.settings import DEPLOYMENTS, REPOSITORY
 from moderation.storage.features import AUTHOR_FEATURES, COMMUNITY_FEATURES
 from train.learner import FitConfig, ModelConfig, Plan

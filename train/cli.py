@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -22,8 +23,9 @@ from moderation.console import (
     progress,
 )
 from moderation.context import Context
-from moderation.learning import Loss, judged_label, learns_from_labels
+from moderation.learning import judged_label, learns_from_labels
 from moderation.running import Running, find, own_ray, topology_of
+from moderation.sections import Loss
 from moderation.settings import Settings
 from moderation.topology import Topology
 
@@ -35,7 +37,7 @@ def retrain(
     loss: Annotated[
         Loss | None,
         typer.Option(
-            help="Focal loss turns to the rows that are still judged wrongly; by default cross-entropy.",
+            help="Focal loss turns to the rows that are still judged wrongly; by default what the topology says.",
             show_default=False,
         ),
     ] = None,
@@ -48,6 +50,8 @@ def retrain(
     loaded = Topology.load(topology_of(running, topology))
     learns_from_labels(loaded, variant)
     label = judged_label(loaded, variant, label)
+    if loss is not None:
+        loaded = replace(loaded, retrain=loaded.retrain.model_copy(update={"loss": loss}))
     context = Context.open(settings, loaded)  # before Ray starts: without a ledger there is nothing to do
     # What is printed to standard output is the result alone: Ray's loggers write there, and may until they are gone.
     with libraries_on_stderr(), progress("retraining") as say:
@@ -55,7 +59,6 @@ def retrain(
         _join(settings, running)
         import ray  # not before: it reads its environment when it is imported
 
-        from train.retrain import RetrainConfig
         from train.retrain import retrain as run
 
         outcome = run(
@@ -63,7 +66,6 @@ def retrain(
             variant,
             label=label,
             until=moment(until) if until else None,
-            config=RetrainConfig(loss=loss),
             progress=say,
         )
         say("leaving the Ray cluster")

@@ -14,26 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moderation.metrics import Bools, Interval, cluster_bootstrap, confusion
+from moderation.sections import GateRules
 from train.evaluate import Paired
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateConfig:
-    """Bounds of the gate."""
-
-    minimum_harmful: int = 20
-    """Harmful holdout rows below which nothing is concluded."""
-    minimum_harmless: int = 50
-    """Harmless holdout rows, likewise."""
-    minimum_authors: int = 5
-    """Authors of the rows that a difference is about, below which its interval is not believed: where all of a few
-    agree, drawing them anew shows no doubt at all."""
-    precision_margin: float = 0.05
-    """By how much the lower end of the precision difference may lie below 0."""
-    minimum_slice: int = 10
-    """Harmful holdout rows with words that the alert named as new."""
-    anchor_margin: float = 0.05
-    """By how much recall, and the rate of false positives, may become worse on the anchor texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +38,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """The gate's word: passed only if every check is."""
 
     checks: tuple[Check, ...]
@@ -83,8 +65,8 @@ def judge(
     *,
     threshold: float | None,
     has_new_words: bool,
-    config: GateConfig,
-) -> Verdict:
+    rules: GateRules,
+) -> GateVerdict:
     """Judge a challenger.
 
     Args:
@@ -92,14 +74,14 @@ def judge(
         anchor: the fixed, trusted texts.
         threshold: of the challenger; None: no threshold meets the policy's objective.
         has_new_words: the alert named new words: the challenger must have learned posts with them.
-        config: bounds.
+        rules: bounds.
     """
     recall = difference(holdout, "recall")
     precision = difference(holdout, "precision")
     flagged = holdout.champion | holdout.challenger
     checks = [
-        _enough("harmful holdout rows", int(holdout.truth.sum()), config.minimum_harmful),
-        _enough("harmless holdout rows", int((~holdout.truth).sum()), config.minimum_harmless),
+        _enough("harmful holdout rows", int(holdout.truth.sum()), rules.minimum_harmful),
+        _enough("harmless holdout rows", int((~holdout.truth).sum()), rules.minimum_harmless),
         Check(
             "objective",
             threshold is not None,
@@ -109,30 +91,30 @@ def judge(
             if threshold is not None
             else "no threshold meets the policy's objective on validation rows",
         ),
-        _above("recall", recall, 0.0, _authors(holdout, holdout.truth), config, "recall on the holdout"),
+        _above("recall", recall, 0.0, _authors(holdout, holdout.truth), rules, "recall on the holdout"),
         _above(
             "precision",
             precision,
-            -config.precision_margin,
+            -rules.precision_margin,
             _authors(holdout, flagged),
-            config,
+            rules,
             "precision on the holdout",
         ),
-        *_anchor_checks(anchor, config),
+        *_anchor_checks(anchor, rules),
     ]
     if has_new_words:
         inside = holdout.where(holdout.drifted)
-        checks.append(_enough("harmful rows with new words", int(inside.truth.sum()), config.minimum_slice))
+        checks.append(_enough("harmful rows with new words", int(inside.truth.sum()), rules.minimum_slice))
         authors = _authors(inside, inside.truth)
         new = difference(inside, "recall")
-        checks.append(_above("new words", new, 0.0, authors, config, "recall on posts with new words"))
+        checks.append(_above("new words", new, 0.0, authors, rules, "recall on posts with new words"))
     figures = {
         "holdout": {"rows": len(holdout.units), "harmful": int(holdout.truth.sum()), **_rates(holdout)},
         "anchor": {"rows": len(anchor.units), "harmful": int(anchor.truth.sum()), **_rates(anchor)},
         "recall_difference": recall.as_dict(),
         "precision_difference": precision.as_dict(),
     }
-    return Verdict(tuple(checks), figures)
+    return GateVerdict(tuple(checks), figures)
 
 
 def difference(rows: Paired, metric: Literal["precision", "recall"]) -> Interval:
@@ -173,24 +155,24 @@ def _authors(rows: Paired, chosen: Bools) -> int:
     return len(set(rows.where(chosen).units))
 
 
-def _above(name: str, interval: Interval, bound: float, authors: int, config: GateConfig, of: str) -> Check:
+def _above(name: str, interval: Interval, bound: float, authors: int, rules: GateRules, of: str) -> Check:
     """The lower end of a difference, which so many authors' rows bear on, must exceed a bound."""
     what = f"{of}, challenger minus champion"
     if interval.low is None:
         return Check(name, False, None, bound, f"{what}: cannot be told from these rows")
-    if authors < config.minimum_authors:
-        said = f"{what}: {interval.value:+.3f}, of too few authors: {authors}, {config.minimum_authors} are needed"
+    if authors < rules.minimum_authors:
+        said = f"{what}: {interval.value:+.3f}, of too few authors: {authors}, {rules.minimum_authors} are needed"
         return Check(name, False, interval.low, bound, said)
     said = f"{what}: {interval.value:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
     return Check(name, interval.low > bound, interval.low, bound, f"{said}; the lower end must exceed {bound:+.3f}")
 
 
-def _anchor_checks(anchor: Paired, config: GateConfig) -> list[Check]:
+def _anchor_checks(anchor: Paired, rules: GateRules) -> list[Check]:
     champion = confusion(anchor.truth, anchor.champion)
     challenger = confusion(anchor.truth, anchor.challenger)
     lost = champion.recall - challenger.recall
     raised = challenger.false_positive_rate - champion.false_positive_rate
-    bound = config.anchor_margin
+    bound = rules.anchor_margin
     return [
         Check(
             "anchor recall",

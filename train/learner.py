@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import pyarrow as pa
 import torch
 
-from moderation.learning import Loss
 from moderation.models.base import Prepared, TextClassifier
 from moderation.models.card import Card
 from moderation.preprocess.ngrams import NgramConfig
+from moderation.sections import Loss
 
 if TYPE_CHECKING:  # transformers takes seconds to import
     from moderation.models.encoder import EncoderConfig

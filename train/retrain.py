@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from ray.data.expressions import col
 
 from moderation.context import Context
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError
-from moderation.learning import Loss, judged_label, learns_from_labels
+from moderation.learning import judged_label, learns_from_labels
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
+from moderation.sections import Loss, RetrainRules
 from moderation.settings import DEPLOYMENTS
 from moderation.storage import experiments, retraining
 from moderation.storage.lake import Lake
@@ -26,42 +27,22 @@ from moderation.storage.ledger import now
 from moderation.storage.retraining import RetrainRequest
 from train.evaluate import anchors, pair, score_both, threshold
 from train.fit import encode, fit
-from train.gate import GateConfig, Verdict, judge
+from train.gate import GateVerdict, judge
 from train.learner import FitConfig, Plan
 from train.rows import from_lake, once_a_text, unit_hash, weighted
 
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrainConfig:
-    """How a variant is retrained."""
-
-    ngram: FitConfig = field(default_factory=lambda: FitConfig(epochs=8, learning_rate=0.02, anchor_strength=6e-4))
-    """Training an n-gram champion further."""
-    encoder: FitConfig = field(
-        default_factory=lambda: FitConfig(epochs=4, batch_size=32, learning_rate=3e-4, anchor_strength=1e-3)
-    )
-    """Training an encoder champion further."""
-    loss: Loss | None = None
-    """In place of theirs."""
-    gate: GateConfig = field(default_factory=GateConfig)
-    """Bounds of the gate."""
-    holdout_authors: float = 0.4
-    """Share of authors of whom training never sees a row."""
-    holdout_time: float = 0.25
-    """Share of the labelled texts, the newest ones, of which training never sees any."""
-    validation_authors: float = 0.3
-    """Share of the training authors whose rows calibrate, and set thresholds, instead of training."""
-
-    def fit_of(self, architecture: str) -> FitConfig:
-        """How a champion of an architecture is trained further."""
-        fit = self.encoder if architecture == "encoder" else self.ngram
-        return fit if self.loss is None else replace(fit, loss=self.loss)
+FITS = {
+    "ngram": FitConfig(epochs=8, learning_rate=0.02, anchor_strength=6e-4),
+    "encoder": FitConfig(epochs=4, batch_size=32, learning_rate=3e-4, anchor_strength=1e-3),
+}
+"""How a champion of an architecture is trained further; `retrain` of the topology says which rows, and the loss."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Retrained:
     """What came of a retraining.
 
     Attributes:
@@ -73,30 +54,40 @@ class Outcome:
 
     request: RetrainRequest
     version: int
-    verdict: Verdict
+    verdict: GateVerdict
     rows: dict[str, int]
 
 
-def retrain(
-    context: Context,
-    variant: str,
-    *,
-    label: str,
-    until: datetime | None,
-    config: RetrainConfig,
-    progress: Progress,
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class _Champion:
+    """Whose weights are the start, and who is judged beside the result."""
+
+    variant: str
+    version: int
+    folder: Path
+    model: TextClassifier
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What came of training, in a folder: a model with its card, and Ray Train's metrics."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    rows: dict[str, int]
+
+
+def retrain(context: Context, variant: str, *, label: str, until: datetime | None, progress: Progress) -> Retrained:
     """Retrain a variant from its champion on the lake's labels, and let the gate decide whether it may challenge.
 
     Ray must be initialised. The variant's open retrain request is answered, or a manual one is recorded.
 
     Args:
-        context: of its topology, the policy's objective and the variant's labels; where the version, the request and
-            the outcome go.
+        context: of its topology, the rules of retraining and gate, the policy's objective and the variant's labels;
+            where the version, the request and the outcome go.
         variant: what to retrain.
         label: on which the gate judges.
         until: labels of posts created later are left out; None: all.
-        config: how.
         progress: told what is being done.
 
     Raises:
@@ -116,7 +107,7 @@ def retrain(
     request = retraining.begin_request(ledger, variant, reason="asked for by hand")
     try:
         with retraining.heartbeat(ledger, request.request_id):
-            outcome = _retrain(context, request, label, until, config, progress)
+            outcome = _retrain(context, request, label, until, progress)
     except BaseException as error:
         retraining.end_request(ledger, request.request_id, "failed", {"error": f"{type(error).__name__}: {error}"})
         raise
@@ -126,36 +117,17 @@ def retrain(
 
 
 def _retrain(
-    context: Context,
-    request: RetrainRequest,
-    label: str,
-    until: datetime | None,
-    config: RetrainConfig,
-    progress: Progress,
-) -> Outcome:
-    variant = request.variant
+    context: Context, request: RetrainRequest, label: str, until: datetime | None, progress: Progress
+) -> Retrained:
+    rules = context.topology.retrain
     progress("exporting the ledger's labels to the lake")
     lake = Lake(context.settings.lake_url)
     lake.export(context.ledger)
-    champion = context.registry.champion(variant)
-    champion_folder = context.registry.fetch(variant, champion)
-    parent = load_text_classifier(champion_folder)
-    labels = parent.card.labels
-    if label not in labels:
-        raise ConfigError(
-            f"{context.topology.path.name}: variants.{variant}.labels",
-            f"has {label!r}; the champion, {variant}@{champion}, scores {', '.join(labels)}",
-        )
+    champion = _champion(context, request.variant, label)
 
     progress("reading and preprocessing the labels with Ray Data")
-    rows = from_lake(lake.files("labels"), labels, variant=variant, filesystem=lake.filesystem)
-    if until is not None:
-        rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
-    rows = once_a_text(rows).materialize()  # the split reads them twice
-    split = _Split(config, salt=f"{variant}@{champion}")
-    rows = weighted(split.assign(rows).materialize(), balance=config.fit_of(parent.architecture).balance)
-    rows = encode(rows, parent.config).materialize()
-    parts = {name: rows.filter(expr=col("part") == name).materialize() for name in _Split.PARTS}
+    split = _Split(rules, salt=f"{champion.variant}@{champion.version}")
+    parts = _parts(lake, champion, split, until)
     counts = {name: part.count() for name, part in parts.items()}
     for name, count in counts.items():
         if not count:
@@ -163,68 +135,105 @@ def _retrain(
 
     progress(f"training with Ray Train on {counts['training']} rows")
     about = {"rows": counts, "split": split.describe(), "request": request.request_id}
-    plan = _plan(parent, (variant, champion), config, about)
-    name = f"{variant}-{request.request_id}-{os.getpid()}"
     folder, metrics = fit(
-        parts["training"], parts["validation"], plan, storage=context.settings.home / "runs", name=name
+        parts["training"],
+        parts["validation"],
+        _plan(champion, rules.loss, about),
+        storage=context.settings.home / "runs",
+        name=f"{champion.variant}-{request.request_id}-{os.getpid()}",
     )
 
     progress("comparing with the champion on the holdout")
-    rule = context.topology.policy.rules("*")[label]
-    folders = (champion_folder, folder)
-    new_words = frozenset(found["word"] for found in request.evidence.get("new_words", []))
-    scored = score_both(parts["holdout"], *folders, labels, new_words)
-    verdict = judge(
-        pair(scored, labels, label, rule, folders),
-        anchors(DEPLOYMENTS / "anchors" / "text.jsonl", label, rule, folders),
-        threshold=threshold(folder, label, rule),
-        has_new_words=bool(new_words),
-        config=config.gate,
-    )
+    verdict = _judged(context, request, label, parts["holdout"], (champion, folder))
+
     progress("registering the version and its evidence")
     retraining.beat(context.ledger, request.request_id)  # who was taken for dead meanwhile brings no challenger
-    version = _register(context, request, champion, folder, verdict, metrics, counts, config)
-    return Outcome(request, version, verdict, counts)
+    trained = _Trained(folder, metrics, counts)
+    version = _register(context, request, champion, trained, verdict)
+    return Retrained(request, version, verdict, counts)
 
 
-def _plan(parent: TextClassifier, version: tuple[str, int], config: RetrainConfig, about: dict[str, Any]) -> Plan:
-    """How a champion, of that variant and version, is trained further; `about` goes to the card."""
+def _champion(context: Context, variant: str, label: str) -> _Champion:
+    version = context.registry.champion(variant)
+    folder = context.registry.fetch(variant, version)
+    model = load_text_classifier(folder)
+    if label not in model.card.labels:
+        raise ConfigError(
+            f"{context.topology.path.name}: variants.{variant}.labels",
+            f"has {label!r}; the champion, {variant}@{version}, scores {', '.join(model.card.labels)}",
+        )
+    return _Champion(variant, version, folder, model)
+
+
+def _parts(lake: Lake, champion: _Champion, split: _Split, until: datetime | None) -> dict[str, Dataset]:
+    """The labelled rows that a champion's variant judged, weighted and encoded, by part of the split."""
+    model = champion.model
+    rows = from_lake(lake.files("labels"), model.card.labels, variant=champion.variant, filesystem=lake.filesystem)
+    if until is not None:
+        rows = rows.filter(expr=col("created") < int(until.timestamp() * 1_000_000))
+    rows = once_a_text(rows).materialize()  # the split reads them twice
+    rows = weighted(split.assign(rows).materialize(), balance=_fit_config(model.architecture, None).balance)
+    rows = encode(rows, model.config).materialize()
+    return {name: rows.filter(expr=col("part") == name).materialize() for name in _Split.PARTS}
+
+
+def _judged(
+    context: Context, request: RetrainRequest, label: str, holdout: Dataset, models: tuple[_Champion, Path]
+) -> GateVerdict:
+    """The gate's word on champion and challenger, by the rows of the holdout."""
+    champion, challenger = models
+    folders = (champion.folder, challenger)
+    labels = champion.model.card.labels
+    rule = context.topology.policy.rules("*")[label]
+    new_words = frozenset(found["word"] for found in request.evidence.get("new_words", []))
+    scored = score_both(holdout, *folders, labels, new_words)
+    return judge(
+        pair(scored, labels, label, rule, folders),
+        anchors(DEPLOYMENTS / "anchors" / "text.jsonl", label, rule, folders),
+        threshold=threshold(challenger, label, rule),
+        has_new_words=bool(new_words),
+        rules=context.topology.retrain.gate,
+    )
+
+
+def _fit_config(architecture: str, loss: Loss | None) -> FitConfig:
+    """How a champion of an architecture is trained further; None: with its own loss."""
+    config = FITS["encoder" if architecture == "encoder" else "ngram"]
+    return config if loss is None else replace(config, loss=loss)
+
+
+def _plan(champion: _Champion, loss: Loss | None, about: dict[str, Any]) -> Plan:
+    """How a champion is trained further; `about` goes to the card."""
+    version = (champion.variant, champion.version)
     told = {"data": "labels of the platform's own stream, from the lake", "parent": f"{version[0]}@{version[1]}"}
     return Plan(
-        labels=parent.card.labels,
-        languages=parent.card.languages,
-        model=parent.config,
-        fit=config.fit_of(parent.architecture),
+        labels=champion.model.card.labels,
+        languages=champion.model.card.languages,
+        model=champion.model.config,
+        fit=_fit_config(champion.model.architecture, loss),
         parent=version,
         about=told | about,
     )
 
 
 def _register(
-    context: Context,
-    request: RetrainRequest,
-    champion: int,
-    folder: Path,
-    verdict: Verdict,
-    metrics: dict[str, Any],
-    counts: dict[str, int],
-    config: RetrainConfig,
+    context: Context, request: RetrainRequest, champion: _Champion, trained: _Trained, verdict: GateVerdict
 ) -> int:
-    variant = request.variant
+    variant = champion.variant
     evidence = {
         "request": {"id": request.request_id, "reason": request.reason, "alert": request.alert_id},
-        "parent": champion,
-        "rows": counts,
-        "config": asdict(config),
+        "parent": champion.version,
+        "rows": trained.rows,
+        "config": {name: asdict(config) for name, config in FITS.items()} | context.topology.retrain.model_dump(),
         "gate": verdict.as_dict(),
         "registered_at": now().isoformat(),
     }
     version = context.registry.register(
         variant,
-        folder,
+        trained.folder,
         evidence=evidence,
-        metrics={name: float(value) for name, value in metrics.items() if isinstance(value, int | float)},
-        tags={"gate": "passed" if verdict.passed else "refused", "parent": str(champion)},
+        metrics={name: float(value) for name, value in trained.metrics.items() if isinstance(value, int | float)},
+        tags={"gate": "passed" if verdict.passed else "refused", "parent": str(champion.version)},
     ).version
     if verdict.passed:
         with context.ledger.lock(f"champion:{variant}"):
@@ -246,8 +255,8 @@ class _Split:
 
     PARTS = ("training", "validation", "holdout")
 
-    def __init__(self, config: RetrainConfig, *, salt: str) -> None:
-        self._config = config
+    def __init__(self, rules: RetrainRules, *, salt: str) -> None:
+        self._rules = rules
         self._salt = salt
 
     def assign(self, rows: Dataset) -> Dataset:
@@ -255,12 +264,12 @@ class _Split:
         created = np.array([row["created"] for row in rows.select_columns(["created"]).take_all()])
         if not len(created):
             raise NotEnoughDataError("the lake holds no label on a post that this variant judged")
-        cutoff = int(np.quantile(created, 1 - self._config.holdout_time))
-        config, salt = self._config, self._salt
+        cutoff = int(np.quantile(created, 1 - self._rules.holdout_time))
+        rules, salt = self._rules, self._salt
 
         def part(batch: pd.DataFrame) -> pd.DataFrame:
-            judge = batch["unit"].map(lambda unit: unit_hash(unit, f"{salt}/holdout")) < config.holdout_authors
-            check = batch["unit"].map(lambda unit: unit_hash(unit, f"{salt}/validation")) < config.validation_authors
+            judge = batch["unit"].map(lambda unit: unit_hash(unit, f"{salt}/holdout")) < rules.holdout_authors
+            check = batch["unit"].map(lambda unit: unit_hash(unit, f"{salt}/validation")) < rules.validation_authors
             late = batch["created"] >= cutoff
             batch["part"] = np.select(
                 [judge & late, judge | late, check], ["holdout", "unused", "validation"], default="training"
@@ -271,9 +280,9 @@ class _Split:
 
     def describe(self) -> str:
         """For the model card."""
-        config = self._config
+        rules = self._rules
         return (
-            f"holdout: {config.holdout_authors:.0%} of authors, newest {config.holdout_time:.0%} of rows; validation:"
-            f" {config.validation_authors:.0%} of the other authors, earlier rows; a text counts once, as its first"
+            f"holdout: {rules.holdout_authors:.0%} of authors, newest {rules.holdout_time:.0%} of rows; validation:"
+            f" {rules.validation_authors:.0%} of the other authors, earlier rows; a text counts once, as its first"
             f" author's; hashed with {self._salt!r}"
         )

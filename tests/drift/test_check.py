@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import cycle, islice
@@ -16,13 +16,14 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
-from drift.check import CheckResult, DriftConfig, check, compare
+from drift.check import CheckResult, check, compare
 from drift.reference import name_of, set_reference
 from drift.window import read_traffic
 from moderation.context import Context
 from moderation.errors import NotEnoughDataError, RegistryError
 from moderation.models.base import TextClassifier
 from moderation.models.load import load_text_classifier
+from moderation.sections import DriftRules
 from moderation.storage import drift, retraining
 from moderation.storage.lake import Exported, Lake
 from moderation.storage.ledger import Ledger
@@ -30,8 +31,8 @@ from moderation.storage.tables import alerts, retrain_requests
 from serve.rollout import promotion
 from tests.rooms import DAY, SHIPPED, VARIANT, a_post, an_entry, context_in, new_home
 
-CONFIG = DriftConfig(minimum_rows=40, new_word_authors=3)
-ONE_OF_ONE = DriftConfig(minimum_rows=40, k=1, n=1)
+RULES = DriftRules(minimum_rows=40, new_word_authors=3)
+ONE_OF_ONE = DriftRules(minimum_rows=40, k=1, n=1)
 KNOWN = ["the tomatoes are ripe", "when does the library open", "what a lovely day", "the library is lovely"]
 SLANG = ["you are a grubnik", "what a grubnik", "the grubnik is ripe", "grubnik and zorp everywhere"]
 
@@ -57,7 +58,7 @@ def drifted(columns: dict[str, dict[str, Any]]) -> set[str]:
 
 
 def test_what_is_the_same_has_not_drifted() -> None:
-    columns = compare(a_frame(), a_frame(), CONFIG)
+    columns = compare(a_frame(), a_frame(), RULES)
     assert drifted(columns) == set()
     assert [column["score"] for column in columns.values()] == [0.0, 0.0, 0.0]
     assert list(columns) == ["characters", "score_abuse", "language"]
@@ -73,19 +74,19 @@ def test_what_is_the_same_has_not_drifted() -> None:
 
 
 def test_another_sample_of_the_same_has_not_drifted() -> None:
-    assert drifted(compare(a_frame(rows=2000, seed=1), a_frame(rows=2000, seed=2), CONFIG)) == set()
+    assert drifted(compare(a_frame(rows=2000, seed=1), a_frame(rows=2000, seed=2), RULES)) == set()
 
 
 def test_a_shifted_number_has_drifted_alone_by_its_shift_in_standard_deviations() -> None:
     reference = a_frame()
-    columns = compare(reference, a_frame(shift=0.1), CONFIG)
+    columns = compare(reference, a_frame(shift=0.1), RULES)
     assert drifted(columns) == {"score_abuse"}
     deviations = 0.1 / reference["score_abuse"].std(ddof=0)
     assert columns["score_abuse"]["score"] == pytest.approx(deviations, rel=0.01)
 
 
 def test_another_mix_of_languages_has_drifted_alone() -> None:
-    columns = compare(a_frame(), a_frame(language="de"), CONFIG)
+    columns = compare(a_frame(), a_frame(language="de"), RULES)
     assert drifted(columns) == {"language"}
 
 
@@ -93,28 +94,16 @@ def test_another_mix_of_languages_has_drifted_alone() -> None:
 def test_the_threshold_is_the_configured_one(threshold: float, expected: set[str]) -> None:
     reference = a_frame()
     shift = 0.5 * float(reference["score_abuse"].std(ddof=0))
-    columns = compare(reference, a_frame(shift=shift), DriftConfig(numeric_threshold=threshold))
+    columns = compare(reference, a_frame(shift=shift), DriftRules(numeric_threshold=threshold))
     assert columns["score_abuse"]["threshold"] == threshold
     assert columns["score_abuse"]["score"] == pytest.approx(0.5, rel=0.01)
     assert drifted(columns) == expected
 
 
 def test_nulls_are_told_now_and_in_the_reference() -> None:
-    columns = compare(a_frame(nulls=40), a_frame(nulls=100), CONFIG)
+    columns = compare(a_frame(nulls=40), a_frame(nulls=100), RULES)
     assert (columns["score_abuse"]["nulls_reference"], columns["score_abuse"]["nulls"]) == (0.1, 0.25)
     assert (columns["characters"]["nulls_reference"], columns["characters"]["nulls"]) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (3, 3)])
-def test_k_of_n_windows_can_be_any_of_these(k: int, n: int) -> None:
-    config = DriftConfig(k=k, n=n)
-    assert (config.k, config.n) == (k, n)
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 3), (4, 3), (-1, 3), (1, 0)])
-def test_k_of_n_windows_must_be_possible(k: int, n: int) -> None:
-    with pytest.raises(ValueError, match=rf"k is {k} and n is {n}; 1 <= k <= n must hold"):
-        DriftConfig(k=k, n=n)
 
 
 @lru_cache(maxsize=1)
@@ -143,8 +132,13 @@ def traffic(context: Context, day: int, texts: list[str], *, posts: int = 40, ve
     return DAY + timedelta(days=day + 1)
 
 
-def checked(context: Context, until: datetime, config: DriftConfig = CONFIG) -> CheckResult:
-    return check(context, read_traffic(context, VARIANT, until - config.window, until), config=config)
+def ruled(context: Context, rules: DriftRules = RULES) -> Context:
+    """With these rules in its topology."""
+    return replace(context, topology=replace(context.topology, drift=rules))
+
+
+def checked(context: Context, until: datetime, rules: DriftRules = RULES) -> CheckResult:
+    return check(ruled(context, rules), read_traffic(context, VARIANT, until - rules.window, until))
 
 
 def count(context: Context, table: Any) -> int:
@@ -294,7 +288,7 @@ def test_an_alert_is_raised_again_unless_a_retraining_has_answered_it(
 def test_windows_that_were_checked_against_an_earlier_reference_no_longer_count(watched: Context) -> None:
     checked_before(watched, 1, "novel_word_share")
     until = traffic(watched, 2, SLANG)
-    set_reference(watched, read_traffic(watched, VARIANT, until - CONFIG.window, until), minimum=40)
+    set_reference(ruled(watched), read_traffic(watched, VARIANT, until - RULES.window, until))
     # Drifts from the new reference for the first time; the window of day 1 drifted from another one.
     found = checked(watched, traffic(watched, 3, KNOWN))
     assert found.columns["novel_word_share"]["drifted"]
@@ -352,7 +346,7 @@ def test_too_few_posts_are_no_reference(context: Context, tmp_path: Path) -> Non
     promotion.ship(context, VARIANT)
     until = traffic(context, 0, KNOWN, posts=39)
     with pytest.raises(NotEnoughDataError, match=r"39 posts between .*; a reference takes 40"):
-        set_reference(context, read_traffic(context, VARIANT, DAY, until), minimum=40)
+        set_reference(ruled(context), read_traffic(context, VARIANT, DAY, until))
     assert drift.get_reference(context.ledger, VARIANT, 1) is None
     assert not (tmp_path / "home" / "lake" / name_of(VARIANT, 1)).exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from moderation.errors import ConfigError
-from moderation.sections import Gateway
+from moderation.sections import DriftRules, GateRules, Gateway, RetrainRules
 from moderation.settings import DEPLOYMENTS
 from moderation.topology import Topology
 
@@ -269,3 +270,48 @@ def test_a_name_is_one_endpoint_s(tmp_path: Path) -> None:
 def test_what_a_statement_could_not_say_is_told(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         Topology.load(written(tmp_path, statements=change))
+
+
+def test_drift_and_retraining_are_judged_as_the_topology_says(tmp_path: Path) -> None:
+    topology = Topology.load(
+        written(tmp_path, drift={"k": 3, "window_hours": 6}, retrain={"gate": {"minimum_slice": 4}})
+    )
+    assert (topology.drift.k, topology.drift.n, topology.drift.window) == (3, 3, timedelta(hours=6))
+    assert topology.drift.numeric_threshold == DriftRules().numeric_threshold
+    assert topology.retrain == RetrainRules(gate=GateRules(minimum_slice=4))
+    plain = Topology.load(written(tmp_path))
+    assert (plain.drift, plain.retrain) == (DriftRules(), RetrainRules())
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"drift": {"k": 4, "n": 3}}, "k is 4 and n is 3; k windows of n take k <= n"),
+        ({"drift": {"k": 0}}, r"drift\.k"),
+        ({"drift": {"k": -1}}, r"drift\.k"),
+        ({"drift": {"n": 0}}, r"drift\.n"),
+        ({"drift": {"window_hours": 0}}, r"drift\.window_hours"),
+        ({"drift": {"minimum_rows": 0}}, r"drift\.minimum_rows"),
+        ({"drift": {"numeric_threshold": 0}}, r"drift\.numeric_threshold"),
+        ({"drift": {"numeric_method": "ks"}}, r"drift\.numeric_method"),  # a p-value, not a distance
+        ({"drift": {"categorical_method": "wasserstein"}}, r"drift\.categorical_method"),
+        ({"drift": {"windows": 3}}, r"drift\.windows"),
+        ({"retrain": {"holdout_authors": 0}}, r"retrain\.holdout_authors"),
+        ({"retrain": {"holdout_time": 1}}, r"retrain\.holdout_time"),
+        ({"retrain": {"loss": "hinge"}}, r"retrain\.loss"),
+        ({"retrain": {"gate": {"precision_margin": -0.1}}}, r"retrain\.gate\.precision_margin"),
+        ({"retrain": {"gate": {"minimum_harmful": 0}}}, r"retrain\.gate\.minimum_harmful"),
+        ({"retrain": {"gate": {"recall_margin": 0.1}}}, r"retrain\.gate\.recall_margin"),
+    ],
+)
+def test_what_drift_or_retraining_could_not_be_judged_by_is_told(
+    tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Topology.load(written(tmp_path, **change))
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (3, 3)])
+def test_k_of_n_windows_can_be_any_of_these(k: int, n: int) -> None:
+    rules = DriftRules(k=k, n=n)
+    assert (rules.k, rules.n) == (k, n)

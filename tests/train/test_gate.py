@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 
 from moderation.copies import key_of
+from moderation.sections import GateRules
 from train.evaluate import Paired
-from train.gate import Check, GateConfig, Verdict, difference, judge
+from train.gate import Check, GateVerdict, difference, judge
 from train.rows import _ROWS, merge_copies
 
-CONFIG = GateConfig()
+RULES = GateRules()
 
 
 def rows(
@@ -63,17 +64,17 @@ def verdict(
     *,
     threshold: float | None = 0.8,
     new_words: bool = False,
-    config: GateConfig = CONFIG,
-) -> Verdict:
-    return judge(holdout, anchor, threshold=threshold, has_new_words=new_words, config=config)
+    rules: GateRules = RULES,
+) -> GateVerdict:
+    return judge(holdout, anchor, threshold=threshold, has_new_words=new_words, rules=rules)
 
 
-def check(found: Verdict, name: str) -> Check:
+def check(found: GateVerdict, name: str) -> Check:
     [one] = [item for item in found.checks if item.name == name]
     return one
 
 
-def failed(found: Verdict) -> list[str]:
+def failed(found: GateVerdict) -> list[str]:
     return [item.name for item in found.checks if not item.passed]
 
 
@@ -181,7 +182,7 @@ def test_precision_must_not_be_worse_beyond_the_margin(raised: int, passed: bool
 
 def test_a_wider_margin_lets_more_pass() -> None:
     holdout = rows(60, 200, champion=(40, 2), challenger=(58, 30))
-    assert check(verdict(holdout, config=GateConfig(precision_margin=0.9)), "precision").passed
+    assert check(verdict(holdout, rules=GateRules(precision_margin=0.9)), "precision").passed
 
 
 def test_a_precision_that_cannot_be_told_does_not_pass() -> None:
@@ -194,7 +195,7 @@ def test_a_precision_that_cannot_be_told_does_not_pass() -> None:
 @pytest.mark.parametrize(("caught", "passed"), [(3, True), (2, False)])
 def test_no_more_recall_than_the_margin_is_lost_on_the_anchors(caught: int, passed: bool) -> None:
     anchor = rows(4, 4, champion=(4, 0), challenger=(caught, 0))
-    found = verdict(anchor=anchor, config=GateConfig(anchor_margin=0.25))
+    found = verdict(anchor=anchor, rules=GateRules(anchor_margin=0.25))
     one = check(found, "anchor recall")
     assert (one.passed, one.value, one.bound) == (passed, 1 - caught / 4, 0.25)
     assert one.reason == f"recall lost on the anchor texts: {1 - caught / 4:+.3f}, at most 0.25"
@@ -204,7 +205,7 @@ def test_no_more_recall_than_the_margin_is_lost_on_the_anchors(caught: int, pass
 @pytest.mark.parametrize(("raised", "passed"), [(1, True), (2, False)])
 def test_no_more_false_positives_than_the_margin_are_added_on_the_anchors(raised: int, passed: bool) -> None:
     anchor = rows(4, 4, champion=(4, 0), challenger=(4, raised))
-    found = verdict(anchor=anchor, config=GateConfig(anchor_margin=0.25))
+    found = verdict(anchor=anchor, rules=GateRules(anchor_margin=0.25))
     one = check(found, "anchor false positives")
     assert (one.passed, one.value) == (passed, raised / 4)
     assert one.reason == f"false positives added on the anchor texts: {raised / 4:+.3f}, at most 0.25"
@@ -350,6 +351,6 @@ def test_a_verdict_is_json_with_its_reasons() -> None:
 )
 def test_a_verdict_passes_only_if_every_check_does(passed: Sequence[bool], expected: bool) -> None:
     checks = tuple(Check(f"check {n}", ok, 0.0, 0.0, f"reason {n}") for n, ok in enumerate(passed))
-    found = Verdict(checks, {})
+    found = GateVerdict(checks, {})
     assert found.passed is expected
     assert found.refusals == [f"reason {n}" for n, ok in enumerate(passed) if not ok]

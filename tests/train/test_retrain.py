@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from sqlalchemy import select
@@ -12,15 +14,17 @@ from sqlalchemy import select
 from moderation.context import Context
 from moderation.errors import ConfigError, ConflictError, NotEnoughDataError, RegistryError
 from moderation.learning import judged_label
-from moderation.models.load import load_text_classifier
+from moderation.models.base import TextClassifier
+from moderation.preprocess.ngrams import NgramConfig
 from moderation.registry import Registry
+from moderation.sections import RetrainRules
 from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage import drift, experiments, retraining
 from moderation.storage.ledger import Ledger
 from moderation.storage.tables import retrain_requests
 from moderation.topology import Topology
-from tests.rooms import DAY, SHIPPED, VARIANT, new_home
-from train.retrain import RetrainConfig, _plan, _Split, retrain
+from tests.rooms import DAY, SHIPPED, VARIANT, new_home, shipped_card
+from train.retrain import FITS, _Champion, _plan, _Split, retrain
 
 
 @pytest.fixture
@@ -46,7 +50,6 @@ def start(
         variant,
         label=label,
         until=None,
-        config=RetrainConfig(),
         progress=lambda _: None,
     )
 
@@ -137,17 +140,19 @@ def test_a_retraining_without_labels_answers_the_open_request_with_a_failure(
     assert retraining.active_request(ledger, VARIANT) is None
 
 
-def test_the_loss_that_is_asked_for_is_the_plan_s() -> None:
-    asked, usual = RetrainConfig(loss="focal"), RetrainConfig()
-    for architecture, fit in (("ngram", usual.ngram), ("encoder", usual.encoder)):
-        assert usual.fit_of(architecture) == fit
-        assert asked.fit_of(architecture) == replace(fit, loss="focal")
-    plan = _plan(load_text_classifier(SHIPPED), (VARIANT, 1), asked, {"rows": {}})
-    assert (plan.fit.loss, plan.parent, plan.about["rows"]) == ("focal", (VARIANT, 1), {})
+@pytest.mark.parametrize("architecture", ["ngram", "encoder"])
+def test_the_loss_that_is_asked_for_is_the_plan_s(architecture: str) -> None:
+    usual = FITS[architecture]
+    model = SimpleNamespace(architecture=architecture, card=shipped_card(), config=NgramConfig())
+    champion = _Champion(VARIANT, 1, SHIPPED, cast(TextClassifier, model))
+    assert _plan(champion, None, {}).fit == usual
+    plan = _plan(champion, "focal", {"rows": {}})
+    assert plan.fit == replace(usual, loss="focal")
+    assert (plan.parent, plan.about["rows"], plan.about["parent"]) == ((VARIANT, 1), {}, "text-multi@1")
 
 
 def test_a_split_is_described_for_the_card() -> None:
-    assert _Split(RetrainConfig(), salt="text-multi@1").describe() == (
+    assert _Split(RetrainRules(), salt="text-multi@1").describe() == (
         "holdout: 40% of authors, newest 25% of rows; validation: 30% of the other authors, earlier rows;"
         " a text counts once, as its first author's; hashed with 'text-multi@1'"
     )
