@@ -1,4 +1,4 @@
-"""Characters that stand for others because they look alike: read as the letters that they stand for.
+"""Homoglyphs, characters that stand for others because they look alike: read as the letters that they stand for.
 
 Two tricks, undone where a word shows that they are meant, so that honest text of any script stays as it is:
 
@@ -71,7 +71,7 @@ _MEANT = re.compile(r"(?=.{4})(?=.*[^\W\d_A-ZА-ЯЁ]).*[^\W\d_][013457$]{1,3}[^
 
 
 def unmask(text: str) -> str:
-    """Read look-alikes as the letters that they stand for; length and order of characters stay.
+    """Read homoglyphs and leet as the letters that they stand for; length and order of characters stay.
 
     Example:
         >>> unmask("you 1d10t, pаthetic сlown, covid19")  # with Cyrillic а and с

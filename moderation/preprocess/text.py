@@ -3,9 +3,9 @@
 Deterministic, and versioned: a model names the version that it was trained with, and refuses to score under another.
 
     clean      HTML entities, letters in boxes read as letters, NFKC, invisible characters and floods of combining marks
-               removed, links and mentions folded into one token each, letters that were spaced out joined, look-alike
-               letters and digits read as the letters that they stand for, letters stretched beyond two shortened to
-               two, white space folded. Case and emoji stay.
+               removed, links and mentions folded into one token each, letters that were spaced out joined, homoglyphs
+               and leet read as the letters that they stand for, letters stretched beyond two shortened to two, white
+               space folded. Case and emoji stay.
     normalise  the same, and case folded: what n-gram models read.
 """
 

@@ -1,7 +1,7 @@
 """Lines of text in a picture: from a recogniser's columns to characters, from boxes to reading order.
 
 A recogniser trained on Chinese and English gives some characters to any script, and rather surely: Cyrillic comes out
-as look-alike Latin at a mean probability of 0.8, where English has 0.99. Three things tell them apart:
+as Latin homoglyphs at a mean probability of 0.8, where English has 0.99. Three things tell them apart:
 
     certainty   the geometric mean of what the recogniser gives to a character *and its kin* (the other case, the bare
                 letter of an accented one, `0` for `o`): doubt between kin costs a reader nothing, doubt between

@@ -1,4 +1,4 @@
-"""Look-alikes are read as the letters that they stand for, and honest text stays as it is."""
+"""Homoglyphs are read as the letters that they stand for, and honest text stays as it is."""
 
 from __future__ import annotations
 

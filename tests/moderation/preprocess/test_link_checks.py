@@ -266,7 +266,7 @@ def test_a_markdown_link_shows_what_its_text_names_only_where_that_is_another_do
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        # look-alikes
+        # names that pass for others
         ("http://paypa1.com", "paypa1.com looks like paypal.com"),
         ("http://g00gle.com/x", "g00gle.com looks like google.com"),
         ("http://login.rnicrosoft.com", "rnicrosoft.com looks like microsoft.com"),
