@@ -78,7 +78,7 @@ def errors_told() -> Iterator[None]:
         raise SystemExit(1) from error
     except SQLAlchemyError as error:  # while a command was under way: opening a ledger tells its own
         place = dialect.parse(Settings.from_environment().ledger_url, setting=SETTING)
-        _tell(LedgerError, f"{dialect.shown(place)} failed: {dialect.told(error, place)}")
+        _tell(LedgerError, f"{dialect.redacted_url(place)} failed: {dialect.error_message(error, place)}")
         raise SystemExit(1) from error
 
 

@@ -58,7 +58,7 @@ class Version:
     run_id: str
 
 
-def _told(
+def _registry_errors(
     method: Callable[Concatenate[Registry, Parameters], Result],
 ) -> Callable[Concatenate[Registry, Parameters], Result]:
     """A method whose errors of MLflow and its database name the registry, and say what to do."""
@@ -71,8 +71,8 @@ def _told(
             return method(self, *args, **kwargs)
         except SQLAlchemyError as error:
             raise RegistryError(
-                f"{self.place} fails: {dialect.told(error, make_url(self.uri))}; restore it from a backup, or move it"
-                " away to begin anew with the models that ship"
+                f"{self.place} fails: {dialect.error_message(error, make_url(self.uri))}; restore it from a backup, or"
+                " move it away to begin anew with the models that ship"
             ) from error
         except MlflowException as error:
             said = " ".join(str(error.message).split())
@@ -102,7 +102,7 @@ class Registry:
     def place(self) -> str:
         """The registry in an error, without passwords."""
         try:
-            return f"the registry {dialect.shown(make_url(self.uri))}"
+            return f"the registry {dialect.redacted_url(make_url(self.uri))}"
         except (ArgumentError, ValueError):  # ValueError: of a port that is none
             return f"the registry {self.uri}"
 
@@ -117,7 +117,7 @@ class Registry:
             self._connected = MlflowClient(self.uri, self.uri)
         return self._connected
 
-    @_told
+    @_registry_errors
     def register(
         self,
         variant: str,
@@ -145,7 +145,7 @@ class Registry:
         client.set_terminated(run_id)
         return self.version(variant, int(created.version))
 
-    @_told
+    @_registry_errors
     def version(self, variant: str, version: int) -> Version:
         """A version by number.
 
@@ -163,13 +163,13 @@ class Registry:
         aliases = (str(alias) for alias in found.aliases)
         return Version(variant, version, tuple(sorted(aliases)), dict(found.tags), str(found.run_id))
 
-    @_told
+    @_registry_errors
     def versions(self, variant: str) -> list[Version]:
         """All versions of a variant, the oldest first."""
         numbers = sorted(int(item.version) for item in self._client.search_model_versions(f"name = '{variant}'"))
         return [self.version(variant, number) for number in numbers]
 
-    @_told
+    @_registry_errors
     def alias(self, variant: str, alias: Alias) -> int | None:
         """The version that an alias points to, if any."""
         from mlflow.exceptions import MlflowException
@@ -194,7 +194,7 @@ class Registry:
             )
         return version
 
-    @_told
+    @_registry_errors
     def move_alias(self, variant: str, alias: Alias, version: int | None, *, expected: int | None) -> None:
         """Point an alias to a version, or take it away (None). Hold the ledger's lock `champion:VARIANT` meanwhile.
 
@@ -248,7 +248,7 @@ class Registry:
         """The card of a version."""
         return Card.from_json((self.fetch(variant, version) / CARD).read_text(encoding="utf-8"))
 
-    @_told
+    @_registry_errors
     def _artifact(self, variant: str, version: int, name: str, folder: Path) -> Path:
         """A copy, in `folder`, of what was stored with a version."""
         from mlflow.exceptions import MlflowException

@@ -91,7 +91,7 @@ class Opened:
     table: npt.NDArray[np.uint8] | None = None
 
     @property
-    def shown(self) -> tuple[int, int]:
+    def display_size(self) -> tuple[int, int]:
         """Width and height, turned."""
         return self.stored[::-1] if self.turn >= 5 else self.stored
 
@@ -160,7 +160,7 @@ def read_image(path: Path, rules: ReadRules, *, declared: MediaKind = "image") -
         raise
     except Exception as error:
         return decoder_refuses(error)
-    width, height = opened.shown
+    width, height = opened.display_size
     return Reading(
         kind="image",
         format=opened.format,

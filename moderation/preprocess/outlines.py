@@ -140,7 +140,7 @@ def _png(data: bytes, most_frames: int) -> Outline:
             found.width, found.height = struct.unpack_from(">II", data, body)
         elif name == b"fcTL":
             numerator, denominator = struct.unpack_from(">HH", data, body + 20)
-            found.delays.append(_shown(numerator / (denominator or 100)))
+            found.delays.append(_display_time(numerator / (denominator or 100)))
         elif name == b"gAMA" and not profiled:
             found.gamma = struct.unpack_from(">I", data, body)[0] / 100_000 or None
         elif name in _PNG_SKIPPED:
@@ -175,7 +175,7 @@ def _gif(data: bytes, most_frames: int) -> Outline:
             found.width, found.height = max(found.width, left + width), max(found.height, top + height)
             at = _behind_blocks(data, at + 10 + _colours(flags) + 1)
             if at <= len(data):
-                found.delays.append(_shown(delay))
+                found.delays.append(_display_time(delay))
         else:
             raise ValueError("no block where one must stand")
     # Many encoders forget the trailer: a file that ends between two blocks is whole.
@@ -208,7 +208,7 @@ def _webp(data: bytes, most_frames: int) -> Outline:
         width, height = _webp_size(data, name, body)
         found.width, found.height = max(found.width, width), max(found.height, height)
         if name == b"ANMF":
-            found.delays.append(_shown(int.from_bytes(data[body + 12 : body + 15], "little") / 1000))
+            found.delays.append(_display_time(int.from_bytes(data[body + 12 : body + 15], "little") / 1000))
         at = body + length + (length & 1)
     return found
 
@@ -280,7 +280,7 @@ def walk_boxes(file: BinaryIO, size: int) -> tuple[int, bool, set[bytes]]:
 _BOX_NAME = re.compile(rb"[ -~\xa9]{4}")
 
 
-def _shown(seconds: float) -> float:
+def _display_time(seconds: float) -> float:
     """As browsers do: a frame that is to be shown for no time at all is shown for a tenth of a second."""
     return seconds if seconds > 0.01 else 0.1
 

@@ -78,7 +78,7 @@ def read_video(path: Path, rules: ReadRules, *, sampling: Sampling = "auto") -> 
             sampled = by_pyav(path, header, rules, sampling, more)
         except Undecodable as error:
             return Refused("broken", f"no decoder reads it: {error}")
-    return _reading(known.format, header.shown, header.codec, sampled, scanned)
+    return _reading(known.format, header.display_size, header.codec, sampled, scanned)
 
 
 def _animation_bounds(rules: ReadRules) -> Bounds:
@@ -145,7 +145,7 @@ def _read_animation(path: Path, image_format: str, rules: ReadRules, sampling: S
         np.abs(found.starts[[pairs[frame] for frame in looked_at]] - found.starts[looked_at]),
         tuple(place for place, frame in enumerate(looked_at) if frame not in following),
     )
-    return _reading(image_format, found.shown, image_format, sampled, scanned)
+    return _reading(image_format, found.display_size, image_format, sampled, scanned)
 
 
 def _reading(video_format: str, shown: tuple[int, int], codec: str, sampled: Sampled, scanned: Scan) -> Reading:

@@ -59,7 +59,7 @@ class Header:
     edited: bool = False
 
     @property
-    def shown(self) -> tuple[int, int]:
+    def display_size(self) -> tuple[int, int]:
         """Width and height, turned."""
         return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
 

@@ -75,7 +75,7 @@ def by_decord(path: Path, header: Header, rules: ReadRules, sampling: Sampling, 
     Raises:
         Undecodable: it refuses, skips too much, or knows no times.
     """
-    width, height = smaller(header.shown, rules.video_side)
+    width, height = smaller(header.display_size, rules.video_side)
     try:
         video = decord.VideoReader(str(path), num_threads=1, width=width, height=height, fault_tol=1 - _LEAST_DECODED)
         times = np.asarray(video.get_frame_timestamp(range(len(video))), dtype=np.float64)
@@ -105,7 +105,7 @@ def by_pyav(path: Path, header: Header, rules: ReadRules, sampling: Sampling, mo
     chosen = choose(header.times, header.seconds, header.keys, rules, sampling)
     following = followers_of(chosen, len(header.pts))
     wanted = sorted({*chosen, *following, *more})
-    decoded = _decode(path, header, wanted, smaller(header.shown, rules.video_side))
+    decoded = _decode(path, header, wanted, smaller(header.display_size, rules.video_side))
     kept = [(frame, after) for frame, after in zip(chosen, following, strict=True) if frame in decoded]
     if not kept or len(kept) < _LEAST_DECODED * len(chosen):
         raise Undecodable(f"{len(chosen) - len(kept)} of {len(chosen)} frames cannot be decoded")

@@ -76,13 +76,13 @@ def parse(url: str, *, setting: str) -> URL:
     raise ConfigError(setting, f"is of {parsed.drivername!r}; sqlite and postgresql are supported")
 
 
-def shown(url: URL) -> str:
+def redacted_url(url: URL) -> str:
     """A database's URL without its passwords."""
     hidden = {name: "***" for name in url.query if _secret(name)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
-def told(error: SQLAlchemyError | OSError, url: URL) -> str:
+def error_message(error: SQLAlchemyError | OSError, url: URL) -> str:
     """What a database, or the way to it, has to complain of: one line, without SQL, parameters and passwords.
 
     Args:

@@ -112,17 +112,17 @@ class RedisFeatures(FeatureStore):
     @property
     def is_built(self) -> bool:
         """Whether the store was filled from the ledger once."""
-        with _told():
+        with _store_errors():
             return bool(self._redis.exists(_BUILT))
 
     def mark_built(self) -> None:
         """Say that the store was filled from the ledger."""
-        with _told():
+        with _store_errors():
             self._redis.set(_BUILT, "1")
 
     def clear(self) -> None:
         """Forget everything that has our prefix."""
-        with _told():
+        with _store_errors():
             self._redis.delete(_BUILT)
             found: list[bytes] = []
             for key in self._redis.scan_iter(match=f"{PREFIX}*", count=1000):
@@ -138,7 +138,7 @@ class RedisFeatures(FeatureStore):
         self._redis.close()
 
     def _load(self, keys: Sequence[str]) -> list[str | None]:
-        with _told():
+        with _store_errors():
             held = self._redis.mget([f"{PREFIX}{key}" for key in keys])
         return [document.decode() if isinstance(document, bytes) else document for document in held]
 
@@ -146,7 +146,7 @@ class RedisFeatures(FeatureStore):
         places: dict[str | bytes, int] = {}
         told = [_told_to_redis(change, places) for change in changes]
         arguments = (json.dumps(told), _SERIES, self._memory_ms, int(RETENTION.total_seconds()))
-        with _told():
+        with _store_errors():
             return int(self._add(keys=list(places), args=arguments))
 
 
@@ -162,7 +162,7 @@ def _told_to_redis(change: Change, places: dict[str | bytes, int]) -> list[Any]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _store_errors() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:

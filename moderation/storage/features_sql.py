@@ -62,7 +62,7 @@ class SqlFeatures(FeatureStore):
     def __init__(self, url: str, memory: timedelta = MEMORY) -> None:
         self._memory_s = memory.total_seconds()
         self._swept = 0.0
-        with _told():
+        with _store_errors():
             self._engine = open_engine(parse(url, setting=SETTING), synchronous="OFF", busy_s=BUSY_S)
             self._reader = reader(self._engine)
             with self._engine.begin() as connection:
@@ -71,17 +71,17 @@ class SqlFeatures(FeatureStore):
     @property
     def is_built(self) -> bool:
         """Whether the store was filled from the ledger once."""
-        with _told(), self._reader.connect() as connection:
+        with _store_errors(), self._reader.connect() as connection:
             return connection.execute(select(_facts.c.name)).first() is not None
 
     def mark_built(self) -> None:
         """Say that the store was filled from the ledger."""
-        with _told(), self._engine.begin() as connection:
+        with _store_errors(), self._engine.begin() as connection:
             connection.execute(insert(_facts).values(name="built").on_conflict_do_nothing())
 
     def clear(self) -> None:
         """Forget everything."""
-        with _told(), self._engine.begin() as connection:
+        with _store_errors(), self._engine.begin() as connection:
             for table in _tables.sorted_tables:
                 connection.execute(delete(table))
 
@@ -90,13 +90,13 @@ class SqlFeatures(FeatureStore):
         self._engine.dispose()
 
     def _load(self, keys: Sequence[str]) -> list[str | None]:
-        with _told(), self._reader.connect() as connection:
+        with _store_errors(), self._reader.connect() as connection:
             documents = _documents_of(connection, keys)
         return [documents.get(key) for key in keys]
 
     def _apply(self, changes: Sequence[Change]) -> int:
         now = time.time()
-        with _told(), self._engine.begin() as connection:
+        with _store_errors(), self._engine.begin() as connection:
             self._sweep(connection, now)
             fresh = _remember(connection, changes, int(now), int(now + self._memory_s))
             _store(connection, fresh, int(now + RETENTION.total_seconds()))
@@ -160,7 +160,7 @@ def _store(connection: Connection, changes: Sequence[Change], until: int) -> Non
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _store_errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:

@@ -139,7 +139,9 @@ class Ledger:
                 self.close()
                 raise
         except (SQLAlchemyError, OSError) as error:
-            raise LedgerError(f"no ledger at {dialect.shown(place)}: {dialect.told(error, place)}") from error
+            raise LedgerError(
+                f"no ledger at {dialect.redacted_url(place)}: {dialect.error_message(error, place)}"
+            ) from error
 
     def newest(self, post_ids: Sequence[str]) -> dict[str, Recorded]:
         """The newest recorded decision of each post that has one, as it holds now."""

@@ -93,7 +93,7 @@ class MediaStore:
         """
         sha256, size = _digest(path)
         name = name_of(sha256)
-        with told():
+        with store_errors():
             if self._renewed(name, size) is None:
                 self.place.put_file(name, path)
         return Held(sha256, size)
@@ -110,7 +110,7 @@ class MediaStore:
             NotFoundError: they are not held.
         """
         name = name_of(sha256)
-        with told():
+        with store_errors():
             found = self._renewed(name)
             if found is None and self.place.move(f"{ASIDE}/{sha256}", name):
                 found = self.place.look(name)
@@ -124,12 +124,12 @@ class MediaStore:
 
         Until then `open` finds them, and `hold` and `keep` bring them back.
         """
-        with told():
+        with store_errors():
             return self.place.move(name_of(sha256), f"{ASIDE}/{sha256}")
 
     def has(self, sha256: str) -> bool:
         """Whether bytes are held."""
-        with told():
+        with store_errors():
             return any(self.place.has(name) for name in _names_of(sha256))
 
     @contextmanager
@@ -148,7 +148,7 @@ class MediaStore:
     def _fetched(self, stack: ExitStack, name: str) -> Path:
         for at in (name,) if _PASSING_NAME.match(name) else _names_of(name):
             try:
-                with told():
+                with store_errors():
                     return stack.enter_context(self.place.fetch(at))
             except FileNotFoundError:
                 continue
@@ -164,11 +164,11 @@ class MediaStore:
         sha256, size = _digest(content)
         name = f"{PASSING}/{secrets.token_hex(16)}"
         try:
-            with told():
+            with store_errors():
                 self.place.put_file(name, content)
             yield Lent(name, sha256, size)
         finally:
-            with told():
+            with store_errors():
                 self.place.delete(name)
 
     def _renewed(self, name: str, size: int | None = None) -> Stored | None:
@@ -216,7 +216,7 @@ def _as_file(data: bytes) -> Iterator[Path]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
     """What goes wrong with the store, as an error of ours; but that a file is not there is an answer."""
     try:
         yield

@@ -27,7 +27,7 @@ from moderation.media import KeepRules
 from moderation.storage.blobs import Stored
 from moderation.storage.ledger import Held, Ledger
 from moderation.storage.media_rows import drop_scores
-from moderation.storage.media_store import ASIDE, PASSING, TOUCH_AGAIN, MediaStore, is_sha256, name_of, told
+from moderation.storage.media_store import ASIDE, PASSING, TOUCH_AGAIN, MediaStore, is_sha256, name_of, store_errors
 from moderation.storage.media_tables import media, post_media
 from moderation.storage.media_uses import USED_AGAIN
 from moderation.storage.people_tables import actions, reviews
@@ -78,7 +78,7 @@ def collect(ledger: Ledger, store: MediaStore, rules: KeepRules, now: datetime) 
         ConflictError: another collection is under way.
         MediaUnavailableError: the store cannot be reached, or fails.
     """
-    with ledger.lock(LOCK, hold=LOCK_HOLD) as held, told():
+    with ledger.lock(LOCK, hold=LOCK_HOLD) as held, store_errors():
         work = _Work(ledger, store, held, now, unused_before=now - timedelta(days=rules.days) - USED_AGAIN)
         done = Collected(leftovers=_leftovers(store, now))
         if not _knows_media(ledger):

@@ -43,7 +43,7 @@ def glance(path: Path, kind: MediaKind, rules: ReadRules) -> int | Refused:
         if found.kind == "video":
             return VIDEO_WORK
         try:
-            told = _told(file, found)
+            told = _header_extent(file, found)
         except (struct.error, IndexError, ValueError):
             return 1  # likewise
     if told is None:
@@ -56,7 +56,7 @@ def glance(path: Path, kind: MediaKind, rules: ReadRules) -> int | Refused:
     return refused or max(1, -(-width * height * max(1, frames) // (share * MEGAPIXEL)))
 
 
-def _told(file: BinaryIO, found: Sniffed) -> tuple[int, int, int, int] | None:
+def _header_extent(file: BinaryIO, found: Sniffed) -> tuple[int, int, int, int] | None:
     """Width, height, frames, and the share of a PNG's work that a pixel is; None: that takes too long to find out."""
     walk = {"png": _png, "jpeg": _jpeg, "gif": _gif, "webp": _webp, "bmp": _bmp, "avif": _avif}[found.format]
     return walk(file)

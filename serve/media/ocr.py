@@ -4,7 +4,7 @@
                where it sees any, once more at the picture's own
     recognise  each box is cut out upright and read; what is unsure is read upside down too, and the surer one holds
     judge      lines that are unsure, or of a script that was not trained, are told as boxes and never as words: a
-               model would take look-alike Latin for harmless gibberish
+               model would take Latin homoglyphs for harmless gibberish
     order      rows from top to bottom, each from left to right, as the text is turned
 
 The recogniser knows few accents: `für` is read `fur`, `cabeça` `cabeca`, `groß` `groB`. Text that is written in columns
@@ -106,7 +106,7 @@ class TextReader:
             rows = []
             for row in in_order(good):
                 where = on_whole(around(row, width, height), region) if reading.seconds is None else None
-                if not _shown(joined(row), where, seen):
+                if not _seen_before(joined(row), where, seen):
                     rows.append((joined(row), where, row))
             text = "\n".join(row_text for row_text, _, _ in rows)
             if sum(map(str.isalnum, text)) >= _LEAST_LETTERS:
@@ -323,7 +323,7 @@ def overlap(first: Box, second: Box) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def _shown(text: str, where: Box | None, seen: Sequence[tuple[str, Box | None]]) -> bool:
+def _seen_before(text: str, where: Box | None, seen: Sequence[tuple[str, Box | None]]) -> bool:
     """Whether a row was shown before; a frame's noise may change a character or two of it.
 
     In a still picture (`where` is a box) it is the same row only in the same place: a list has rows that are alike.

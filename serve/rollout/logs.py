@@ -25,7 +25,7 @@ class Discreet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Take the error out of a record, and leave its telling."""
         if record.exc_info and record.exc_info[1] is not None:
-            record.exc_text = told(record.exc_info[1])
+            record.exc_text = error_text(record.exc_info[1])
             record.exc_info = None
         return True
 
@@ -36,7 +36,7 @@ def keep_discreet(logger: logging.Logger) -> None:
         logger.addFilter(Discreet())
 
 
-def told(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An error with what caused it, the first cause first: the lines of code, its kind, and what it says of itself."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
@@ -49,7 +49,9 @@ def told(error: BaseException) -> str:
 def _one(error: BaseException) -> str:
     frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
     about = _about(error)
-    inner = "".join(f"\n{told(part)}" for part in error.exceptions) if isinstance(error, BaseExceptionGroup) else ""
+    inner = (
+        "".join(f"\n{error_text(part)}" for part in error.exceptions) if isinstance(error, BaseExceptionGroup) else ""
+    )
     return f"{frames}{type(error).__name__}{f': {about}' if about else ''}{inner}"
 
 

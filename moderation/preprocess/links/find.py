@@ -124,7 +124,7 @@ def find_links(text: str, listed: Blocklist | None = None) -> list[FoundLink]:
     reading = read(text)
     marked = list(_marked(reading.text))
     places = sorted([*marked, *_bare(reading, marked, listed)], key=lambda place: place.start)
-    shown = _shown(reading.text, places)
+    shown = _named_in_link_texts(reading.text, places)
     found: dict[tuple[str, str | None], FoundLink] = {}
     for place in places:
         if shown.get(place.start, "") is None:
@@ -294,7 +294,7 @@ def _trimmed(text: str, start: int, end: int) -> int:
     return end
 
 
-def _shown(text: str, places: Sequence[_Place]) -> dict[int, str | None]:
+def _named_in_link_texts(text: str, places: Sequence[_Place]) -> dict[int, str | None]:
     """What the texts of Markdown links name: host by the place of the target; None at the places inside such texts."""
     shown: dict[int, str | None] = {}
     if "](" not in text:

@@ -43,7 +43,7 @@ def serve(read: Read, *, memory_mb: int, parent: int) -> None:
         task = Task.model_validate_json(body)
         _send(answers, frame(Note(said="taken")))
         outcome, spent = _answer(read, task, memory_mb)
-        _send(answers, _told(outcome))
+        _send(answers, _answer_parts(outcome))
         if spent:
             return
 
@@ -60,7 +60,7 @@ def _answer(read: Read, task: Task, memory_mb: int) -> tuple[Reading | Refused |
         return Failed(f"its decoder failed: {type(error).__name__}: {str(error)[:300]}"), False
 
 
-def _told(outcome: Reading | Refused | Failed) -> list[bytes | memoryview]:
+def _answer_parts(outcome: Reading | Refused | Failed) -> list[bytes | memoryview]:
     """An outcome as parts to write; what cannot be told, as a decoder that says nonsense, costs this medium alone."""
     try:
         return answer_of(outcome)

@@ -69,9 +69,9 @@ def test_a_method_can_be_forced(path: Path) -> None:
 @pytest.mark.parametrize("read", [by_decord, by_pyav])
 def test_both_readers_turn_the_picture_alike(path: Path, read: Callable[..., Reading], rotation: int) -> None:
     header = header_of(path, clip(rotation=rotation, seconds=1))
-    assert header.shown == ((160, 120) if rotation % 180 == 0 else (120, 160))
+    assert header.display_size == ((160, 120) if rotation % 180 == 0 else (120, 160))
     picture = read(path, header, RULES, "even").pictures[0]
-    assert picture.shape[:2] == header.shown[::-1]
+    assert picture.shape[:2] == header.display_size[::-1]
     straight = np.rot90(picture, -rotation // 90)
     red = straight[10, 10].astype(int)
     assert red[0] > 200

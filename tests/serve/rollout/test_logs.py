@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from moderation.errors import ModelError
 from moderation.storage import dialect
-from serve.rollout.logs import keep_discreet, told
+from serve.rollout.logs import error_text, keep_discreet
 
 SAID = "what nobody else may read"
 
@@ -82,17 +82,17 @@ def test_an_error_is_logged_with_its_lines_and_kinds_and_without_what_it_repeats
 def test_a_cause_comes_first_and_a_database_says_what_it_refused() -> None:
     with pytest.raises(RuntimeError) as caught:
         repeated()
-    said = told(caught.value)
+    said = error_text(caught.value)
     assert said.index("ValueError") < said.index("and then:") < said.index("RuntimeError")
     with pytest.raises(Exception, match="CHECK constraint failed") as refused:
         a_row_that_is_refused()
     assert SAID not in str(refused.value)  # also where nobody is discreet
-    assert told(refused.value).endswith("IntegrityError SQLITE_CONSTRAINT_CHECK in INSERT INTO posts VALUES (?)")
+    assert error_text(refused.value).endswith("IntegrityError SQLITE_CONSTRAINT_CHECK in INSERT INTO posts VALUES (?)")
 
 
 def test_what_is_meant_for_operators_is_told() -> None:
-    assert told(ModelError("the card names text-9")) == "ModelError: the card names text-9"
-    assert told(FileNotFoundError(2, "No such file or directory", "/models")) == (
+    assert error_text(ModelError("the card names text-9")) == "ModelError: the card names text-9"
+    assert error_text(FileNotFoundError(2, "No such file or directory", "/models")) == (
         "FileNotFoundError: No such file or directory /models"
     )
 
@@ -100,4 +100,4 @@ def test_what_is_meant_for_operators_is_told() -> None:
 def test_an_error_that_causes_itself_is_told_once() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
-    assert told(first).count("ValueError") == 1
+    assert error_text(first).count("ValueError") == 1
