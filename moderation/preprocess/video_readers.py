@@ -22,6 +22,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from moderation.errors import QuotingError
 from moderation.media import ReadRules
 from moderation.preprocess.pixels import smaller
 from moderation.preprocess.sampling import Sampling, choose, followers_of
@@ -42,7 +43,7 @@ _TRANSPARENT = frozenset({"bgra", "rgba", "argb", "abgr", "yuva420p", "yuva444p"
 """Pixel formats that may let white through."""
 
 
-class Undecodable(Exception):
+class Undecodable(QuotingError):
     """A reader gives up on a video."""
 
 

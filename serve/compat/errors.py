@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from serve.http.problems import Problem, with_any
-from serve.posts.batcher import QueueFullError
+from serve.errors import NoAnswerError, QueueFullError
+from serve.http.problems import Problem, problem_of, unexpected, with_any
 
 logger = logging.getLogger("ray.serve")
 _DOCUMENTED = {400: "Invalid", 404: "Unknown", 413: "Over the bound", 415: "Not the media type"}
@@ -44,10 +44,10 @@ def documented(whose: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
     return with_any({status: f"{_DOCUMENTED[status]}, in {whose} shape" for status in statuses}, "application/json")
 
 
-def problem_of(error: Exception) -> Problem:
-    """What an error means to whoever asked; what nobody foresaw is logged."""
-    if isinstance(error, Problem):
-        return error
+def compat_problem_of(error: Exception) -> Problem:
+    """What an error means to a client of another service, which knows fewer of them; what nobody foresaw is logged."""
+    if isinstance(error, (Problem, NoAnswerError)):
+        return problem_of(error)
     if isinstance(error, QueueFullError):
         return Problem(503, str(error), retry_after=1)
     if isinstance(error, SQLAlchemyError):
@@ -55,8 +55,7 @@ def problem_of(error: Exception) -> Problem:
         return Problem(503, f"the ledger failed: {type(error).__name__}; ask again", retry_after=1)
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail))
-    logger.error("unexpected error", exc_info=error)
-    return Problem(500, f"{type(error).__name__}; the log of the service says more")
+    return unexpected(error)
 
 
 def retry_headers(problem: Problem) -> dict[str, str]:

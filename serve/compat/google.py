@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from starlette.responses import JSONResponse, Response
 
-from serve.compat.errors import problem_of, retry_headers
+from moderation.errors import QuotingError
+from serve.compat.errors import compat_problem_of, retry_headers
 from serve.http.problems import Problem
 
 ErrorType = Literal[
@@ -24,7 +25,7 @@ _TYPE = "type.googleapis.com/google.commentanalyzer.v1alpha1.Error"
 _STATUSES = {404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}
 
 
-class PerspectiveError(Exception):
+class PerspectiveError(QuotingError):
     """A request that Perspective would refuse too: 400, INVALID_ARGUMENT.
 
     Args:
@@ -45,7 +46,7 @@ def error_of(error: Exception) -> Response:
     """The reply to a request that failed."""
     if isinstance(error, PerspectiveError):
         return _reply(400, error.message, error.details)
-    problem = problem_of(error)
+    problem = compat_problem_of(error)
     # Google tells invalid content as 400, and which field it is in the details.
     status = 400 if problem.status == 422 else problem.status
     return _reply(status, problem.detail, _violations(problem), retry_headers(problem))

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
-from moderation.errors import SeawallError
-from serve.compat.errors import documented, problem_of, retry_headers, route_class
+from moderation.errors import QuotingError, SeawallError
+from serve.compat.errors import compat_problem_of, documented, retry_headers, route_class
 from serve.compat.images import ImageScores, look_at
 from serve.compat.labels import CATEGORIES, SHOWN, scored_names
 from serve.compat.openai_wire import (
@@ -25,13 +25,14 @@ from serve.compat.openai_wire import (
 )
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.context import GatewayContext, current
+from serve.errors import NoAnswerError
 from serve.http.problems import Problem
 from serve.http.repair import unmarked
 from serve.http.shape import holds_more
 from serve.http.wire import body_schema, check_media_type, client_of, json_reply, read_parsed
 
 
-class RefusedError(Exception):
+class RefusedError(QuotingError):
     """A request that OpenAI's client should raise its BadRequestError for.
 
     Args:
@@ -51,7 +52,7 @@ def error_of(error: Exception) -> Response:
     """The reply to a request that failed."""
     if isinstance(error, RefusedError):
         return _error(400, error.message, "invalid_request_error", error.param, error.code)
-    problem = problem_of(error)
+    problem = compat_problem_of(error)
     status = 400 if problem.status == 422 else problem.status
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return _error(status, problem.detail, kind, None, None, retry_headers(problem))
@@ -115,8 +116,10 @@ async def _read(request: Request, context: GatewayContext) -> ModerationRequest:
 async def _seen(context: GatewayContext, images: Mapping[str, str]) -> dict[str, ImageScores]:
     try:
         return await look_at(context, images, set(_shown_names(context).values()))
+    except Problem:
+        raise
     except SeawallError as error:
-        raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
+        raise NoAnswerError(error) from error
 
 
 def _shown_names(context: GatewayContext) -> dict[str, str]:

@@ -3,7 +3,6 @@
 # No `from __future__ import annotations` here: FastAPI reads the parameters' types.
 
 import asyncio
-import logging
 from collections.abc import Collection, Sequence
 from typing import Annotated
 
@@ -11,9 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.background import BackgroundTasks
 from starlette.responses import JSONResponse
 
-from moderation.errors import FeaturesUnavailableError
 from moderation.storage import labelling
-from moderation.storage.features import labels_observed
 from moderation.storage.ledger import now
 from serve.compat.comments import Asked, asked_of, check_comment, languages_of
 from serve.compat.errors import documented, route_class
@@ -35,8 +32,7 @@ from serve.compat.suggestions import label_of, post_of, suggested_labels
 from serve.context import GatewayContext, current
 from serve.http.problems import Problem
 from serve.http.wire import MOST_VALUES, Body, body_schema, check_media_type, client_of, parsed, read_parsed
-
-logger = logging.getLogger("ray.serve")
+from serve.labels.counting import count_labels
 
 router = APIRouter(route_class=route_class(error_of))
 _ERRORS = documented("Perspective's", 400, 413, 415)
@@ -171,21 +167,13 @@ async def suggest_score(request: Request, context: Annotated[GatewayContext, Dep
         if out.errors and not await asyncio.to_thread(labelling.has, context.ledger, label.id):
             raise Problem(503, f"the label was not recorded: {out.errors[0].detail}", retry_after=1)
         if out.accepted:
-            tasks.add_task(_count, context, label.id)
+            tasks.add_task(count_labels, context, [label.id])
     response = SuggestCommentScoreResponse(
         client_token=body.client_token,
         detected_languages=[languages.detected] if languages.detected else None,
         requested_languages=body.languages or None,
     )
     return _answer(response, tasks)
-
-
-def _count(context: GatewayContext, label_id: str) -> None:
-    """Count a recorded label for its community, after the reply."""
-    try:
-        context.known.observe_labels(labels_observed(context.ledger, [label_id]))
-    except FeaturesUnavailableError:
-        logger.exception("a label is not counted until the features are rebuilt")
 
 
 async def _read(request: Request, model: type[Body], context: GatewayContext) -> Body:

@@ -11,15 +11,15 @@ from moderation.errors import SeawallError
 from moderation.labels import Service
 from moderation.models.card import Card
 from moderation.policy import flagged_from
-from moderation.posts import TextFeature
+from moderation.posts import ModerateResult, TextFeature
 from moderation.preprocess.language import UNDETERMINED
 from moderation.topology import Topology
 from serve.compat.labels import trained_languages
 from serve.context import GatewayContext
-from serve.http.problems import Problem, overloaded
-from serve.posts.batcher import QueueFullError
+from serve.errors import QueueFullError
+from serve.http.problems import Problem, problem_of
 from serve.posts.moderator import Moderator
-from serve.posts.scoring import TEXT_SERVICES
+from serve.posts.scoring import TEXT_SERVICES, answers_needed
 
 logger = logging.getLogger("ray.serve")
 
@@ -92,7 +92,8 @@ async def score(
         client: who asks.
 
     Raises:
-        Problem: 422, more characters than one request may have; 429, 503, a model did not answer, or too many wait.
+        Problem: 422, more characters than one request may have; 429, 503, too many wait.
+        NoAnswerError: a model did not answer.
     """
     total, most = sum(len(text) for text, _ in texts), context.topology.gateway.max_total_characters
     if total > most:
@@ -103,21 +104,25 @@ async def score(
     results = [TextScores() for _ in texts]
     known = Lineages(context)
     try:
-        for service in sorted({services[label] for label in labels}):
-            answers = await context.moderator.judge.read_texts(service, features, client=client)
-            for result, readings in zip(results, answers, strict=True):
-                result.language = readings[0].language
-                for answer in readings:
-                    said = {item.label: item.confidence for item in answer.labels if item.label in labels}
-                    if said:  # else no variant took it, and no model is named
-                        result.add(await known.scores(answer.model, said, answer.language))
-                        result.models.add(answer.model)
+        with answers_needed():
+            for service in sorted({services[label] for label in labels}):
+                answers = await context.moderator.judge.read_texts(service, features, client=client)
+                for result, readings in zip(results, answers, strict=True):
+                    await _add(result, readings, labels, known)
     except QueueFullError as error:
-        raise overloaded(error) from error
-    except Exception as error:
-        logger.exception("scoring %d texts failed", len(texts))
-        raise Problem(503, f"no answer from a model: {type(error).__name__}", retry_after=1) from error
+        raise problem_of(error) from error
     return results
+
+
+async def _add(
+    result: TextScores, readings: Sequence[ModerateResult], labels: Collection[str], known: Lineages
+) -> None:
+    result.language = readings[0].language
+    for answer in readings:
+        said = {item.label: item.confidence for item in answer.labels if item.label in labels}
+        if said:  # else no variant took it, and no model is named
+            result.add(await known.scores(answer.model, said, answer.language))
+            result.models.add(answer.model)
 
 
 class Lineages:

@@ -2,13 +2,15 @@
 
 # No `from __future__ import annotations` here: FastAPI needs the parameters' types when Ray Serve copies the routes.
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from serve.context import Here
 from serve.fuse import examples, fuses
 from serve.fuse.fuses import FuseOut, FuseResetIn
 from serve.http.problems import OF_A_BODY, documented
-from serve.http.wire import Number, body_schema, json_reply, on_thread, read_json, shown
+from serve.http.wire import Number, body_schema, json_reply, read_json, shown
 
 router = APIRouter(tags=["people"])
 
@@ -21,7 +23,7 @@ router = APIRouter(tags=["people"])
 )
 async def get_fuses(here: Here) -> Response:
     """The last first, also those that were reset."""
-    found = await on_thread(lambda: fuses.all_fuses(here.ledger))
+    found = await asyncio.to_thread(fuses.all_fuses, here.ledger)
     return json_reply("[" + ",".join(fuse.model_dump_json() for fuse in found) + "]")
 
 
@@ -35,5 +37,5 @@ async def get_fuses(here: Here) -> Response:
 async def post_reset(fuse_id: Number, request: Request, here: Here) -> Response:
     """What was seen before no longer counts; every gateway follows within the seconds of `fuse.check_s`."""
     body = await read_json(request, FuseResetIn, here.topology.gateway.max_body_bytes)
-    out = await on_thread(lambda: fuses.reset(here.ledger, fuse_id, body.by))
+    out = await asyncio.to_thread(fuses.reset, here.ledger, fuse_id, body.by)
     return json_reply(out.model_dump_json())

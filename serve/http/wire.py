@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -27,11 +26,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moderation.errors import ConflictError, NotFoundError
 from moderation.running import BEHIND_PROXY
 from serve.http import admission
 from serve.http.problems import Problem, invalid
-from serve.http.repair import readable, unmarked
+from serve.http.repair import readable
 from serve.http.shape import holds_more
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -42,10 +40,6 @@ Number = Annotated[int, Path(ge=1, le=2**63 - 1)]
 
 MOST_VALUES = 1000
 """JSON values of a body or line that is one object. The largest is a post with a hundred media, which has some 600."""
-LINE_VALUES = 50
-"""JSON values of a line of labels or events."""
-_BLANK_LINES = 1000
-"""Beside four for each line that may be."""
 _SHORT = 1 << 14
 """Bytes of JSON that are parsed at once; more would hold up whoever else is served, so they are on a thread."""
 _PARSERS = ThreadPoolExecutor(2, thread_name_prefix="bodies")  # few: what is parsed takes memory
@@ -208,23 +202,6 @@ async def read_bounded(request: Request, bound: int) -> bytes:
         return await body.whole()
 
 
-async def read_lines(request: Request, bytes_bound: int, lines_bound: int) -> list[tuple[int, bytes]]:
-    """The lines of an NDJSON body that are not blank, each with its number; 413 beyond either bound."""
-    check_media_type(request, "application/x-ndjson", "application/jsonl", "application/json")
-    with admission.HERE.body(request, client_of(request), bytes_bound) as body:
-        return await _aside(_lines, await body.whole(), lines_bound)
-
-
-def _lines(raw: bytes, bound: int) -> list[tuple[int, bytes]]:
-    ends = raw.count(b"\n")
-    if ends > 4 * bound + _BLANK_LINES:  # told before they are made: millions of blank ones would take gigabytes
-        raise Problem(413, f"{ends} lines, of which most are blank; the bound is {bound}", members={"bound": bound})
-    lines = [(number, line) for number, line in enumerate(unmarked(raw).split(b"\n"), start=1) if line.strip()]
-    if len(lines) > bound:
-        raise Problem(413, f"{len(lines)} lines, the bound is {bound}", members={"bound": bound})
-    return lines
-
-
 def parsed(model: type[Body], raw: bytes, *, most_values: int = MOST_VALUES) -> Body:
     """A JSON body or line as a model; what in it is no character is read as U+FFFD (`serve.http.repair`).
 
@@ -261,36 +238,13 @@ async def read_parsed(request: Request, parse: Callable[[bytes], Result], bound:
     """
     with admission.HERE.body(request, client_of(request), bound) as body:
         raw = await body.whole()
-        return parse(raw) if len(raw) <= _SHORT else await _aside(parse, raw)
+        return parse(raw) if len(raw) <= _SHORT else await aside(parse, raw)
 
 
-async def parsed_lines(
-    model: type[Body], lines: Sequence[tuple[int, bytes]], *, most_values: int = LINE_VALUES
-) -> list[tuple[int, Body | Problem]]:
-    """Lines as models, each by its number, or what is wrong with it; on a thread."""
-
-    def parse(line: bytes) -> Body | Problem:
-        try:
-            return parsed(model, line, most_values=most_values)
-        except Problem as problem:
-            return problem
-
-    return await _aside(lambda: [(number, parse(line)) for number, line in lines])
-
-
-async def _aside(call: Callable[Parameters, Result], /, *args: Parameters.args, **named: Parameters.kwargs) -> Result:
+async def aside(call: Callable[Parameters, Result], /, *args: Parameters.args, **named: Parameters.kwargs) -> Result:
+    """Run what takes a body apart on a thread of theirs."""
     call_here = partial(copy_context().run, call, *args, **named)  # what was replaced is counted for this request
     return await asyncio.get_running_loop().run_in_executor(_PARSERS, call_here)
-
-
-def batch_line(line: int, post_id: str | None, outcome: Problem | tuple[bool, str]) -> str:
-    """One line of a batch's answer, with its newline: a problem, or whether it was replayed and the decision's JSON."""
-    head: dict[str, Any] = {"line": line, "post_id": post_id}
-    if isinstance(outcome, Problem):
-        return json.dumps(head | {"status": outcome.status, "problem": outcome.body()}, ensure_ascii=False) + "\n"
-    replayed, decision = outcome
-    start = json.dumps(head | {"status": 200, "replayed": replayed}, ensure_ascii=False)
-    return f'{start[:-1]}, "decision": {decision}}}\n'
 
 
 def json_reply(
@@ -298,13 +252,3 @@ def json_reply(
 ) -> Response:
     """A reply whose body is JSON already, and what is done after it."""
     return Response(body, media_type="application/json", headers=headers, background=background)
-
-
-async def on_thread(call: Callable[[], Result]) -> Result:
-    """A blocking call of the ledger, its errors as problems."""
-    try:
-        return await asyncio.to_thread(call)
-    except NotFoundError as error:
-        raise Problem(404, str(error)) from error
-    except ConflictError as error:
-        raise Problem(409, str(error)) from error

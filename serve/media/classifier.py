@@ -31,9 +31,10 @@ from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
+from serve.errors import DeadlineError
 from serve.media.isolation import Workers
 from serve.media.turns import SmallFirst
-from serve.posts.answers import DeadlineError, GroupFound
+from serve.posts.answers import GroupFound
 from serve.rollout.names import ClassifierConfig
 from serve.rollout.replica import settle
 

@@ -20,12 +20,12 @@ from moderation.preprocess.formats import HEAD, sniff
 from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
-from serve.http.problems import Problem
+from serve.http.problems import Problem, refusal
 from serve.http.wire import parsed, read_parsed
 from serve.media.fetch import Fetcher
 from serve.media.glance import MEGAPIXEL, VIDEO_WORK, glance
 from serve.media.incoming import Reception, sweep
-from serve.media.intake import Incoming, receive, refusal, scratch, source_of, too_many
+from serve.media.intake import Incoming, receive, scratch, source_of, too_many
 from serve.media.sink import on_thread
 from serve.media.upload import read_upload
 
@@ -238,11 +238,6 @@ def carries_media(request: Request, max_post_bytes: int) -> bool:
     """Whether a request that is not read yet must be one of a post with media: an upload, or too long for another."""
     told = request.headers.get("content-length", "")
     return _is_multipart(request) or (told.isdecimal() and int(told) > max_post_bytes)
-
-
-def store_failed(error: MediaUnavailableError) -> Problem:
-    """Nothing was recorded: try again."""
-    return Problem(503, f"{error}; nothing was recorded", retry_after=1)
 
 
 def _is_multipart(request: Request) -> bool:

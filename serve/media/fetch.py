@@ -30,8 +30,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
-import httpx
 
+from moderation.errors import QuotingError
 from moderation.media import FetchRules, Refused
 from serve.http.problems import Problem
 from serve.media.addresses import HttpsTarget, S3Target, host_name, is_public, read_https, read_s3, shown
@@ -47,12 +47,19 @@ _OURS = frozenset({"ExpiredToken", "InvalidAccessKeyId", "RequestTimeTooSkewed",
 """What S3 answers to credentials, or a clock, that are wrong."""
 
 
-class _NotReadError(Exception):
+class _NotReadError(QuotingError):
     """Why a medium was not read."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.detail)
         self.refused = refused
+
+
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted, as httpx finds them."""
+    import httpx  # late: it brings a command line with it, and replicas that fetch nothing need neither
+
+    return httpx.create_ssl_context()
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -160,7 +167,7 @@ class Fetcher:
     async def _from_https(self, target: HttpsTarget, sink: Sink, bound: int) -> None:
         addresses = await self._addresses(target)
         if self._trust is None:
-            self._trust = await asyncio.to_thread(httpx.create_ssl_context)
+            self._trust = await asyncio.to_thread(_trusted)
         # Each address gets its share of the time, or a dead one would use up what a living one needs.
         backend = _Pinned(addresses, self._rules.timeout_s / len(addresses))
         origin = httpcore.Origin(b"https", target.host.encode(), target.port)

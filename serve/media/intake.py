@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from uuid import uuid4
 
 from moderation.media import MediaKind, MediaRules, ReadRules, Refused
@@ -27,7 +27,6 @@ from serve.media.sink import Sink, on_thread
 Source = Literal["data", "uri", "sha256"]
 
 _PIECE = 1 << 20  # characters that are decoded at a time; a multiple of four
-_RETRY_S = 5
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 
 
@@ -160,26 +159,6 @@ def source_of(medium: MediaIn) -> Source:
     if medium.uri is not None:
         return "uri"
     return "data" if medium.data is not None else "sha256"
-
-
-def refusal(index: int, refused: Refused, source: Source | None = None) -> Problem:
-    """What a post is answered whose medium is refused, with `code` and `bound`.
-
-    413 beyond a bound of bytes; 503 where it may be taken a moment later; else 422.
-
-    Args:
-        index: of the medium in the post.
-        refused: why.
-        source: where its bytes came from; None: they were uploaded, or it is what they hold that is refused.
-    """
-    where = f"/media/{index}" + (f"/{source}" if source else "")
-    members: dict[str, Any] = {"code": refused.code}
-    if refused.bound is not None:
-        members["bound"] = int(refused.bound) if float(refused.bound).is_integer() else refused.bound
-    status = 503 if refused.passing else 413 if refused.code == "too_many_bytes" else 422
-    errors = [{"pointer": where, "detail": refused.detail}]
-    retry_after = _RETRY_S if refused.passing else None
-    return Problem(status, f"{where}: {refused.detail}", errors=errors, members=members, retry_after=retry_after)
 
 
 def too_many(count: int, bound: int) -> Problem:

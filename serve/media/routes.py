@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
-from moderation.errors import NotFoundError
 from moderation.media import Failed, Found, MediaKind, Refused
 from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaResult, ModerateMediaIn, ModerateMediaOut
 from serve.context import GatewayContext, Here
@@ -56,10 +55,7 @@ async def get_media(sha256: str, here: Here) -> Response:
     """For reviewers. 404 for what is not held, or was collected; told as what it is, and never as a page."""
     if not _SHA256.match(sha256):
         raise Problem(422, f"sha256 is {sha256[:100]!r}; it must be 64 hexadecimal digits in lower case")
-    try:
-        content, size = await here.door.bytes_of(sha256)
-    except NotFoundError as error:
-        raise Problem(404, str(error)) from error
+    content, size = await here.door.bytes_of(sha256)
     headers = {"Content-Length": str(size), "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
     return StreamingResponse(content, media_type="application/octet-stream", headers=headers)
 

@@ -22,9 +22,9 @@ from starlette.requests import Request
 
 from moderation.media import MediaKind, MediaRules, Refused
 from serve.http.admission import HERE
-from serve.http.problems import Problem
+from serve.http.problems import Problem, refusal
 from serve.http.wire import check_media_type, client_of
-from serve.media.intake import Incoming, bound_of, refusal, too_many
+from serve.media.intake import Incoming, bound_of, too_many
 from serve.media.sink import Sink
 
 _PIECE = 1 << 16  # bytes that are parsed at a time, whatever the server hands over

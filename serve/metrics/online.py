@@ -232,7 +232,9 @@ def measure_by(
 def _groups(parts: _Counted, window: Window, rates: _Rates, rules: Mapping[Frame, Mapping[str, Floats]]) -> list[Group]:
     keys = parts.keys()
     if len(keys) > window.max_groups:
-        raise TooManyGroupsError(f"by={','.join(window.by)} has {len(keys)} groups, the bound is {window.max_groups}")
+        raise TooManyGroupsError(
+            f"by={','.join(window.by)} has {len(keys)} groups, the bound is {window.max_groups}", window.max_groups
+        )
     return [
         Group(group=dict(zip(window.by, key, strict=True)), **dict(_figures(parts, key, window, rates, rules)))
         for key in keys

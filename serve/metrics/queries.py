@@ -371,5 +371,7 @@ def _bounded(connection: Connection, query: Select[Any], window: Window, *, rows
     bound = window.max_groups * rows
     found = [list(row) for row in connection.execute(query.limit(bound + 1))]
     if len(found) > bound:
-        raise TooManyGroupsError(f"by={','.join(window.by)} has more than {window.max_groups} groups, the bound")
+        raise TooManyGroupsError(
+            f"by={','.join(window.by)} has more than {window.max_groups} groups, the bound", window.max_groups
+        )
     return found

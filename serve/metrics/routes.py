@@ -9,15 +9,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from moderation.errors import TooManyGroupsError
 from moderation.events import EventIn, EventsOut
 from moderation.sections import Dimension, Metrics
 from moderation.storage import events
 from moderation.storage.ledger import now
 from serve.context import GatewayContext, current
+from serve.http.lines import NDJSON, parsed_lines, read_lines
 from serve.http.problems import Problem, documented
 from serve.http.times import asked, lines_within
-from serve.http.wire import body_schema, json_reply, parsed_lines, read_lines, shown
+from serve.http.wire import body_schema, json_reply, shown
 from serve.metrics import examples
 from serve.metrics.online import GoldenRule, OnlineOut, measure
 from serve.metrics.queries import DIMENSIONS, Window
@@ -30,7 +30,7 @@ _DEFAULT_WINDOW = timedelta(hours=24)
     "/v1/events",
     response_model=EventsOut,
     responses=documented(413, 415),
-    openapi_extra=body_schema(EventIn, "application/x-ndjson"),
+    openapi_extra=body_schema(EventIn, NDJSON),
     summary="Take events in bulk",
 )
 async def post_events(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
@@ -58,10 +58,7 @@ async def get_online(
     """Harm that the public saw, time to takedown, reports, appeals, reviews: in total and by group; null: unknown."""
     metrics = context.topology.metrics
     window = window_of({"from": begin, "to": end, "by": by}, metrics, now())
-    try:
-        out = await asyncio.to_thread(measure, context.ledger, window, rule_of(metrics))
-    except TooManyGroupsError as error:
-        raise Problem(422, str(error), members={"bound": metrics.max_groups}) from error
+    out = await asyncio.to_thread(measure, context.ledger, window, rule_of(metrics))
     return json_reply(out.model_dump_json(by_alias=True))
 
 

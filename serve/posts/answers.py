@@ -35,7 +35,3 @@ class GroupFound:
 
     version: int
     found: list[Found | Refused | Failed]
-
-
-class DeadlineError(Exception):
-    """The caller's deadline had passed before the model began."""

@@ -16,29 +16,12 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from serve.errors import ClientShareError, QueueFullError
 from serve.posts.fair_queue import Entry, FairQueue
 from serve.posts.pace import Pace, whole_seconds
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class QueueFullError(Exception):
-    """More items wait than the bound allows, or for longer.
-
-    Attributes:
-        bound: items, or seconds.
-        retry_after: seconds until what waits now will have been handled; at least 1.
-    """
-
-    def __init__(self, detail: str, bound: float, retry_after: int) -> None:
-        super().__init__(f"{detail}; try again in {retry_after} s")
-        self.bound = bound
-        self.retry_after = retry_after
-
-
-class ClientShareError(QueueFullError):
-    """It is one client's own items that fill its share of the queue, or would wait too long; others go on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from ray import serve as ray_serve
 from moderation.preprocess.features import Features
 from moderation.registry import Registry
 from moderation.settings import Settings
-from serve.posts.answers import DeadlineError, GroupScores
+from serve.errors import DeadlineError
+from serve.posts.answers import GroupScores
 from serve.rollout.names import ClassifierConfig
 from serve.rollout.replica import settle
 

@@ -12,6 +12,7 @@ from moderation.posts import Evidence, ExperimentArm, MediaDecision
 from moderation.preprocess.features import Features
 from moderation.storage.ledger import Scoring
 from moderation.topology import Topology
+from serve.errors import RefusedMediumError
 from serve.posts.scoring import TEXT_SERVICES, Ask, Case, Judged, Medium
 
 EVEN = 0.5
@@ -25,20 +26,6 @@ PARTLY_LOOKED_AT = "partly_looked_at"
 """Why a label is not scored of what a video, or an animation, shows and was not looked at."""
 PARTLY_READ = "partly_read"
 """Why a label is not scored of what is written in pictures that were looked at and not read."""
-
-
-class RefusedMediumError(Exception):
-    """A post holds a medium that is refused, so that nothing of it is recorded.
-
-    Args:
-        index: which of its media.
-        refused: why.
-    """
-
-    def __init__(self, index: int, refused: Refused) -> None:
-        super().__init__(f"media {index}: {refused.detail}")
-        self.index = index
-        self.refused = refused
 
 
 def refused_medium(case: Case) -> RefusedMediumError | None:

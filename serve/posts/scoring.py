@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -27,6 +28,7 @@ from moderation.preprocess.windows import LONG, MOST_CHARACTERS
 from moderation.storage.features import FeatureStore
 from moderation.storage.ledger import Scoring, now
 from moderation.topology import Topology
+from serve.errors import NoAnswerError, QueueFullError
 from serve.experiments.split import Arm, Split, arm_of
 from serve.posts.answers import GroupFound, GroupScores
 from serve.posts.batcher import Grouper
@@ -59,6 +61,23 @@ def work_of(text: str) -> int:
     if characters > LONG:
         characters += min(2 * (characters - LONG), MOST_CHARACTERS)
     return max(_LEAST_WORK, characters)
+
+
+@contextmanager
+def answers_needed() -> Iterator[None]:
+    """Where scores are all that is asked for, whatever goes wrong means that no model answered.
+
+    Raises:
+        QueueFullError: as it came.
+        NoAnswerError: in place of anything else, which is logged.
+    """
+    try:
+        yield
+    except QueueFullError:
+        raise
+    except Exception as error:
+        logger.exception("scoring failed")
+        raise NoAnswerError(error) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations` here: FastAPI needs the parameters' types when Ray Serve copies the routes.
 
+import asyncio
 import random
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from moderation.storage.ledger import now
 from serve.context import Here
 from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
 from serve.http.times import EARLIEST, asked
-from serve.http.wire import Number, body_schema, json_reply, on_thread, read_json, shown
+from serve.http.wire import Number, body_schema, json_reply, read_json, shown
 from serve.review import appeals, examples, reports, reviewers
 from serve.review import queue as review_queue
 from serve.review.models import (
@@ -67,7 +68,7 @@ async def post_report(post_id: str, request: Request, here: Here) -> Response:
     """One a reporter and content: a second one answers with the first, and `Seawall-Replayed: true`."""
     body = await read_json(request, ReportIn, here.topology.gateway.max_body_bytes)
     policy, rules = here.topology.policy, here.topology.review
-    out, fresh = await on_thread(lambda: reports.add(here.ledger, post_id, body, policy=policy, rules=rules))
+    out, fresh = await asyncio.to_thread(lambda: reports.add(here.ledger, post_id, body, policy=policy, rules=rules))
     return _made(out, fresh=fresh)
 
 
@@ -82,7 +83,7 @@ async def put_reporter(reporter_id: str, request: Request, here: Here) -> Respon
     """What a muted reporter reports is recorded and weighs nothing."""
     known = _checked("reporter_id", reporter_id)
     body = await read_json(request, ReporterIn, here.topology.gateway.max_body_bytes)
-    out = await on_thread(lambda: reports.mute(here.ledger, known, muted=body.muted))
+    out = await asyncio.to_thread(lambda: reports.mute(here.ledger, known, muted=body.muted))
     return json_reply(out.model_dump_json())
 
 
@@ -95,7 +96,7 @@ async def put_reporter(reporter_id: str, request: Request, here: Here) -> Respon
 async def get_reporter(reporter_id: str, here: Here) -> Response:
     """One who never reported is as reliable as anyone of whom nothing is known."""
     known = _checked("reporter_id", reporter_id)
-    out = await on_thread(lambda: reports.reporter(here.ledger, known))
+    out = await asyncio.to_thread(lambda: reports.reporter(here.ledger, known))
     return json_reply(out.model_dump_json())
 
 
@@ -116,7 +117,9 @@ async def post_lease(request: Request, here: Here) -> Response:
     if body.limit > rules.max_lease:
         raise over_bound("/limit", f"limit is {body.limit}", rules.max_lease)
     policy = here.topology.policy
-    leased = await on_thread(lambda: review_queue.lease(here.ledger, body, policy=policy, rules=rules, chance=_chance))
+    leased = await asyncio.to_thread(
+        lambda: review_queue.lease(here.ledger, body, policy=policy, rules=rules, chance=_chance)
+    )
     return json_reply(LeaseOut(reviews=leased).model_dump_json())
 
 
@@ -131,7 +134,9 @@ async def put_review(review_id: Number, request: Request, here: Here) -> Respons
     """Idempotent: the same verdict again answers the same, with `Seawall-Replayed: true`."""
     body = await read_json(request, VerdictIn, here.topology.gateway.max_body_bytes)
     rules = here.topology.review
-    out, fresh = await on_thread(lambda: review_queue.decide(here.ledger, review_id, body, rules=rules, chance=_chance))
+    out, fresh = await asyncio.to_thread(
+        lambda: review_queue.decide(here.ledger, review_id, body, rules=rules, chance=_chance)
+    )
     return json_reply(out.model_dump_json(), {} if fresh else {"Seawall-Replayed": "true"})
 
 
@@ -146,7 +151,7 @@ async def get_agreement(
 ) -> Response:
     """Of items that a second person judged in [from, to); ISO 8601 with an offset. Absent: since ever, until now."""
     window = asked("from", begin or None) or EARLIEST, asked("to", end or None) or now()
-    out = await on_thread(lambda: reviewers.agreement(here.ledger, *window))
+    out = await asyncio.to_thread(lambda: reviewers.agreement(here.ledger, *window))
     return json_reply(out.model_dump_json())
 
 
@@ -159,7 +164,7 @@ async def get_agreement(
 async def get_reviewer(reviewer_id: str, here: Here) -> Response:
     """By golden items, whose right verdict is known."""
     known = _checked("reviewer_id", reviewer_id)
-    out = await on_thread(lambda: reviewers.reviewer(here.ledger, known))
+    out = await asyncio.to_thread(lambda: reviewers.reviewer(here.ledger, known))
     return json_reply(out.model_dump_json())
 
 
@@ -173,7 +178,7 @@ async def get_reviewer(reviewer_id: str, here: Here) -> Response:
 async def put_golden(post_id: str, request: Request, here: Here) -> Response:
     """From now on it is mixed into leases, to measure reviewers; its verdicts change nothing for the post."""
     body = await read_json(request, GoldenIn, here.topology.gateway.max_body_bytes)
-    await on_thread(lambda: reviewers.put_golden(here.ledger, post_id, body))
+    await asyncio.to_thread(lambda: reviewers.put_golden(here.ledger, post_id, body))
     return json_reply(body.model_dump_json())
 
 
@@ -189,7 +194,7 @@ async def post_appeal(post_id: str, request: Request, here: Here) -> Response:
     """One a removal; judged by somebody who has not judged this content before."""
     body = await read_json(request, AppealIn, here.topology.gateway.max_body_bytes)
     policy, rules = here.topology.policy, here.topology.review
-    out, fresh = await on_thread(lambda: appeals.add(here.ledger, post_id, body, policy=policy, rules=rules))
+    out, fresh = await asyncio.to_thread(lambda: appeals.add(here.ledger, post_id, body, policy=policy, rules=rules))
     return _made(out, fresh=fresh)
 
 
@@ -201,5 +206,5 @@ async def post_appeal(post_id: str, request: Request, here: Here) -> Response:
 )
 async def get_appeals(post_id: str, here: Here) -> Response:
     """The first first."""
-    found = await on_thread(lambda: appeals.of_post(here.ledger, post_id))
+    found = await asyncio.to_thread(lambda: appeals.of_post(here.ledger, post_id))
     return json_reply("[" + ",".join(out.model_dump_json() for out in found) + "]")

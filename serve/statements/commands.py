@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -15,23 +14,9 @@ from moderation.running import find, topology_of
 from moderation.settings import Settings
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
-from serve.statements import rows as statement_rows
-from serve.statements.statement import RETRACTION, STATEMENT, checked_line, retraction, statement
+from serve.statements.export import retraction_lines, statement_lines
 
 app = typer.Typer(no_args_is_help=True, help="Statements of reasons, as the EU's DSA Transparency Database takes them.")
-
-
-def statement_lines(ledger: Ledger, topology: Topology, day: date) -> Iterator[str]:
-    """A day's statements, each checked against its schema; with their newlines."""
-    for removal in statement_rows.removals(ledger, day):
-        said = statement(removal, topology.statements, topology.policy.rules(removal.region))
-        yield checked_line(said, STATEMENT)
-
-
-def retraction_lines(ledger: Ledger, topology: Topology, day: date) -> Iterator[str]:
-    """A day's retractions, likewise."""
-    for undone in statement_rows.retractions(ledger, day):
-        yield checked_line(retraction(undone, topology.statements), RETRACTION)
 
 
 @app.callback()

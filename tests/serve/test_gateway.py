@@ -1,4 +1,4 @@
-"""The gateway's own part in HTTP, as far as it goes without a cluster: bounds of the stateless services, errors."""
+"""The gateway's own part in HTTP, as far as it goes without a cluster: methods, errors, parameters."""
 
 from __future__ import annotations
 
@@ -8,65 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from moderation.sections import Gateway as Bounds
 from moderation.topology import Topology
 from serve.context import current
-from serve.gateway import api, read_features
-from serve.http.problems import Problem
+from serve.gateway import api
 from tests.rooms import TOPOLOGY, run
-
-BOUNDS = Bounds()
-
-
-def a_request(count: int, characters: int) -> Request:
-    features = [{"id": str(number), "text": "ä" * characters} for number in range(count)]
-    body = json.dumps({"features": features}, ensure_ascii=False).encode()
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
-
-
-def refused(count: int, characters: int) -> Problem:
-    with pytest.raises(Problem) as caught:
-        run(read_features(a_request(count, characters), BOUNDS))
-    return caught.value
-
-
-def test_as_many_features_as_the_bound_allows_are_read_though_they_are_long() -> None:
-    features = run(read_features(a_request(BOUNDS.max_features, 1000), BOUNDS))
-    assert len(features) == BOUNDS.max_features == 1000
-    assert len(features[-1].text) == 1000
-
-
-def test_more_characters_than_one_request_may_have_are_refused_before_any_is_scored() -> None:
-    problem = refused(1000, 1001)
-    assert (problem.status, problem.members) == (422, {"bound": BOUNDS.max_total_characters})
-    assert problem.detail == "/features: 1001000 characters in all, the bound is 1000000"
-
-
-@pytest.mark.parametrize(
-    ("count", "characters", "pointer", "bound"),
-    [(1001, 1, "/features", BOUNDS.max_features), (1, 40_001, "/features/0/text", BOUNDS.max_text_characters)],
-)
-def test_features_beyond_a_bound_are_told_with_a_pointer(count: int, characters: int, pointer: str, bound: int) -> None:
-    problem = refused(count, characters)
-    assert (problem.status, problem.members) == (422, {"bound": bound})
-    [error] = problem.errors or []
-    assert error["pointer"] == pointer
-    assert problem.detail == f"{pointer}: {error['detail']}"
-    assert error["detail"].endswith(f", the bound is {bound}")
-
-
-def test_a_body_beyond_that_of_a_batch_is_too_large() -> None:
-    problem = refused(300, 30_000)
-    assert (problem.status, problem.members) == (413, {"bound": BOUNDS.max_batch_body_bytes})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""All routes of the gateway, in process: its own methods over shipped n-gram models and a real ledger, without Ray."""
+"""All routes of the gateway, in process: over shipped n-gram models and a real ledger, without Ray."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.topology import Topology
 from serve.context import GatewayContext
-from serve.gateway import Gateway, api
+from serve.gateway import api
 from serve.http.entrance import REPLACED
 from serve.media.door import MediaDoor
 from serve.posts.moderator import Moderator
@@ -56,12 +56,8 @@ def client(
     known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
     moderator = Moderator(topology, ledger, models.score, models.card, known, score_media=models.look)
     door = MediaDoor(topology.media, MediaStore(tmp_path / "media"), tmp_path / "incoming", ledger)
-    # The class as it is written, without what Ray puts around it and without what looks for a cluster.
-    gateway: Any = object.__new__(Gateway.func_or_class.__mro__[1])
-    gateway._topology, gateway._bounds = topology, topology.gateway
-    gateway._ledger, gateway._known, gateway._moderator, gateway._door = ledger, known, moderator, door
-    gateway.context = GatewayContext(topology, ledger, moderator, known, door)
-    monkeypatch.setattr(ray_serve, "get_replica_context", lambda: SimpleNamespace(servable_object=gateway))
+    replica = SimpleNamespace(context=GatewayContext(topology, ledger, moderator, known, door))
+    monkeypatch.setattr(ray_serve, "get_replica_context", lambda: SimpleNamespace(servable_object=replica))
     with TestClient(api, raise_server_exceptions=False) as client:
         yield client
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from moderation.media import Failed, Reading, Refused
-from serve.media.isolation.wire import HEAD, MOST_JSON, Garbled, Note, Task, frame, most_payload, read_answer
+from serve.media.isolation.errors import Died, Garbled, Late
+from serve.media.isolation.wire import HEAD, MOST_JSON, Note, Task, frame, most_payload, read_answer
 
 _ROOT = Path(__file__).resolve().parents[3]
 _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHOME", "TMPDIR")
@@ -20,22 +21,6 @@ _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTH
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PIPE_BYTES = 2**20
 _ENDS_WITHIN_S = 5.0
-
-
-class Died(Exception):
-    """The worker ended without an answer.
-
-    Attributes:
-        taken: whether it had read the task.
-    """
-
-    def __init__(self, reason: str, *, taken: bool) -> None:
-        super().__init__(reason)
-        self.taken = taken
-
-
-class Late(Exception):
-    """The answer did not come in time."""
 
 
 class Process:

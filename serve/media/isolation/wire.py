@@ -14,14 +14,11 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from moderation.media import MOST_SPANS, MOST_STILL_PICTURES, Code, Failed, MediaKind, Reading, ReadRules, Refused
+from serve.media.isolation.errors import Garbled
 
 HEAD = struct.Struct(">IQ")
 MOST_JSON = 65_536
 _NAME = r"^[a-z0-9][a-z0-9_.-]{0,31}$"
-
-
-class Garbled(Exception):
-    """What came is no answer."""
 
 
 class _Message(BaseModel):

@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from moderation.media import Failed, MediaKind, Reading, ReadRules, Refused
-from serve.media.isolation.process import Died, Late, Process
-from serve.media.isolation.wire import Garbled, Task
+from serve.media.isolation.errors import Died, Garbled, Late, WorkerError
+from serve.media.isolation.process import Process
+from serve.media.isolation.wire import Task
 
 PROGRAM = (sys.executable, "-P", "-m", "serve.media.isolation")
 _SPARE = 1
@@ -189,7 +190,7 @@ class Workers:
                 process.kill()
         try:
             process.wait_until_ready(_STARTS_WITHIN_S)
-        except (Died, Late, Garbled):
+        except WorkerError:
             process.end()
             return None
         finally:

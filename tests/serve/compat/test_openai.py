@@ -19,7 +19,7 @@ from moderation.media import Failed, Words, Written
 from moderation.policy import threshold_of
 from moderation.settings import DEPLOYMENTS
 from serve.compat.labels import CATEGORIES
-from serve.posts.batcher import QueueFullError
+from serve.errors import QueueFullError
 from tests.media_samples import encoded
 from tests.serve.compat.routes import CLEAN, Compat
 

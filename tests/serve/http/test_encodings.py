@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serve.http import encodings
+from serve.http.lines import read_lines
 from serve.http.problems import Problem
-from serve.http.wire import read_bounded, read_lines
+from serve.http.wire import read_bounded
 from tests.rooms import run
 
 TEXT = b'{"text": "my tomatoes are ripe"}' * 5_000

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping, Sequence
 
 import pytest
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -21,31 +19,17 @@ from serve.http.problems import Problem
 from serve.http.wire import (
     MOST_VALUES,
     Doorkeeper,
-    batch_line,
     body_schema,
     check_media_type,
     client_of,
     json_reply,
     parsed,
-    parsed_lines,
     read_bounded,
     read_json,
-    read_lines,
 )
 from serve.review.models import LeaseIn, VerdictIn
 from tests.rooms import run
-
-
-def a_request(chunks: Sequence[bytes] = (), headers: Mapping[str, str] | None = None) -> tuple[Request, list[bytes]]:
-    """A request whose body comes in chunks, and what of it was not asked for yet."""
-    left = list(chunks)
-
-    async def receive() -> Message:
-        body = left.pop(0) if left else b""
-        return {"type": "http.request", "body": body, "more_body": bool(left)}
-
-    raw = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
-    return Request({"type": "http", "method": "PUT", "headers": raw}, receive), left
+from tests.serve.http.requests import a_request
 
 
 @pytest.mark.parametrize("chunks", [[b"0123456789"], [b"01234", b"56789"], [b"0"] * 10, [b""]])
@@ -138,30 +122,6 @@ def test_the_parts_of_a_body_stand_in_its_schema() -> None:
     assert set(schema["properties"]["features"]["items"]["properties"]) == set(TextFeature.model_fields)
 
 
-@pytest.mark.parametrize("media_type", ["application/x-ndjson", "application/jsonl", "application/json"])
-def test_lines_keep_their_numbers_and_blank_ones_are_left_out(media_type: str) -> None:
-    request, _ = a_request([b"one\n\n  \nfo", b"ur\r\nfive"], {"content-type": media_type})
-    assert run(read_lines(request, 100, 3)) == [(1, b"one"), (4, b"four\r"), (5, b"five")]
-
-
-@pytest.mark.parametrize(
-    ("bytes_bound", "lines_bound", "told", "bound"),
-    [(8, 3, "the body has 9 bytes or more, the bound is 8", 8), (9, 2, "3 lines, the bound is 2", 2)],
-)
-def test_lines_are_bounded_twice(bytes_bound: int, lines_bound: int, told: str, bound: int) -> None:
-    request, _ = a_request([b"a\nb\n\n  \nc"], {"content-type": "application/x-ndjson"})
-    with pytest.raises(Problem, match=told) as refused:
-        run(read_lines(request, bytes_bound, lines_bound))
-    assert (refused.value.status, refused.value.members) == (413, {"bound": bound})
-
-
-def test_lines_of_another_media_type_are_refused_unread() -> None:
-    request, left = a_request([b"a"], {"content-type": "text/csv"})
-    with pytest.raises(Problem, match="Content-Type is 'text/csv'"):
-        run(read_lines(request, 100, 100))
-    assert left == [b"a"]
-
-
 def test_a_line_becomes_a_model_or_a_problem() -> None:
     line = b'{"features": [{"id": "1", "text": "a"}]}'
     assert parsed(ModerateIn, line).features[0].text == "a"
@@ -246,45 +206,6 @@ def test_a_long_body_is_parsed_on_a_thread(characters: int, aside: bool, monkeyp
     request, _ = a_request([body], {"content-type": "application/json"})
     assert len(run(read_json(request, ModerateIn, 100_000)).features[0].text) == characters
     assert [thread.startswith("bodies") for thread in threads] == [aside]
-
-
-def test_lines_are_read_on_a_thread_and_each_is_a_model_or_a_problem() -> None:
-    lines = [(1, b"{"), (2, b'{"features": [{"id": "1", "text": "a"}]}'), (5, b'{"a": [' + b"1," * 200 + b"1]}")]
-    found = dict(run(parsed_lines(ModerateIn, lines)))
-    assert list(found) == [1, 2, 5]
-    assert isinstance(found[2], ModerateIn)
-    wrong = [found[number] for number in (1, 5)]
-    assert [problem.status for problem in wrong if isinstance(problem, Problem)] == [400, 413]
-
-
-def test_very_many_blank_lines_are_refused_before_a_list_is_made_of_them() -> None:
-    request, _ = a_request([b"a\n" + b"\n" * 6000], {"content-type": "application/x-ndjson"})
-    with pytest.raises(Problem, match="6001 lines, of which most are blank; the bound is 3") as refused:
-        run(read_lines(request, 10_000, 3))
-    assert (refused.value.status, refused.value.members) == (413, {"bound": 3})
-
-
-def test_a_line_of_a_batch_s_answer_holds_the_decision_as_it_is_recorded() -> None:
-    line = batch_line(3, "p-1", (True, '{"decision":"allow","text":"\u4f60\\n"}'))
-    assert line.endswith("}\n")
-    assert line.count("\n") == 1
-    assert json.loads(line) == {
-        "line": 3,
-        "post_id": "p-1",
-        "status": 200,
-        "replayed": True,
-        "decision": {"decision": "allow", "text": "\u4f60\n"},
-    }
-
-
-def test_a_line_of_a_batch_s_answer_says_what_was_wrong() -> None:
-    problem = Problem(422, "/text: no", errors=[{"pointer": "/text", "detail": "no"}])
-    assert json.loads(batch_line(1, None, problem)) == {
-        "line": 1,
-        "post_id": None,
-        "status": 422,
-        "problem": problem.body(),
-    }
 
 
 def test_clients_are_told_apart_by_their_key_or_not_at_all() -> None:

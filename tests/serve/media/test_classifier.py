@@ -19,9 +19,9 @@ from moderation.models.pictures import PictureScores
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
 from moderation.storage.media_tables import media_scores
+from serve.errors import DeadlineError
 from serve.media import classifier as module
 from serve.media.classifier import MediaClassifier
-from serve.posts.answers import DeadlineError
 from serve.rollout.names import ClassifierConfig
 from simulate.service import light_topology
 from tests.media_samples import clip, encoded, picture, truncated

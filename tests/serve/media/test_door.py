@@ -22,13 +22,13 @@ from moderation.settings import DEPLOYMENTS
 from moderation.storage.media_store import ASIDE, MediaStore
 from moderation.topology import Topology
 from serve.context import current
-from serve.gateway import Gateway
-from serve.http.problems import Problem
+from serve.errors import RefusedMediumError
+from serve.http.handlers import add_handlers
 from serve.http.wire import json_reply
 from serve.media.door import MediaDoor, carries_media
 from serve.media.routes import router
-from serve.posts.ensemble import RefusedMediumError
 from serve.posts.moderator import Answer
+from serve.posts.routes import router as posts
 from tests.fresh import fresh_ledger
 from tests.media_samples import IMAGES, clip, encoded, picture
 from tests.moderation.storage.media import with_media
@@ -57,7 +57,9 @@ def a_post(**changes: Any) -> dict[str, Any]:
 
 
 class World:
-    """The door behind two routes: one that takes a post, and the one that gives bytes back."""
+    """The door behind routes: one that takes a post, the one that gives bytes back, and those of posts."""
+
+    moderator: Any
 
     def __init__(self, folder: Path) -> None:
         self.store = MediaStore(folder / "media")
@@ -72,11 +74,9 @@ class World:
             self.held = await self.door.read_post(request, 20_000)
             return json_reply(self.held.model_dump_json())
 
-        @app.exception_handler(Problem)
-        async def problem(_request: Request, error: Problem) -> Response:
-            return error.response()
-
+        add_handlers(app)
         app.include_router(router)
+        app.include_router(posts)
         app.dependency_overrides[current] = lambda: self
         self.client = TestClient(app)
 
@@ -278,13 +278,9 @@ def test_what_the_decoder_refuses_is_let_go_by_the_gateway(world: World) -> None
     async def refuses(_post_id: str, _post: PostIn, **_told: object) -> Answer:
         raise RefusedMediumError(0, Refused("broken", "the decoder refuses it"))
 
-    post = world.put(a_post(), ("a", PNG, "image/png"))
-    gateway = SimpleNamespace(
-        _bounds=world.topology.gateway, _moderator=SimpleNamespace(moderate=refuses), _door=world.door
-    )
-    with pytest.raises(Problem) as caught:
-        run(Gateway.func_or_class._moderate(gateway, "p-1", post, client=None))  # type: ignore[attr-defined]  # the decorator's
-    assert (caught.value.status, caught.value.members) == (422, {"code": "broken"})
+    world.moderator = SimpleNamespace(moderate=refuses)
+    response = world.client.put("/v1/posts/p-1", json=a_post(media=[{"kind": "image", "data": base64_of(PNG)}]))
+    assert (response.status_code, response.json()["code"]) == (422, "broken")
     assert [stored.name for stored in world.store.place.listing()] == [f"{ASIDE}/{digest(PNG)}"]
 
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from moderation.media import FetchRules, MediaKind, MediaRules, ReadRules, Refused
 from moderation.posts import MediaIn
-from serve.http.problems import Problem
+from serve.http.problems import Problem, refusal
 from serve.media.fetch import Fetcher
-from serve.media.intake import Incoming, bound_of, decode, receive, refusal, scratch, source_of
+from serve.media.intake import Incoming, bound_of, decode, receive, scratch, source_of
 from serve.media.sink import Sink, on_thread
 from tests.rooms import run
 from tests.serve.media.house import HOST, Resolver, certificates, reply, serving

@@ -22,10 +22,10 @@ from moderation.preprocess.features import Features
 from moderation.settings import DEPLOYMENTS
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
+from serve.errors import QueueFullError, RefusedMediumError
 from serve.experiments.split import Arm
 from serve.posts.answers import GroupFound, GroupScores
-from serve.posts.batcher import QueueFullError
-from serve.posts.ensemble import PARTLY_LOOKED_AT, PARTLY_READ, UNREADABLE, RefusedMediumError
+from serve.posts.ensemble import PARTLY_LOOKED_AT, PARTLY_READ, UNREADABLE
 from serve.posts.moderator import Moderator
 from tests.rooms import run, shipped_card
 

@@ -8,8 +8,9 @@ from contextvars import ContextVar
 
 import pytest
 
+from serve.errors import ClientShareError, QueueFullError
 from serve.posts import batcher
-from serve.posts.batcher import ClientShareError, Grouper, QueueFullError
+from serve.posts.batcher import Grouper
 from tests.rooms import run
 
 

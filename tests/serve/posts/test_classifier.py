@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from moderation.models.load import load_text_classifier
-from serve.posts.answers import DeadlineError
+from serve.errors import DeadlineError
 from serve.posts.classifier import Classifier
 from serve.rollout.names import ClassifierConfig
 from tests.rooms import SHIPPED, VARIANT, run, settings_in

@@ -33,10 +33,10 @@ from moderation.storage.people_tables import actions, exemptions, removal_counts
 from moderation.storage.people_tables import fuses as fuse_rows
 from moderation.storage.tables import decisions, metadata, posts, same_version, scorings
 from moderation.topology import Topology
+from serve.errors import ClientShareError, DeadlineError, QueueFullError
 from serve.experiments.split import Arm, Split, arm_of
 from serve.fuse import fuses
-from serve.posts.answers import DeadlineError, GroupScores
-from serve.posts.batcher import ClientShareError, QueueFullError
+from serve.posts.answers import GroupScores
 from serve.posts.moderator import Answer, Moderator
 from serve.posts.scoring import Score
 from tests.rooms import TOPOLOGY, VARIANT, a_post, run, shipped_card

@@ -1,4 +1,4 @@
-"""What leaves as JSON Lines, over HTTP and by the command line; the routes without a cluster, on a real ledger."""
+"""Statements as JSON Lines, over HTTP and by the command line; the routes without a cluster, on a real ledger."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from moderation.policy import Policy
-from moderation.storage import label_rows
 from moderation.storage.ledger import Ledger
 from moderation.topology import Topology
 from serve.context import current
-from serve.http.problems import Problem
-from serve.statements import examples
+from serve.http.handlers import add_handlers
 from serve.statements import rows as statement_rows
-from serve.statements.commands import statement_lines
-from serve.statements.routes import NEXT, router
+from serve.statements.export import statement_lines
+from serve.statements.routes import router
 from serve.statements.statement import RETRACTION, SCHEMAS, STATEMENT
-from tests.moderation.storage.acts import a_review, act
-from tests.moderation.storage.rows import a_label, an_entry, record, say, say_as_verdict
+from tests.moderation.storage.acts import act
+from tests.moderation.storage.rows import an_entry, record
 from tests.rooms import TOPOLOGY
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -41,7 +39,7 @@ def client(ledger: Ledger) -> Iterator[TestClient]:
     app = FastAPI()
     app.include_router(router)
     app.dependency_overrides[current] = lambda: SimpleNamespace(topology=PLATFORM, ledger=ledger)
-    app.exception_handler(Problem)(lambda _request, error: error.response())
+    add_handlers(app)
     with TestClient(app) as client:
         yield client
 
@@ -120,57 +118,18 @@ def test_the_gravest_label_is_that_of_the_region_s_policy(ledger: Ledger, tmp_pa
     assert categories == ["STATEMENT_CATEGORY_ILLEGAL_OR_HARMFUL_SPEECH", "STATEMENT_CATEGORY_CYBER_VIOLENCE"]
 
 
-def test_labels_are_exported_from_a_number_on(client: TestClient, ledger: Ledger, monkeypatch: Any) -> None:
-    monkeypatch.setattr(label_rows, "PAGE", 3)
-    record(ledger, an_entry())
-    number = a_review(ledger, by="r-7")
-    say_as_verdict(ledger, a_label(f"review:{number}"))
-    say(ledger, *(a_label(f"l-{index}") for index in range(2, 9)))
-    response = client.get("/v1/labels/export", params={"limit": 5})
-    found = lines(response)
-    assert [line["label_seq"] for line in found] == [1, 2, 3, 4, 5]
-    assert (found[0]["reviewer"], found[1]["reviewer"]) == ("r-7", None)
-    assert response.headers[NEXT] == "5"
-    assert list(examples.LABEL) == list(found[0])  # what OpenAPI shows is what is sent
-    assert list(examples.LABEL["models"][0]) == list(found[0]["models"][0])
-    response = client.get("/v1/labels/export", params={"after": 5})
-    assert [line["id"] for line in lines(response)] == ["l-6", "l-7", "l-8"]
-    assert response.headers[NEXT] == "8"
-    response = client.get("/v1/labels/export", params={"after": 8})
-    assert lines(response) == []
-    assert response.headers[NEXT] == "8"
-
-
-@pytest.mark.parametrize("query", ["after=-1", "after=x", "limit=0", "limit=-1", f"after={2**63}"])
-def test_a_cursor_or_limit_that_is_none_is_refused(client: TestClient, query: str) -> None:
-    assert client.get(f"/v1/labels/export?{query}").status_code == 422
-
-
-def test_a_limit_beyond_the_bound_is_told_with_the_bound(client: TestClient) -> None:
-    bound = PLATFORM.gateway.max_exported_labels
-    response = client.get("/v1/labels/export", params={"limit": bound + 1})
-    assert response.status_code == 422
-    assert response.headers["content-type"] == "application/problem+json"
-    assert (response.json()["detail"], response.json()["bound"]) == (
-        f"limit is {bound + 1}, the bound is {bound}",
-        bound,
-    )
-    assert client.get("/v1/labels/export", params={"limit": bound}).status_code == 200
-
-
 def test_the_routes_are_in_the_gateway_s_api() -> None:
     from serve.gateway import api
 
     paths = api.openapi()["paths"]
-    assert {"/v1/statements", "/v1/statements/retractions", "/v1/labels/export"} <= set(paths)
-    assert set(paths["/v1/labels/export"]) == {"get"}
+    assert {"/v1/statements", "/v1/statements/retractions"} <= set(paths)
 
 
 def test_a_file_is_not_left_half_written(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     from serve.statements import commands as command
 
     removed(ledger, 3)
-    home = tmp_path / "home"
+    home = tmp_path / "home"  # where the ledger is
     monkeypatch.setenv("SEAWALL_HOME", str(home))
     out = home / "out.jsonl"
     out.write_text("of yesterday\n", encoding="utf-8")

@@ -21,8 +21,9 @@ import pytest
 from moderation.media import Failed, Reading, ReadRules, Refused
 from moderation.preprocess.media import read
 from serve.media.isolation import Workers
+from serve.media.isolation.errors import Garbled
 from serve.media.isolation.process import environment
-from serve.media.isolation.wire import Garbled, answer_of, read_answer
+from serve.media.isolation.wire import answer_of, read_answer
 from tests.media_samples import samples
 from tests.moderation.waiting import LONG_S, wait_until
 
