@@ -9,10 +9,9 @@ from itertools import chain, islice
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from serve.http import admission
 from serve.http.problems import Problem
 from serve.http.repair import unmarked
-from serve.http.wire import Body, aside, check_media_type, client_of, parsed
+from serve.http.wire import Body, aside, check_media_type, parsed, receiving
 
 NDJSON = "application/x-ndjson"
 _READ = (NDJSON, "application/jsonl", "application/json")
@@ -27,7 +26,7 @@ _FIRST = 100
 async def read_lines(request: Request, bytes_bound: int, lines_bound: int) -> list[tuple[int, bytes]]:
     """The lines of an NDJSON body that are not blank, each with its number; 413 beyond either bound."""
     check_media_type(request, *_READ)
-    with admission.HERE.body(request, client_of(request), bytes_bound) as body:
+    with receiving(request, bytes_bound) as body:
         return await aside(_lines, await body.whole(), lines_bound)
 
 

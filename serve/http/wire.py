@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from contextvars import copy_context
 from functools import lru_cache, partial
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -129,9 +129,14 @@ def _inlined(part: Any, defined: dict[str, Any]) -> Any:
 
 def check_media_type(request: Request, *accepted: str) -> None:
     """415 unless the body is of an accepted type, by whichever of its names."""
-    found = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if _OTHER_NAMES.get(found, found) not in accepted:
-        raise Problem(415, f"Content-Type is {found or 'missing'!r}; it must be {' or '.join(accepted)}")
+    told = media_type_of(request)
+    if _OTHER_NAMES.get(told, told) not in accepted:
+        raise Problem(415, f"Content-Type is {told or 'missing'!r}; it must be {' or '.join(accepted)}")
+
+
+def media_type_of(request: Request) -> str:
+    """What `Content-Type` tells, in lower case and without parameters; empty where it tells nothing."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def client_of(request: Request) -> str | None:
@@ -184,22 +189,24 @@ class Doorkeeper:
         if scope["type"] != "http" or scope["path"] in _ALWAYS:
             await self._app(scope, receive, send)
             return
-        place = admission.HERE.request(client_of(Request(scope)))
-        try:
-            place.__enter__()
-        except Problem as problem:
-            await problem.response()(scope, receive, send)
-            return
-        try:
+        with ExitStack() as place:
+            try:
+                place.enter_context(admission.HERE.request(client_of(Request(scope))))
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+                return
             await self._app(scope, receive, send)
-        finally:
-            place.__exit__(None, None, None)
 
 
-async def read_bounded(request: Request, bound: int) -> bytes:
-    """The body; raises as `admission.Arriving.pieces`, where it is beyond the bound as soon as that is known."""
-    with admission.HERE.body(request, client_of(request), bound) as body:
-        return await body.whole()
+def receiving(request: Request, bound: int, *, on_disk: bool = False) -> AbstractContextManager[admission.Arriving]:
+    """A place for a request's body, which is its client's, as `admission.Reception.body` gives one and refuses it.
+
+    Args:
+        request: whose body was not read yet.
+        bound: its bytes, at most.
+        on_disk: whether it goes there as it comes, and does not stay in memory.
+    """
+    return admission.HERE.body(request, client_of(request), bound, on_disk=on_disk)
 
 
 def parsed(model: type[Body], raw: bytes, *, most_values: int = MOST_VALUES) -> Body:
@@ -235,8 +242,12 @@ async def read_parsed(request: Request, parse: Callable[[bytes], Result], bound:
         request: whose body was not read yet.
         parse: makes it; called on a thread where the body is long.
         bound: bytes.
+
+    Raises:
+        Problem: as `admission.Arriving.pieces`, where it is beyond the bound as soon as that is known; or what `parse`
+            raises.
     """
-    with admission.HERE.body(request, client_of(request), bound) as body:
+    with receiving(request, bound) as body:
         raw = await body.whole()
         return parse(raw) if len(raw) <= _SHORT else await aside(parse, raw)
 

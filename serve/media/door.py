@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +20,14 @@ from moderation.preprocess.formats import HEAD, sniff
 from moderation.storage import media_rows
 from moderation.storage.ledger import Ledger
 from moderation.storage.media_store import MediaStore
+from serve.http.admission import told_length
 from serve.http.problems import Problem, refusal
-from serve.http.wire import parsed, read_parsed
+from serve.http.wire import media_type_of, parsed, read_parsed
 from serve.media.fetch import Fetcher
 from serve.media.glance import MEGAPIXEL, VIDEO_WORK, glance
 from serve.media.incoming import Reception, sweep
 from serve.media.intake import Incoming, receive, scratch, source_of, too_many
-from serve.media.sink import on_thread
+from serve.media.sink import entered_on_thread, on_thread
 from serve.media.upload import read_upload
 
 MULTIPART = "multipart/form-data"
@@ -70,7 +71,7 @@ class MediaDoor:
         Raises:
             Problem: what is wrong with it.
         """
-        if _is_multipart(request):
+        if media_type_of(request) == MULTIPART:
             async with self.scratch() as folder:
                 upload = await read_upload(request, self.rules, folder, max_post_bytes=max_post_bytes)
                 return await self.hold(parsed(PostIn, upload.post), upload.files, folder)
@@ -168,13 +169,9 @@ class MediaDoor:
             if isinstance(work, Refused):
                 yield work
                 return
-            async with self._lookers[work > self.rules.small_megapixels]:
-                lending = self._store.lend(came.path)
-                lent = await on_thread(lending.__enter__)
-                try:
-                    yield MediaRef(kind, lent.name, work)
-                finally:
-                    await on_thread(partial(lending.__exit__, None, None, None))
+            lending = entered_on_thread(self._store.lend(came.path))
+            async with self._lookers[work > self.rules.small_megapixels], lending as lent:
+                yield MediaRef(kind, lent.name, work)
 
     async def bytes_of(self, sha256: str) -> tuple[AsyncIterator[bytes], int]:
         """What the store holds under a SHA-256, a piece at a time, and how many bytes there are.
@@ -185,16 +182,14 @@ class MediaDoor:
         """
         if not await on_thread(partial(media_rows.is_recorded, self._ledger, sha256)):
             raise NotFoundError(f"medium {sha256!r} is not held")
-        opening = self._store.open(sha256)
-        path = await on_thread(opening.__enter__)
+        opened = AsyncExitStack()
+        path = await opened.enter_async_context(entered_on_thread(self._store.open(sha256)))
 
         async def pieces() -> AsyncIterator[bytes]:
-            try:
+            async with opened:
                 with path.open("rb") as file:
                     while piece := await on_thread(partial(file.read, _PIECE)):
                         yield piece
-            finally:
-                await on_thread(partial(opening.__exit__, None, None, None))
 
         return pieces(), path.stat().st_size
 
@@ -236,12 +231,7 @@ class MediaDoor:
 
 def carries_media(request: Request, max_post_bytes: int) -> bool:
     """Whether a request that is not read yet must be one of a post with media: an upload, or too long for another."""
-    told = request.headers.get("content-length", "")
-    return _is_multipart(request) or (told.isdecimal() and int(told) > max_post_bytes)
-
-
-def _is_multipart(request: Request) -> bool:
-    return request.headers.get("content-type", "").split(";")[0].strip().lower() == MULTIPART
+    return media_type_of(request) == MULTIPART or told_length(request) > max_post_bytes
 
 
 def _kind_of(path: Path) -> MediaKind | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +32,16 @@ async def on_thread(work: Callable[[], Result]) -> Result:
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
+
+
+@asynccontextmanager
+async def entered_on_thread(context: AbstractContextManager[Result]) -> AsyncIterator[Result]:
+    """A blocking context, entered and left on threads; left also where who enters it is cancelled meanwhile."""
+    stack = ExitStack()
+    try:
+        yield await on_thread(partial(stack.enter_context, context))
+    finally:
+        await on_thread(stack.close)
 
 
 class Sink:

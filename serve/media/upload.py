@@ -21,9 +21,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from moderation.media import MediaKind, MediaRules, Refused
-from serve.http.admission import HERE
 from serve.http.problems import Problem, refusal
-from serve.http.wire import check_media_type, client_of
+from serve.http.wire import check_media_type, receiving
 from serve.media.intake import Incoming, bound_of, too_many
 from serve.media.sink import Sink
 
@@ -105,7 +104,7 @@ def _parser(request: Request, parts: _Parts) -> MultipartParser:
 
 async def _pieces(request: Request, bound: int) -> AsyncGenerator[bytes]:
     """The body; raises as `serve.http.admission.Arriving.pieces`."""
-    with HERE.body(request, client_of(request), bound, on_disk=True) as body:
+    with receiving(request, bound, on_disk=True) as body:
         async for chunk in body.pieces():
             for start in range(0, len(chunk), _PIECE):
                 yield chunk[start : start + _PIECE]

@@ -15,7 +15,7 @@ from starlette.types import Message
 from serve.http import encodings
 from serve.http.lines import read_lines
 from serve.http.problems import Problem
-from serve.http.wire import read_bounded
+from serve.http.wire import read_parsed
 from tests.rooms import run
 
 TEXT = b'{"text": "my tomatoes are ripe"}' * 5_000
@@ -48,7 +48,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def body(data: bytes, encoding: str | None, *, size: int = 1 << 20, bound: int = 1_000_000) -> bytes:
-    return run(read_bounded(a_request(pieces(data, size), encoding)[0], bound))
+    return run(read_parsed(a_request(pieces(data, size), encoding)[0], bytes, bound))
 
 
 def refused(data: bytes, encoding: str | None, **told: int) -> Problem:
@@ -125,7 +125,7 @@ def test_a_bomb_is_left_as_soon_as_it_exceeds_the_bound(monkeypatch: pytest.Monk
     assert len(bomb) < 110_000
     request, left = a_request([*pieces(bomb, 20_000), b"never read"], "gzip")
     with pytest.raises(Problem) as caught:
-        run(read_bounded(request, 1_000_000))
+        run(read_parsed(request, bytes, 1_000_000))
     assert (caught.value.status, caught.value.members) == (413, {"bound": 1_000_000})
     assert made <= 1_000_000 + (1 << 16)
     assert left[-1] == b"never read"
@@ -134,7 +134,7 @@ def test_a_bomb_is_left_as_soon_as_it_exceeds_the_bound(monkeypatch: pytest.Monk
 def test_what_is_told_to_be_beyond_the_bound_before_it_is_unpacked_is_not_read() -> None:
     request, left = a_request([b"x" * 11], "gzip", content_length="11")
     with pytest.raises(Problem, match="the bound is 10"):
-        run(read_bounded(request, 10))
+        run(read_parsed(request, bytes, 10))
     assert left == [b"x" * 11]
 
 

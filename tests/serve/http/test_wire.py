@@ -24,8 +24,8 @@ from serve.http.wire import (
     client_of,
     json_reply,
     parsed,
-    read_bounded,
     read_json,
+    read_parsed,
 )
 from serve.review.models import LeaseIn, VerdictIn
 from tests.rooms import run
@@ -35,14 +35,14 @@ from tests.serve.http.requests import a_request
 @pytest.mark.parametrize("chunks", [[b"0123456789"], [b"01234", b"56789"], [b"0"] * 10, [b""]])
 def test_a_body_within_its_bound_is_read_whole(chunks: list[bytes]) -> None:
     request, left = a_request(chunks)
-    assert run(read_bounded(request, 10)) == b"".join(chunks)
+    assert run(read_parsed(request, bytes, 10)) == b"".join(chunks)
     assert left == []
 
 
 def test_a_body_that_says_it_is_too_large_is_not_read_at_all() -> None:
     request, left = a_request([b"x" * 11], {"content-length": "11"})
     with pytest.raises(Problem, match="the body has 11 bytes or more, the bound is 10") as refused:
-        run(read_bounded(request, 10))
+        run(read_parsed(request, bytes, 10))
     assert (refused.value.status, refused.value.members) == (413, {"bound": 10})
     assert left == [b"x" * 11]
 
@@ -51,7 +51,7 @@ def test_a_body_that_says_it_is_too_large_is_not_read_at_all() -> None:
 def test_a_length_of_very_many_digits_is_too_large_too(told: str) -> None:
     request, left = a_request([b"x"], {"content-length": told})
     with pytest.raises(Problem, match="the bound is 10") as refused:
-        run(read_bounded(request, 10))
+        run(read_parsed(request, bytes, 10))
     assert refused.value.status == 413
     assert left == [b"x"]
 
@@ -59,7 +59,7 @@ def test_a_length_of_very_many_digits_is_too_large_too(told: str) -> None:
 @pytest.mark.parametrize("told", ["²", "0²", "", "0", "1" * 3 + "³", "0" * 5000, "0" * 5000 + "3"])
 def test_a_length_that_says_nothing_or_little_is_no_error(told: str) -> None:
     request, left = a_request([b"abc"], {"content-length": told})
-    assert run(read_bounded(request, 10)) == b"abc"
+    assert run(read_parsed(request, bytes, 10)) == b"abc"
     assert left == []
 
 
@@ -68,7 +68,7 @@ def test_a_body_that_grows_beyond_the_bound_is_left_as_soon_as_that_is_known(tol
     headers = {} if told is None else {"content-length": told}
     request, left = a_request([b"01234", b"56789", b"x", b"never read"], headers)
     with pytest.raises(Problem, match="the body has 11 bytes or more") as refused:
-        run(read_bounded(request, 10))
+        run(read_parsed(request, bytes, 10))
     assert refused.value.status == 413
     assert left == [b"never read"]
 
