@@ -133,7 +133,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PolicyDecision:
     """What the policy makes of a post's scores."""
 
     decision: Literal["allow", "review", "remove"]
@@ -230,7 +230,7 @@ class Policy:
         blown: Collection[str] = (),
         has_media: bool = False,
         partly_seen: Sequence[str] = (),
-    ) -> Verdict:
+    ) -> PolicyDecision:
         """Decide on one post.
 
         Args:
@@ -262,7 +262,7 @@ class Policy:
         proactive = diverted or any(outcome.hold for outcome in outcomes.values())
         reviewing = bool(reasons) and not removing
         deadline = min((rules[label.name].deadline for label in (*queued, *removed_for)), default=LINK_DEADLINE)
-        return Verdict(
+        return PolicyDecision(
             decision="remove" if removing else "review" if reviewing else "allow",
             mode="proactive" if proactive else "reactive",
             degraded=any(outcome.failed for outcome in outcomes.values()),
@@ -276,7 +276,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class _LabelResult:
     """One label, judged on one part or on all: what is shown of it, and what it asks for."""
 
     shown: LabelDecision
@@ -291,10 +291,10 @@ class _Outcome:
         return self.remove, self.shown.flagged, self.queue is not None, self.shown.score or 0.0
 
 
-def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: str) -> _Outcome:
+def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: str) -> _LabelResult:
     """All parts of a post. What failed counts beside what was scored: it might have held what the others do not."""
     if not parts or rule is None:
-        return _Outcome(LabelDecision(status="not_scored", reason="no_rule" if parts else missing))
+        return _LabelResult(LabelDecision(status="not_scored", reason="no_rule" if parts else missing))
     outcomes = [_judge_part(label, part, rule) for part in parts]
     scored = [outcome for outcome in outcomes if outcome.shown.status == "scored"]
     failed = [outcome for outcome in outcomes if outcome.failed]
@@ -308,7 +308,7 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
                 "parts": [_shown_part(part, outcome) for part, outcome in zip(parts, outcomes, strict=True)],
             }
         )
-    return _Outcome(
+    return _LabelResult(
         shown,
         remove=surest.remove,
         hold=any(outcome.hold for outcome in outcomes),
@@ -317,7 +317,7 @@ def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: st
     )
 
 
-def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:
+def _shown_part(part: Scored, outcome: _LabelResult) -> PartDecision:
     shown = outcome.shown
     return PartDecision(
         service=part.service,
@@ -334,7 +334,7 @@ def _shown_part(part: Scored, outcome: _Outcome) -> PartDecision:
     )
 
 
-def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
+def _judge_part(label: Label, part: Scored, rule: Rule) -> _LabelResult:
     if part.score is None:
         shown = LabelDecision(
             status="failed" if part.failed else "not_scored",
@@ -343,8 +343,8 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
             reason=part.reason,
         )
         if not part.failed:
-            return _Outcome(shown)
-        return _Outcome(
+            return _LabelResult(shown)
+        return _LabelResult(
             shown,
             hold=rule.on_failure == "hold",
             queue=None if rule.on_failure == "allow" else f"{label.name} failed to score",
@@ -373,14 +373,14 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _Outcome:
     if flagged:
         hold = acts and rule.mode == "proactive"
         queue = None if remove else f"{label.name} is flagged{_BECAUSE[part.held_back]}"
-        return _Outcome(shown, remove=remove, hold=hold, queue=queue)
+        return _LabelResult(shown, remove=remove, hold=hold, queue=queue)
     if rule.review_objective is not None and (
         part.learned or part.language == UNDETERMINED or rule.untrained == "review"
     ):
         lower = threshold_of(part.curve, rule.review_objective, rule.prevalence)
         if lower is not None and part.score >= lower:
-            return _Outcome(shown, queue=f"{label.name} is uncertain")
-    return _Outcome(shown)
+            return _LabelResult(shown, queue=f"{label.name} is uncertain")
+    return _LabelResult(shown)
 
 
 _BECAUSE: Mapping[HeldBack | None, str] = {

@@ -26,7 +26,7 @@ HEARTBEAT = timedelta(seconds=10)
 """How often a retraining says that it lives."""
 DEAD_AFTER = timedelta(minutes=5)
 """A running request that was not heard of for that long is taken for dead; far longer than a busy ledger costs."""
-Outcome = Literal["done", "refused", "failed"]
+RequestEnd = Literal["done", "refused", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def active_request(ledger: Ledger, variant: str) -> RetrainRequest | None:
     return None if row is None else RetrainRequest(*row[:6], row[6] or {})
 
 
-def end_request(ledger: Ledger, request_id: int, status: Outcome, outcome: dict[str, Any]) -> None:
+def end_request(ledger: Ledger, request_id: int, status: RequestEnd, outcome: dict[str, Any]) -> None:
     """Record what came of a retraining; one that ended before, as it was taken for dead, stays as it is."""
     with ledger.write() as connection:
         connection.execute(

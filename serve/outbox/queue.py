@@ -58,7 +58,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptResult:
     """What became of an attempt.
 
     Attributes:
@@ -208,7 +208,7 @@ def _body(row: Row[Any]) -> bytes:
     return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def settle(ledger: Ledger, outcomes: Sequence[Outcome]) -> int:
+def settle(ledger: Ledger, outcomes: Sequence[AttemptResult]) -> int:
     """Record what became of deliveries, all in one transaction; how many were still the sender's to record.
 
     A failure is recorded only by who holds the lease: another sender may have it by now. An arrival is a fact, whoever

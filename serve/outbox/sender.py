@@ -22,7 +22,7 @@ from moderation.errors import ConfigError
 from moderation.sections import Webhook
 from moderation.storage.ledger import Ledger, now
 from serve.outbox import queue as outbox_queue
-from serve.outbox.queue import Delivery, Outcome
+from serve.outbox.queue import AttemptResult, Delivery
 from serve.outbox.signing import SHORTEST_SECRET, headers_of
 
 logger = logging.getLogger("ray.serve")
@@ -117,7 +117,7 @@ class Sender:
                 continue
 
     async def _drain(self, client: httpx.AsyncClient, webhook: Webhook, *, stop: asyncio.Event | None) -> int:
-        flying: set[asyncio.Task[Outcome | None]] = set()
+        flying: set[asyncio.Task[AttemptResult | None]] = set()
         attempts = 0
         try:
             while True:
@@ -142,13 +142,13 @@ class Sender:
         hold = timedelta(seconds=LEASE_TIMEOUTS * webhook.timeout_s + LEDGER_S)
         return outbox_queue.take(self._ledger, webhook.name, limit=free, hold=hold)
 
-    async def _attempt(self, client: httpx.AsyncClient, webhook: Webhook, delivery: Delivery) -> Outcome | None:
+    async def _attempt(self, client: httpx.AsyncClient, webhook: Webhook, delivery: Delivery) -> AttemptResult | None:
         """Send once; None: the lease ended before that, and it is another sender's now."""
         if now() >= delivery.lease - timedelta(seconds=webhook.timeout_s):
             return None
         error = await self._post(client, webhook, delivery)
         if error is None:
-            return Outcome(delivery)
+            return AttemptResult(delivery)
         wait = wait_after(webhook, delivery.attempts + 1, self._chance)
         logger.warning(
             "delivery %s to %s failed, %s: %s",
@@ -157,7 +157,7 @@ class Sender:
             "it is dead" if wait is None else f"next in {wait.total_seconds():.0f} s",
             error,
         )
-        return Outcome(delivery, error, None if wait is None else now() + wait)
+        return AttemptResult(delivery, error, None if wait is None else now() + wait)
 
     async def _post(self, client: httpx.AsyncClient, webhook: Webhook, delivery: Delivery) -> str | None:
         """Why it failed, or None."""

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from moderation.review import Kind
 from moderation.storage.people_tables import reviews
-from serve.review.models import Verdict
+from serve.review.models import ReviewVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Review:
     leased_until: datetime | None
     decided_by: str | None
     decided_at: datetime | None
-    verdict: Verdict | None
+    verdict: ReviewVerdict | None
     verdict_labels: dict[str, bool] | None
     note: str | None
 

@@ -13,7 +13,7 @@ from moderation.posts import Identifier, LanguageCode, Sha256, Standing, Wire
 
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=32)]
-Verdict = Literal["remove", "allow"]
+ReviewVerdict = Literal["remove", "allow"]
 
 
 def known_label(name: str) -> str:
@@ -141,7 +141,7 @@ class VerdictIn(Wire):
     model_config = _example(reviewer_id="mod-3", verdict="remove", labels={"abuse": True}, note="insult")
 
     reviewer_id: Identifier
-    verdict: Verdict
+    verdict: ReviewVerdict
     labels: dict[LabelName, bool] = Field(
         default_factory=dict, description="What it is; with `allow`, labels in question that are not named are false"
     )
@@ -166,7 +166,7 @@ class VerdictOut(Wire):
     post_id: str
     content_version: int
     reviewer_id: str
-    verdict: Verdict
+    verdict: ReviewVerdict
     labels: dict[str, bool]
     note: str
     decided_at: datetime
@@ -199,7 +199,7 @@ class GoldenIn(Wire):
 
     model_config = _example(verdict="remove", labels={"abuse": True})
 
-    verdict: Verdict
+    verdict: ReviewVerdict
     labels: dict[LabelName, bool] = Field(min_length=1)
 
     @field_validator("labels")

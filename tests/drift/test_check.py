@@ -275,7 +275,7 @@ def test_an_alert_beside_an_active_request_opens_no_second_one(watched: Context)
 
 @pytest.mark.parametrize(("outcome", "status"), [("done", "drift"), ("refused", "alert")])
 def test_an_alert_is_raised_again_unless_a_retraining_has_answered_it(
-    watched: Context, outcome: retraining.Outcome, status: str
+    watched: Context, outcome: retraining.RequestEnd, status: str
 ) -> None:
     _, request = drift.raise_alert(watched.ledger, VARIANT, 1, window_to=DAY, evidence={}, reason="drift: words")
     assert request is not None

@@ -17,7 +17,7 @@ from moderation.errors import ConfigError
 from moderation.labels import BY_NAME
 from moderation.models.card import Card
 from moderation.models.operating import Objective, OperatingCurve
-from moderation.policy import Policy, Scored, Verdict, threshold_of
+from moderation.policy import Policy, PolicyDecision, Scored, threshold_of
 from moderation.posts import LinkDecision
 from moderation.settings import DEPLOYMENTS
 
@@ -53,7 +53,9 @@ def scored(score: float | None, reason: str | None = None) -> Scored:
     return Scored(score, CURVE, reason=reason)
 
 
-def decide(policy: Policy, region: str = "US", links: tuple[LinkDecision, ...] = (), **scores: Scored) -> Verdict:
+def decide(
+    policy: Policy, region: str = "US", links: tuple[LinkDecision, ...] = (), **scores: Scored
+) -> PolicyDecision:
     return policy.decide({name: [part] for name, part in scores.items()}, region=region, links=links, now=NOW)
 
 
@@ -486,7 +488,7 @@ def a_picture(score: float | None, *, media: int = 0, failed: bool = True, curve
     return Scored(score, curve, service="image", media=media, input_type="image", reason=reason, failed=failed)
 
 
-def of_parts(policy: Policy, *parts: Scored) -> Verdict:
+def of_parts(policy: Policy, *parts: Scored) -> PolicyDecision:
     return policy.decide({"abuse": parts}, region="US", links=(), now=NOW)
 
 

@@ -14,9 +14,9 @@ from moderation.preprocess.links.find import FoundLink, find_links
 from moderation.preprocess.links.hosts import Host, read_host, to_unicode
 from moderation.preprocess.links.twins import as_ascii, mixes, one_edit_apart, scripts, shortened, skeleton
 
-Verdict = Literal["blocked", "suspicious", "shortener", "external_video", "unlisted"]
-_GRAVEST_FIRST: tuple[Verdict, ...] = get_args(Verdict)
-Remark = tuple[Verdict, str]
+LinkVerdict = Literal["blocked", "suspicious", "shortener", "external_video", "unlisted"]
+_GRAVEST_FIRST: tuple[LinkVerdict, ...] = get_args(LinkVerdict)
+Remark = tuple[LinkVerdict, str]
 
 EXECUTABLES = (*("exe", "scr", "msi", "bat", "cmd", "pif", "vbs", "hta", "lnk", "ps1", "jar", "apk", "xapk", "dmg"),)
 """Endings of files that run when they are opened."""
@@ -43,7 +43,7 @@ class CheckedLink:
 
     url: str
     domain: str
-    verdict: Verdict
+    verdict: LinkVerdict
     reasons: tuple[str, ...] = ()
 
 

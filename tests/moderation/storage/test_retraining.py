@@ -19,7 +19,7 @@ from moderation.errors import ConflictError
 from moderation.storage import drift, retraining
 from moderation.storage.drift import Reference, Window
 from moderation.storage.ledger import Ledger
-from moderation.storage.retraining import Outcome, RetrainRequest
+from moderation.storage.retraining import RequestEnd, RetrainRequest
 from moderation.storage.tables import retrain_requests
 from tests.moderation.storage.rows import at
 from tests.moderation.waiting import wait_until
@@ -136,7 +136,7 @@ def test_an_alert_that_is_being_answered_is_not_raised_again(ledger: Ledger) -> 
 
 @pytest.mark.parametrize(("outcome", "again"), [("done", False), ("refused", True), ("failed", True)])
 def test_only_a_retraining_that_was_done_answers_an_alert_for_good(
-    ledger: Ledger, outcome: Outcome, again: bool
+    ledger: Ledger, outcome: RequestEnd, again: bool
 ) -> None:
     alert(ledger)
     request = retraining.begin_request(ledger, VARIANT, reason="-")

@@ -14,7 +14,7 @@ from moderation.errors import ConflictError, NotFoundError
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import deliveries
 from serve.outbox import queue as outbox_queue
-from serve.outbox.queue import Delivery, Outcome
+from serve.outbox.queue import AttemptResult, Delivery
 from tests.moderation.storage.acts import act
 from tests.moderation.storage.rows import an_entry, at, record
 
@@ -34,8 +34,8 @@ def ids(taken: list[Delivery]) -> list[int]:
     return [delivery.action_id for delivery in taken]
 
 
-def lost(delivery: Delivery, *, again_in: float | None = 0.0) -> Outcome:
-    return Outcome(delivery, "answered 500", None if again_in is None else now() + timedelta(seconds=again_in))
+def lost(delivery: Delivery, *, again_in: float | None = 0.0) -> AttemptResult:
+    return AttemptResult(delivery, "answered 500", None if again_in is None else now() + timedelta(seconds=again_in))
 
 
 def test_each_action_is_fanned_out_once_for_each_endpoint(ledger: Ledger) -> None:
@@ -123,7 +123,7 @@ def test_a_later_action_of_a_post_waits_for_the_earlier_one(ledger: Ledger) -> N
     assert take(ledger) == []
     assert outbox_queue.settle(ledger, [lost(first, again_in=60)]) == 1
     assert take(ledger) == []  # it waits for its retry, and the later ones with it
-    assert outbox_queue.settle(ledger, [Outcome(first)]) == 1
+    assert outbox_queue.settle(ledger, [AttemptResult(first)]) == 1
     (third,) = take(ledger)
     assert third.action_id == 3
     outbox_queue.settle(ledger, [lost(third, again_in=None)])
@@ -137,7 +137,7 @@ def test_an_endpoint_waits_for_no_other(ledger: Ledger) -> None:
     fan_out(ledger, "other")
     (mine,) = take(ledger)
     (theirs,) = take(ledger, endpoint="other")
-    outbox_queue.settle(ledger, [Outcome(theirs)])
+    outbox_queue.settle(ledger, [AttemptResult(theirs)])
     assert ids(take(ledger, endpoint="other")) == [2]
     assert mine.action_id == 1
     assert take(ledger) == []
@@ -161,7 +161,7 @@ def test_a_failure_counts_and_is_told(ledger: Ledger) -> None:
         assert delivery.attempts == attempts
         assert outbox_queue.settle(ledger, [lost(delivery)]) == 1
     (last,) = take(ledger)
-    outbox_queue.settle(ledger, [Outcome(last, "x" * 5000 + "\0", None)])
+    outbox_queue.settle(ledger, [AttemptResult(last, "x" * 5000 + "\0", None)])
     (letter,) = outbox_queue.dead_letters(ledger)
     assert (letter.delivery_id, letter.endpoint, letter.action_id, letter.post_id) == (last.delivery_id, END, 1, "p-1")
     assert (letter.attempts, letter.last_error) == (4, "x" * outbox_queue.ERROR_LENGTH)
@@ -176,9 +176,9 @@ def test_who_lost_the_lease_cannot_record_a_failure_but_an_arrival(ledger: Ledge
     (holder,) = take(ledger)
     assert outbox_queue.settle(ledger, [lost(late, again_in=None)]) == 0
     assert outbox_queue.dead_letters(ledger) == []
-    assert outbox_queue.settle(ledger, [Outcome(late)]) == 1  # it did arrive
+    assert outbox_queue.settle(ledger, [AttemptResult(late)]) == 1  # it did arrive
     assert outbox_queue.settle(ledger, [lost(holder, again_in=None)]) == 0
-    assert outbox_queue.settle(ledger, [Outcome(holder)]) == 0
+    assert outbox_queue.settle(ledger, [AttemptResult(holder)]) == 0
     assert outbox_queue.counts(ledger)[END].delivered == 1
 
 
@@ -188,12 +188,12 @@ def test_counts_say_how_an_endpoint_stands(ledger: Ledger) -> None:
     fan_out(ledger)
     fan_out(ledger, "other")
     first, second, *_ = take(ledger)
-    outbox_queue.settle(ledger, [Outcome(first), lost(second, again_in=None)])
+    outbox_queue.settle(ledger, [AttemptResult(first), lost(second, again_in=None)])
     found = outbox_queue.counts(ledger)
     assert (found[END].pending, found[END].delivered, found[END].dead, found[END].oldest) == (2, 1, 1, at(2))
     assert (found["other"].pending, found["other"].oldest) == (4, at(0))
     for delivery in take(ledger, endpoint="other"):
-        outbox_queue.settle(ledger, [Outcome(delivery)])
+        outbox_queue.settle(ledger, [AttemptResult(delivery)])
     assert outbox_queue.counts(ledger)["other"].oldest is None
 
 
@@ -215,7 +215,7 @@ def test_all_dead_letters_can_be_sent_again_and_nothing_else(ledger: Ledger) -> 
         act(ledger, f"p-{number}")
     fan_out(ledger)
     first, second, third, fourth = take(ledger)
-    outbox_queue.settle(ledger, [lost(first, again_in=None), lost(second, again_in=None), Outcome(third)])
+    outbox_queue.settle(ledger, [lost(first, again_in=None), lost(second, again_in=None), AttemptResult(third)])
     assert outbox_queue.redrive(ledger) == 2
     assert outbox_queue.redrive(ledger) == 0
     assert ids(take(ledger)) == [1, 2]
@@ -228,7 +228,7 @@ def test_only_what_is_dead_is_redriven(ledger: Ledger) -> None:
     (delivery,) = take(ledger)
     with pytest.raises(ConflictError, match=r"is pending; only a dead one is redriven"):
         outbox_queue.redrive(ledger, delivery.delivery_id)
-    outbox_queue.settle(ledger, [Outcome(delivery)])
+    outbox_queue.settle(ledger, [AttemptResult(delivery)])
     with pytest.raises(ConflictError, match="is delivered"):
         outbox_queue.redrive(ledger, delivery.delivery_id)
     with pytest.raises(NotFoundError, match="'nothing' is not recorded"):
@@ -255,7 +255,7 @@ def test_senders_at_the_same_time_fan_out_once_and_share_what_is_due(ledger: Led
             outbox_queue.fan_out(mine, END, limit=7)
             taken = take(mine, 3)
             done += ids(taken)
-            outbox_queue.settle(mine, [Outcome(delivery) for delivery in taken])
+            outbox_queue.settle(mine, [AttemptResult(delivery) for delivery in taken])
             if not taken and outbox_queue.counts(mine)[END].pending == 0 and not outbox_queue.fan_out(mine, END):
                 return done
 
