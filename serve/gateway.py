@@ -25,7 +25,7 @@ from serve.http import admission, entrance
 from serve.http.entrance import Entrance
 from serve.http.handlers import add_handlers
 from serve.http.problems import Problem, documented
-from serve.http.wire import Api, Doorkeeper, json_reply, shown
+from serve.http.wire import Api, Doorkeeper, example_response, json_reply
 from serve.labels.routes import router as labels
 from serve.media.door import MediaDoor
 from serve.media.incoming import INCOMING
@@ -100,12 +100,14 @@ class Gateway:
         self._moderator.judge.splits = config["splits"]
         self._handles.forget_challengers()
 
-    @api.get("/healthz", responses=shown(examples.HEALTH) | documented(), summary="The process lives")
+    @api.get("/healthz", responses=example_response(examples.HEALTH) | documented(), summary="The process lives")
     async def healthz(self) -> dict[str, str]:
         """Answers as long as the process does."""
         return examples.HEALTH
 
-    @api.get("/readyz", responses=shown(examples.READY) | documented(), summary="Every variant's model is loaded")
+    @api.get(
+        "/readyz", responses=example_response(examples.READY) | documented(), summary="Every variant's model is loaded"
+    )
     async def readyz(self) -> Response:
         """503 with reasons until each variant, and each running experiment's challenger, has a model."""
         arms: list[tuple[str, Arm]] = [(name, "champion") for name in self._topology.variants]

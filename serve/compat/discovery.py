@@ -20,7 +20,7 @@ from serve.compat.perspective_wire import (
     SuggestCommentScoreResponse,
 )
 from serve.http.problems import Problem
-from serve.http.wire import shown
+from serve.http.wire import example_response
 
 API = "commentanalyzer"
 VERSION = "v1alpha1"
@@ -147,7 +147,7 @@ def root_of(request: Request) -> str:
 
 @router.get(
     "/$discovery/rest",
-    responses=shown(document("http://127.0.0.1:8000/")) | documented("Google's", 400, 404),
+    responses=example_response(document("http://127.0.0.1:8000/")) | documented("Google's", 400, 404),
     summary="Perspective's discovery document",
 )
 async def discovery(request: Request, version: str = VERSION) -> Response:

@@ -131,15 +131,15 @@ def _routed(context: GatewayContext, label: str) -> set[str]:
 def _attribute(asked: Asked, summary: TextScores, spans: list[tuple[Span, TextScores]]) -> AttributeScores:
     least = -1.0 if asked.threshold is None else asked.threshold
 
-    def shown(found: LabelScore) -> Score | None:
+    def score_of(found: LabelScore) -> Score | None:
         return Score(value=found.confidence, type="PROBABILITY") if found.confidence >= least else None
 
     parts = [
         SpanScore(begin=span.begin, end=span.end, score=value)
         for span, scores in spans
-        if (value := shown(scores.labels[asked.label])) is not None
+        if (value := score_of(scores.labels[asked.label])) is not None
     ]
-    return AttributeScores(span_scores=parts or None, summary_score=shown(summary.labels[asked.label]))
+    return AttributeScores(span_scores=parts or None, summary_score=score_of(summary.labels[asked.label]))
 
 
 @router.post(

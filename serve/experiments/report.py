@@ -31,7 +31,7 @@ from moderation.storage.experiments import Experiment, JudgedPost
 from moderation.storage.ledger import Ledger
 from serve.experiments.split import Arm
 
-ExperimentResult = Literal["better", "worse", "no difference shown", "not enough labels"]
+ExperimentVerdict = Literal["better", "worse", "no difference shown", "not enough labels"]
 ARMS: tuple[Arm, ...] = ("champion", "challenger")
 
 
@@ -76,7 +76,7 @@ class Report:
     precision_difference: Interval
     recall_difference: Interval
     objective: Objective
-    verdict: ExperimentResult
+    verdict: ExperimentVerdict
     until: datetime
 
     def as_dict(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _difference(rows: _Rows, metric: Literal["precision", "recall"]) -> Interval
 
 def _verdict(
     objective: Objective, challenger: ArmReport, differences: Mapping[Literal["precision", "recall"], Interval]
-) -> ExperimentResult:
+) -> ExperimentVerdict:
     """Judge by what the policy asks for: the objective's metric must hold its bound, the other one must gain."""
     guarded = differences[objective.metric]
     free = differences["recall" if objective.metric == "precision" else "precision"]

@@ -10,7 +10,7 @@ from serve.context import Here
 from serve.fuse import examples, fuses
 from serve.fuse.fuses import FuseOut, FuseResetIn
 from serve.http.problems import OF_A_BODY, documented
-from serve.http.wire import Number, body_schema, json_reply, read_json, shown
+from serve.http.wire import Number, body_schema, example_response, json_reply, read_json
 
 router = APIRouter(tags=["people"])
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["people"])
 @router.get(
     "/v1/fuses",
     response_model=list[FuseOut],
-    responses=shown([examples.FUSE]) | documented(),
+    responses=example_response([examples.FUSE]) | documented(),
     summary="Fuses that have blown",
 )
 async def get_fuses(here: Here) -> Response:

@@ -112,7 +112,7 @@ class Entrance:
         replaced = repair.begin()
         head = method == "HEAD"
 
-        async def told(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 reply = MutableHeaders(scope=message)
                 for name, value in shared.items():
@@ -124,7 +124,7 @@ class Entrance:
             await send(message)
 
         changes = {"path": path} | ({"method": "GET"} if head else {})
-        await self._app({**scope, **changes}, receive, told)
+        await self._app({**scope, **changes}, receive, send_with_headers)
 
 
 def _path_of(scope: Scope) -> str:

@@ -83,7 +83,7 @@ def body_schema(model: type[BaseModel], media_type: str = "application/json") ->
     return {"requestBody": {"required": True, "content": {media_type: {"schema": _inlined(schema, defined)}}}}
 
 
-def shown(example: Any, media_type: str = "application/json") -> dict[int | str, dict[str, Any]]:
+def example_response(example: Any, media_type: str = "application/json") -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses` of a route that answers the like of an example; of NDJSON, it is a line."""
     said = TypeAdapter(Any).dump_python(example, mode="json", by_alias=True)
     return {200: {"content": {media_type: {"example": _put(said, None, _NULL)}}}}

@@ -15,7 +15,7 @@ from serve.context import Here
 from serve.http.lines import NDJSON, parsed_lines, read_lines, streamed
 from serve.http.problems import Problem, documented
 from serve.http.times import lines_within
-from serve.http.wire import body_schema, json_reply, shown
+from serve.http.wire import body_schema, example_response, json_reply
 from serve.labels import examples
 from serve.labels.counting import count_labels
 
@@ -46,7 +46,7 @@ async def post_labels(request: Request, here: Here) -> Response:
 @router.get(
     "/v1/labels/export",
     response_class=StreamingResponse,
-    responses=shown(examples.LABEL, NDJSON) | documented(422),
+    responses=example_response(examples.LABEL, NDJSON) | documented(422),
     summary="Labels, from a number on",
 )
 async def export_labels(

@@ -148,13 +148,13 @@ def read_https(uri: str, hosts: Container[str], ports: Container[int]) -> HttpsT
         parts = urlsplit(uri)
         port = parts.port
     except ValueError:
-        return _not_allowed(f"uri is {shown(uri)}, which is no URL")
+        return _not_allowed(f"uri is {quoted(uri)}, which is no URL")
     if "@" in parts.netloc:
         return _not_allowed("uri has user information before its host; it may not")
     host = host_name(parts.hostname or "")
     if host is None or host not in hosts:
         return _not_allowed(
-            f"uri names the host {shown(parts.hostname or '')}, which is not listed in media.fetch.https_hosts"
+            f"uri names the host {quoted(parts.hostname or '')}, which is not listed in media.fetch.https_hosts"
         )
     port = 443 if port is None else port
     if port not in ports:
@@ -174,7 +174,7 @@ def read_s3(uri: str, buckets: Container[str]) -> S3Target | Refused:
     """
     bucket, _, key = uri[len("s3://") :].partition("/")
     if not _BUCKET.fullmatch(bucket) or not ("*" in buckets or bucket in buckets):
-        return _not_allowed(f"uri names the bucket {shown(bucket)}, which is not listed in media.fetch.buckets")
+        return _not_allowed(f"uri names the bucket {quoted(bucket)}, which is not listed in media.fetch.buckets")
     size = len(key.encode(errors="replace"))
     if not 1 <= size <= _LONGEST_KEY:
         return _not_allowed(f"uri has a key of {size} bytes; the bound is 1 to {_LONGEST_KEY}")
@@ -184,7 +184,7 @@ def read_s3(uri: str, buckets: Container[str]) -> S3Target | Refused:
     return S3Target(bucket, key)
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """What somebody else wrote, quoted, and cut where it is long."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 

@@ -34,7 +34,7 @@ import httpcore
 from moderation.errors import QuotingError
 from moderation.media import FetchRules, Refused
 from serve.http.problems import Problem
-from serve.media.addresses import HttpsTarget, S3Target, host_name, is_public, read_https, read_s3, shown
+from serve.media.addresses import HttpsTarget, S3Target, host_name, is_public, quoted, read_https, read_s3
 from serve.media.sink import Sink
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -148,7 +148,7 @@ class Fetcher:
             return read_https(uri, self._hosts, self._rules.https_ports)
         if separator and scheme.lower() == "s3":
             return read_s3(uri, self._rules.buckets)
-        return Refused("not_allowed", f"uri is {shown(uri)}; it must begin with s3:// or https://")
+        return Refused("not_allowed", f"uri is {quoted(uri)}; it must begin with s3:// or https://")
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -224,7 +224,7 @@ class Fetcher:
                     sink.write_now(chunk)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "unknown"))
-            what = "there is no such object" if code in _MISSING else f"S3 answers {shown(code)}"
+            what = "there is no such object" if code in _MISSING else f"S3 answers {quoted(code)}"
             raise _NotReadError(_unreachable(f"uri was not read: {what}", passing=_passes(error.response))) from error
         except BotoCoreError as error:  # no connection, no credentials: nothing that the client could mend
             raise _NotReadError(
@@ -336,7 +336,7 @@ def _check_reply(response: httpcore.Response, target: HttpsTarget, bound: int) -
     encoding = headers.get(b"content-encoding", "identity").strip().lower()
     if encoding not in ("identity", ""):
         raise _NotReadError(
-            _unreachable(f"the host {target.host!r} answers in the encoding {shown(encoding)}; it must be as it is")
+            _unreachable(f"the host {target.host!r} answers in the encoding {quoted(encoding)}; it must be as it is")
         )
     told = headers.get(b"content-length", "")  # h11 has checked that it is a number
     if told and int(told) > bound:
@@ -345,7 +345,7 @@ def _check_reply(response: httpcore.Response, target: HttpsTarget, bound: int) -
 
 def _host_of(location: str) -> str:
     try:
-        return shown(urlsplit(location).hostname or "itself")
+        return quoted(urlsplit(location).hostname or "itself")
     except ValueError:
         return "no URL"
 

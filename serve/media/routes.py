@@ -13,7 +13,7 @@ from moderation.media import Failed, Found, MediaKind, Refused
 from moderation.posts import LabelConfidence, MediaFeature, MediaRefusal, MediaResult, ModerateMediaIn, ModerateMediaOut
 from serve.context import GatewayContext, Here
 from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
-from serve.http.wire import body_schema, json_reply, read_json, shown
+from serve.http.wire import body_schema, example_response, json_reply, read_json
 from serve.posts import ensemble
 from serve.posts.scoring import Medium
 
@@ -48,7 +48,7 @@ async def moderate_videos(request: Request, here: Here) -> Response:
 @router.get(
     "/v1/media/{sha256}",
     response_class=StreamingResponse,
-    responses=shown("(the bytes of picture.jpg)", "application/octet-stream") | documented(404, 422),
+    responses=example_response("(the bytes of picture.jpg)", "application/octet-stream") | documented(404, 422),
     summary="The bytes of an image or video that is held",
 )
 async def get_media(sha256: str, here: Here) -> Response:

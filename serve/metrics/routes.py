@@ -17,7 +17,7 @@ from serve.context import GatewayContext, current
 from serve.http.lines import NDJSON, parsed_lines, read_lines
 from serve.http.problems import Problem, documented
 from serve.http.times import asked, lines_within
-from serve.http.wire import body_schema, json_reply, shown
+from serve.http.wire import body_schema, example_response, json_reply
 from serve.metrics import examples
 from serve.metrics.online import GoldenRule, OnlineOut, measure
 from serve.metrics.queries import DIMENSIONS, Window
@@ -46,7 +46,7 @@ async def post_events(request: Request, context: Annotated[GatewayContext, Depen
 @router.get(
     "/v1/metrics/online",
     response_model=OnlineOut,
-    responses=shown(examples.ONLINE) | documented(422),
+    responses=example_response(examples.ONLINE) | documented(422),
     summary="The online metrics of a window",
 )
 async def get_online(

@@ -20,7 +20,15 @@ from serve.errors import RefusedMediumError
 from serve.http.lines import NDJSON, parsed_lines, read_lines
 from serve.http.problems import OF_A_BODY, Problem, documented, over_bound, problem_of
 from serve.http.times import check_told
-from serve.http.wire import MOST_VALUES, body_schema, check_media_type, client_of, json_reply, read_json, shown
+from serve.http.wire import (
+    MOST_VALUES,
+    body_schema,
+    check_media_type,
+    client_of,
+    example_response,
+    json_reply,
+    read_json,
+)
 from serve.media.door import MULTIPART, carries_media
 from serve.posts import examples
 from serve.posts.moderator import Answer
@@ -56,7 +64,7 @@ def _post_body() -> dict[str, Any]:
 @router.put(
     "/v1/posts/{post_id:id}",
     response_model=Decision,
-    responses=shown(examples.DECISION) | documented(*OF_A_BODY, 409, 429),
+    responses=example_response(examples.DECISION) | documented(*OF_A_BODY, 409, 429),
     openapi_extra=_post_body(),
     summary="Moderate and record a post",
 )
@@ -99,7 +107,7 @@ async def _moderate(
 @router.get(
     "/v1/posts/{post_id:id}",
     response_model=Decision,
-    responses=shown(examples.DECISION) | documented(404),
+    responses=example_response(examples.DECISION) | documented(404),
     summary="The newest decision on a post",
 )
 async def get_post(post_id: str, here: Here) -> Response:
@@ -111,7 +119,7 @@ async def get_post(post_id: str, here: Here) -> Response:
 @router.get(
     "/v1/posts/{post_id:id}/history",
     response_model=list[Decision],
-    responses=shown([examples.DECISION]) | documented(404),
+    responses=example_response([examples.DECISION]) | documented(404),
     summary="All decisions on a post",
 )
 async def get_history(post_id: str, here: Here) -> Response:
@@ -171,7 +179,7 @@ def batch_line(line: int, post_id: str | None, outcome: Problem | tuple[bool, st
 @router.post(
     "/v1/posts:preview",
     response_model=Decision,
-    responses=shown(examples.DECISION) | documented(*OF_A_BODY, 429),
+    responses=example_response(examples.DECISION) | documented(*OF_A_BODY, 429),
     openapi_extra=_post_body(),
     summary="What would be decided on a post, recording nothing",
 )

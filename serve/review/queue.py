@@ -70,7 +70,7 @@ def lease(
         room = min(hidden, len(taken), limit - len(taken))  # among others, or not at all
         for review in _golden(connection, wanted, room, until, policy=policy, rules=rules, chance=chance):
             taken.insert(chance.randint(0, len(taken)), review)
-        return _shown(connection, taken, until)
+        return _leased_items(connection, taken, until)
 
 
 def _free(wanted: LeaseIn, at: datetime) -> Select[Any]:
@@ -158,8 +158,8 @@ def _golden(
     return leased
 
 
-def _shown(connection: Connection, leased: Sequence[Review], until: datetime) -> list[LeasedReview]:
-    reported = reports.shown(connection, [review.post_id for review in leased])
+def _leased_items(connection: Connection, leased: Sequence[Review], until: datetime) -> list[LeasedReview]:
+    reported = reports.reports_of(connection, [review.post_id for review in leased])
     numbers = [review.review_id for review in leased]
     said = select(appeals.c.review_id, appeals.c.reason).where(appeals.c.review_id.in_(numbers))
     appealed = {row.review_id: row.reason for row in connection.execute(said)}

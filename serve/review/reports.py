@@ -198,7 +198,7 @@ def _unanswered(connection: Connection, post_id: str, *, upheld: int, needed: fl
     return [_Heard(*row) for row in connection.execute(query.order_by(reports.c.report_id).limit(most))]
 
 
-def shown(connection: Connection, post_ids: Sequence[str]) -> dict[str, list[ReportShown]]:
+def reports_of(connection: Connection, post_ids: Sequence[str]) -> dict[str, list[ReportShown]]:
     """What was reported of posts, the first first, a bounded number each; muted reporters are left out."""
     result: dict[str, list[ReportShown]] = {}
     for post_id in dict.fromkeys(post_ids):

@@ -14,7 +14,7 @@ from moderation.storage.ledger import now
 from serve.context import Here
 from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
 from serve.http.times import EARLIEST, asked
-from serve.http.wire import Number, body_schema, json_reply, read_json, shown
+from serve.http.wire import Number, body_schema, example_response, json_reply, read_json
 from serve.review import appeals, examples, reports, reviewers
 from serve.review import queue as review_queue
 from serve.review.models import (
@@ -90,7 +90,7 @@ async def put_reporter(reporter_id: str, request: Request, here: Here) -> Respon
 @router.get(
     "/v1/reporters/{reporter_id:id}",
     response_model=ReporterOut,
-    responses=shown(examples.REPORTER) | documented(422),
+    responses=example_response(examples.REPORTER) | documented(422),
     summary="How reliable a reporter was",
 )
 async def get_reporter(reporter_id: str, here: Here) -> Response:
@@ -143,7 +143,7 @@ async def put_review(review_id: Number, request: Request, here: Here) -> Respons
 @router.get(
     "/v1/reviews/agreement",
     response_model=Agreement,
-    responses=shown(examples.AGREEMENT) | documented(422),
+    responses=example_response(examples.AGREEMENT) | documented(422),
     summary="How far two people agree",
 )
 async def get_agreement(
@@ -158,7 +158,7 @@ async def get_agreement(
 @router.get(
     "/v1/reviewers/{reviewer_id:id}",
     response_model=ReviewerOut,
-    responses=shown(examples.REVIEWER) | documented(422),
+    responses=example_response(examples.REVIEWER) | documented(422),
     summary="How good a reviewer is",
 )
 async def get_reviewer(reviewer_id: str, here: Here) -> Response:
@@ -201,7 +201,7 @@ async def post_appeal(post_id: str, request: Request, here: Here) -> Response:
 @router.get(
     "/v1/posts/{post_id:id}/appeals",
     response_model=list[AppealOut],
-    responses=shown([examples.APPEAL]) | documented(404),
+    responses=example_response([examples.APPEAL]) | documented(404),
     summary="A post's appeals",
 )
 async def get_appeals(post_id: str, here: Here) -> Response:

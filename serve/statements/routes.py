@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 from serve.context import Here
 from serve.http.lines import NDJSON, streamed
 from serve.http.problems import documented
-from serve.http.wire import shown
+from serve.http.wire import example_response
 from serve.statements import examples
 from serve.statements.export import retraction_lines, statement_lines
 
@@ -23,7 +23,7 @@ Day = Annotated[date, Query(description="In UTC, as 2026-11-24", examples=["2026
 @router.get(
     "/v1/statements",
     response_class=StreamingResponse,
-    responses=shown(examples.STATEMENT, NDJSON) | documented(422),
+    responses=example_response(examples.STATEMENT, NDJSON) | documented(422),
     summary="A day's statements of reasons",
 )
 async def get_statements(day: Day, here: Here) -> StreamingResponse:
@@ -34,7 +34,7 @@ async def get_statements(day: Day, here: Here) -> StreamingResponse:
 @router.get(
     "/v1/statements/retractions",
     response_class=StreamingResponse,
-    responses=shown(examples.RETRACTION, NDJSON) | documented(422),
+    responses=example_response(examples.RETRACTION, NDJSON) | documented(422),
     summary="The statements that a day's restorations retract",
 )
 async def get_retractions(day: Day, here: Here) -> StreamingResponse:

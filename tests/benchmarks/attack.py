@@ -165,7 +165,7 @@ class Attacked:
         """The honest client's posts before it."""
         return [item for item in self.exchanges if item.intended < self.begun]
 
-    def told(self, calm_p99_ms: float) -> dict[str, Any]:
+    def figures(self, calm_p99_ms: float) -> dict[str, Any]:
         """Its figures, held against the aims.
 
         Args:
@@ -227,7 +227,7 @@ class Benchmark:
         calm = quantiles(latencies_ms([item for attack in attacks for item in attack.calm]))
         if calm["p99"] is None or calm["p50"] is None:
             raise RuntimeError("the honest client was never answered, also while nobody attacked")
-        told = {attack.name: attack.told(calm["p99"]) for attack in attacks}
+        told = {attack.name: attack.figures(calm["p99"]) for attack in attacks}
         return {
             "calm": {"honest_p50_ms": round(calm["p50"], 1), "honest_p99_ms": round(calm["p99"], 1)},
             "attacks": told,

@@ -157,7 +157,7 @@ class Found:
     served: list[float] = field(default_factory=list)
     reposted: list[float] = field(default_factory=list)
 
-    def told(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         return {
             "offline_per_s": spread(self.offline),
             "served_per_s": spread(self.served),
@@ -206,7 +206,7 @@ class Benchmark:
                 found[kind].served.append(count / self._served(kind, media))
                 found[kind].reposted.append(count / self._served(kind, media))
             say(f"round {number + 1} of {rounds}: {[(kind, item.served[-1]) for kind, item in found.items()]}")
-        return {kind: item.told() for kind, item in found.items()} | {
+        return {kind: item.figures() for kind, item in found.items()} | {
             "texts": self._flood(rounds, seconds),
             "mixed": self._mixed(4 * seconds),
         }

@@ -81,7 +81,7 @@ def within(clips: Clips, scores: Floats, rows: np.ndarray[Any, Any]) -> float:
     return right / pairs if pairs else float("nan")
 
 
-def told(clips: Clips, scores: Floats) -> dict[str, Any]:
+def figures(clips: Clips, scores: Floats) -> dict[str, Any]:
     """Figures of one way to judge violence, each with a 95 % interval over sources."""
     truth = clips.violent
 
@@ -166,7 +166,7 @@ def violence(clips: Clips, watched: Watched, inner: Watched | None) -> dict[str,
     if inner is not None:
         logits["model_cropped"] = by_recipe(clips, inner, recipe)
     truth = clips.violent
-    found: dict[str, Any] = {name: told(clips, scores) for name, scores in logits.items()}
+    found: dict[str, Any] = {name: figures(clips, scores) for name, scores in logits.items()}
     for other in ("metadata", "frames_only", "motion_only"):
         gain = cluster_bootstrap(
             lambda rows, other=other: (

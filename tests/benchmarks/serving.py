@@ -485,7 +485,7 @@ class Benchmark:
                 "group_size": self._topology.gateway.group_size,
                 "models": {name: model.architecture for name, model in self._offline.models.items()},
             },
-            "closed_loop": {name: _told(found) for name, found in served.items()},
+            "closed_loop": {name: _figures_of(found) for name, found in served.items()},
             "open_loop": open_found,
             "memory_mb": memory,
             "stages": _stages_told(stages, served),
@@ -611,7 +611,7 @@ def _step(rate: float, run: Run) -> Step:
     )
 
 
-def _told(found: Served) -> dict[str, Any]:
+def _figures_of(found: Served) -> dict[str, Any]:
     return {
         "posts_per_s": spread(found.rates, 1),
         "over_offline": spread(found.ratios, 4),

@@ -49,14 +49,14 @@ def test_an_attack_is_told_by_what_was_due_while_it_lasted() -> None:
     exchanges = [an_exchange(at, 0.1) for at in range(10)] + [an_exchange(at, 0.25) for at in range(10, 20)]
     exchanges += [an_exchange(20, 0.9), an_exchange(21, 0.1)]
     seen = [Probe(at / 10, at / 10 + 0.005, True) for at in range(300)]
-    told = Attacked("flood", 10, 20, exchanges, seen, {200: 30, 503: 60, 429: 10, 0: 7}).told(100)
+    told = Attacked("flood", 10, 20, exchanges, seen, {200: 30, 503: 60, 429: 10, 0: 7}).figures(100)
     assert told["honest_p99_ms"] == 250
     assert told["honest_p99_over_calm"] == 2.5
     assert (told["honest_posts"], told["honest_failed"]) == (10, 0)
     assert told["attack_shed_share"] == 0.7
     assert told["recovered_s"] == 0.0
     assert told["met"] == {"honest_p99_over_calm": True, "healthz_silent_s": True, "recovered_s": True}
-    failed = Attacked("flood", 10, 20, [*exchanges, an_exchange(15, 0.1, 503)], seen, {}).told(100)
+    failed = Attacked("flood", 10, 20, [*exchanges, an_exchange(15, 0.1, 503)], seen, {}).figures(100)
     assert not failed["met"]["honest_p99_over_calm"]
     assert failed["attack_shed_share"] is None
 

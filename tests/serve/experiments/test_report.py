@@ -18,7 +18,7 @@ from moderation.posts import MediaDecision, PartDecision
 from moderation.storage import experiments, labelling
 from moderation.storage.experiments import JudgedPost
 from moderation.storage.ledger import Ledger
-from serve.experiments.report import ArmReport, ExperimentResult, _arm, _rows, _verdict, report
+from serve.experiments.report import ArmReport, ExperimentVerdict, _arm, _rows, _verdict, report
 from tests.fresh import fresh_ledger
 from tests.rooms import DAY, VARIANT, a_label, a_post, an_entry, judged_traffic
 
@@ -66,7 +66,7 @@ def test_under_a_precision_objective_recall_must_gain_and_precision_hold(
     precision: tuple[float | None, float | None],
     recall: tuple[float | None, float | None],
     kept: float | None,
-    verdict: ExperimentResult,
+    verdict: ExperimentVerdict,
 ) -> None:
     differences: dict[Metric, Interval] = {"precision": between(*precision), "recall": between(*recall)}
     assert _verdict(PRECISION, challenger(kept, 0.5), differences) == verdict
@@ -83,7 +83,7 @@ def test_under_a_precision_objective_recall_must_gain_and_precision_hold(
     ],
 )
 def test_under_a_recall_objective_precision_must_gain_and_recall_hold(
-    precision: tuple[float, float], recall: tuple[float, float], kept: float, verdict: ExperimentResult
+    precision: tuple[float, float], recall: tuple[float, float], kept: float, verdict: ExperimentVerdict
 ) -> None:
     differences: dict[Metric, Interval] = {"precision": between(*precision), "recall": between(*recall)}
     assert _verdict(RECALL, challenger(0.5, kept), differences) == verdict
@@ -160,7 +160,7 @@ def test_a_wave_of_one_sentence_shows_no_arm_to_be_better(ledger: Ledger) -> Non
     [(0.3, 0.9, "better"), (0.9, 0.3, "worse"), (0.5, 0.5, "no difference shown")],
 )
 def test_a_verdict_from_the_ledger(
-    ledger: Ledger, champion_recall: float, challenger_recall: float, verdict: ExperimentResult
+    ledger: Ledger, champion_recall: float, challenger_recall: float, verdict: ExperimentVerdict
 ) -> None:
     judged_traffic(ledger, "try-2", champion_recall=champion_recall, challenger_recall=challenger_recall)
     found = report(ledger, "try-2", label="abuse", objective=PRECISION, at=DAY)

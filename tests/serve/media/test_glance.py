@@ -21,7 +21,7 @@ def flat(mode: str = "RGB", side: int = 3000) -> Image.Image:
     return Image.new(mode, (side, side))
 
 
-def told(folder: Path, data: bytes, kind: MediaKind = "image") -> int | Refused:
+def work_of(folder: Path, data: bytes, kind: MediaKind = "image") -> int | Refused:
     path = folder / "medium"
     path.write_bytes(data)
     return glance(path, kind, RULES)
@@ -47,7 +47,7 @@ def told(folder: Path, data: bytes, kind: MediaKind = "image") -> int | Refused:
     ],
 )
 def test_work_is_told_in_megapixels(tmp_path: Path, make: Callable[[], bytes], work: int) -> None:
-    assert told(tmp_path, make()) == work
+    assert work_of(tmp_path, make()) == work
 
 
 @pytest.mark.parametrize("sample", [s for s in samples() if s.kind == "image"], ids=lambda sample: sample.name)
@@ -66,7 +66,7 @@ def test_what_is_refused_at_the_door_is_what_a_decoder_would_refuse(sample: Samp
     "name", ["png_30000_square", "png_header_bomb", "jpeg_header_bomb", "gif_header_bomb", "webp_header_bomb"]
 )
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path, name: str) -> None:
-    found = told(tmp_path, IMAGES[name][0]())
+    found = work_of(tmp_path, IMAGES[name][0]())
     assert isinstance(found, Refused)
     assert (found.code, found.bound) == ("too_many_pixels", RULES.max_image_pixels)
 
@@ -75,7 +75,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, name: str) -> None:
     "side", ["png_one_row_of_a_million", "png_one_column_of_a_million", "bmp_one_row_of_a_million"]
 )
 def test_a_side_of_a_million_is_refused_by_its_header(tmp_path: Path, side: str) -> None:
-    found = told(tmp_path, IMAGES[side][0]())
+    found = work_of(tmp_path, IMAGES[side][0]())
     assert isinstance(found, Refused)
     assert (found.code, found.bound) == ("too_many_pixels", 65_535)
     assert "1000001" in found.detail
@@ -83,8 +83,8 @@ def test_a_side_of_a_million_is_refused_by_its_header(tmp_path: Path, side: str)
 
 def test_an_animation_told_as_a_video_is_held_against_a_video_s_bounds(tmp_path: Path) -> None:
     data = gif_of(2, (4000, 4000), (8, 8))
-    assert told(tmp_path, data) == 32
-    refused = told(tmp_path, data, "video")
+    assert work_of(tmp_path, data) == 32
+    refused = work_of(tmp_path, data, "video")
     assert isinstance(refused, Refused)
     assert refused.bound == RULES.max_video_pixels
 
@@ -98,13 +98,13 @@ def test_an_animation_told_as_a_video_is_held_against_a_video_s_bounds(tmp_path:
     ],
 )
 def test_what_takes_too_long_to_find_out_is_taken_for_large(tmp_path: Path, data: bytes) -> None:
-    assert told(tmp_path, data) == 200
+    assert work_of(tmp_path, data) == 200
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 8, 12, 20, 24, 30, 40])
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "AVIF"])
 def test_whatever_is_cut_off_is_told_or_left_to_the_decoder(tmp_path: Path, image_format: str, length: int) -> None:
-    found = told(tmp_path, encoded(picture(), image_format)[:length])
+    found = work_of(tmp_path, encoded(picture(), image_format)[:length])
     assert isinstance(found, int)
     assert found >= 1
 
@@ -115,4 +115,4 @@ def test_work_is_what_is_decoded(tmp_path: Path) -> None:
     path.write_bytes(data)
     read = read_image(path, RULES)
     assert isinstance(read, Reading)
-    assert told(tmp_path, data) == -(-read.width * read.height // 1_000_000)
+    assert work_of(tmp_path, data) == -(-read.width * read.height // 1_000_000)

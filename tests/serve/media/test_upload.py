@@ -63,10 +63,12 @@ class House:
                 assert list(folder.iterdir()) == []
                 return problem.response()
             assert sorted(file.path for file in upload.files) == sorted(folder.iterdir())
-            return JSONResponse({"post": upload.post.decode(), "files": [self._told(file) for file in upload.files]})
+            return JSONResponse(
+                {"post": upload.post.decode(), "files": [self._described(file) for file in upload.files]}
+            )
 
     @staticmethod
-    def _told(file: Any) -> dict[str, Any]:
+    def _described(file: Any) -> dict[str, Any]:
         with file.path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         assert (file.sha256, file.size) == (digest, file.path.stat().st_size)
