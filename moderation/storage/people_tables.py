@@ -62,7 +62,7 @@ reviews = Table(
 """What a person is asked, and what they said.
 
 kind: `flagged` (the policy queued it), `reported`, `sampled` (drawn at random, with `sampling_probability`), `cluster`
-(stands for many that look alike), `second` (decided once, asked again of somebody else: `of_review`), `third` (two
+(stands for its near-duplicates), `second` (decided once, asked again of somebody else: `of_review`), `third` (two
 people differ), `golden` (the answer is known: it measures the reviewer) or `appeal`. status: `open`, `decided` or
 `dropped` (newer content took its place). labels: names of the labels in question, most pressing first. priority:
 p_harm x severity x impressions."""

@@ -1,4 +1,4 @@
-"""Posts that look alike, found by what they mean: a wave of one message is one thing to look at, not a thousand."""
+"""Near-duplicates, found by what they mean: a wave of one message is one thing to look at, not a thousand."""
 
 from __future__ import annotations
 

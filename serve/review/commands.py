@@ -24,7 +24,7 @@ def surface(
     as_json: JsonOption = False,
     topology: TopologyOption = None,
 ) -> None:
-    """Queue one post for each cluster of look-alikes that nobody has looked at; run it every hour or so."""
+    """Queue one post for each cluster of near-duplicates that nobody has looked at; run it every hour or so."""
     # transformers and scikit-learn take seconds to import
     from serve.review import near_duplicates
     from serve.review.embed import embed

@@ -1,4 +1,4 @@
-"""Clusters of look-alikes among what nobody looked at: each is surfaced once, by one post."""
+"""Clusters of near-duplicates among what nobody looked at: each is surfaced once, by one post."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Surfaced:
     Attributes:
         post_id: that stands for it.
         text: of that post.
-        posts: how many look like it.
+        posts: how many near-duplicates there are, itself among them.
     """
 
     post_id: str
@@ -44,7 +44,7 @@ def surface(
     since: datetime,
     limit: int = 3000,
 ) -> list[Surfaced]:
-    """Queue one post for each cluster of look-alikes that nobody has looked at, the largest first.
+    """Queue one post for each cluster of near-duplicates that nobody has looked at, the largest first.
 
     A cluster in which any post was labelled, acted on, or queued is known already, so a wave is surfaced once, also by
     later runs. The one post is expected to do the harm of all: their impressions are its.

@@ -1,4 +1,4 @@
-"""Look-alikes, by the real encoder."""
+"""Near-duplicates, by the real encoder."""
 
 from __future__ import annotations
 
