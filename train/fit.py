@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from moderation.errors import NotEnoughDataError
 from moderation.metrics import Bools, Floats
 from moderation.models.base import Prepared, TextClassifier, confidence
-from moderation.models.card import SHOWN_ROWS, Card
+from moderation.models.card import ALL_ROWS, SHOWN_ROWS, Card
 from moderation.models.load import load_text_classifier
 from moderation.models.operating import OperatingCurve
 from moderation.preprocess.features import Features
@@ -191,57 +191,69 @@ def calibrated(
                 known=[{**prepared.known[row], "language": "*"} for row in apart],
             )
         )[0]
-    calibration: dict[str, tuple[float, float]] = {}
-    curves: dict[str, OperatingCurve] = {}
-    counts: dict[str, tuple[int, int]] = {}
+    calibration: dict[str, dict[str, tuple[float, float]]] = {}
+    curves: dict[str, dict[str, OperatingCurve]] = {}
+    counts: dict[str, dict[str, tuple[int, int]]] = {}
     for column, label in enumerate(model.card.labels):
         known = ~np.isnan(rows.truth[:, column])
         harmful = rows.truth[known, column] == 1
+        before = {} if parent is None else parent.card.calibration.get(label, {})
         if harmful.any() and not harmful.all():
             languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
-            counts |= counted(label, harmful, languages)
+            counts[label] = counted(harmful, languages)
             own = languages_of_their_own(harmful, languages, language_rows)
             few = languages_of_their_own(harmful, languages, min(language_rows, _FEW))
             scaled = own | {code: at for code, at in few.items() if code in model.own_languages}
             weights = rows.weights[known, column]
-            pairs = fitted(label, logits[known, column], bare[known, column], harmful, weights, scaled)
-            if parent is not None:  # of a language that is on a scale of its own, and has too few rows
-                keys = {f"{label}/{code}" for code in model.own_languages} & parent.card.calibration.keys()
-                pairs = {key: parent.card.calibration[key] for key in keys} | pairs
-            calibration |= pairs
+            # A language that is on a scale of its own, and has too few rows, keeps its parent's.
+            pairs = {code: before[code] for code in model.own_languages if code in before}
+            pairs |= fitted(logits[known, column], bare[known, column], harmful, weights, scaled)
+            calibration[label] = pairs
             scores = np.array(
                 [
-                    confidence(logit, pairs.get(f"{label}/{code}", pairs[label]))
+                    confidence(logit, pairs.get(code, pairs[ALL_ROWS]))
                     for logit, code in zip(logits[known, column], languages, strict=True)
                 ]
             )
-            curves |= measured_curves(label, harmful, scores, own)
+            curves[label] = measured_curves(harmful, scores, own)
         elif parent is not None:
-            calibration |= {key: pair for key, pair in parent.card.calibration.items() if key.split("/")[0] == label}
-            curves |= {key: curve for key, curve in parent.card.operating_curves.items() if key.split("/")[0] == label}
+            calibration[label] = before
+            curves[label] = parent.card.curves.get(label, {})
         else:
             raise NotEnoughDataError(
                 f"label {label!r} has {int(harmful.sum())} harmful of {len(harmful)} validation rows;"
                 " both classes are needed"
             )
-    before = {} if parent is None else parent.card.rows
-    counts = {key: max(counts.get(key, (0, 0)), before.get(key, (0, 0)), key=min) for key in sorted({*before, *counts})}
-    enough = {key.split("/")[1] for key, pair in counts.items() if min(pair) >= SHOWN_ROWS} - {UNDETERMINED}
+    counts = _larger(counts, {} if parent is None else parent.card.rows)
+    enough = {code for own in counts.values() for code, pair in own.items() if min(pair) >= SHOWN_ROWS} - {UNDETERMINED}
     model.card = replace(
         model.card,
         languages=tuple(sorted({*model.card.languages, *enough})),
         calibration=calibration,
-        operating_curves=curves,
+        curves=curves,
         rows=counts,
     )
     return model
 
 
-def counted(label: str, harmful: Bools, languages: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Harmful and harmless rows of a label by `label/language`, of each language that has any."""
+def _larger(
+    counts: Mapping[str, Mapping[str, tuple[int, int]]], before: Mapping[str, Mapping[str, tuple[int, int]]]
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """Of each label and language the count whose rarer class has more rows; sorted."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for label in sorted({*counts, *before}):
+        new, old = counts.get(label, {}), before.get(label, {})
+        found[label] = {
+            code: max(new.get(code, (0, 0)), old.get(code, (0, 0)), key=min) for code in sorted({*new, *old})
+        }
+    return found
+
+
+def counted(harmful: Bools, languages: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Harmful and harmless rows of each language that has any."""
     codes = np.array(languages, dtype=str)
     return {
-        f"{label}/{code}": (int(harmful[codes == code].sum()), int((~harmful[codes == code]).sum()))
+        code: (int(harmful[codes == code].sum()), int((~harmful[codes == code]).sum()))
         for code in sorted(set(languages))
     }
 
@@ -253,29 +265,28 @@ def platt(logits: Floats, harmful: Bools, weights: Floats) -> tuple[float, float
 
 
 def fitted(
-    label: str, logits: Floats, bare: Floats, harmful: Bools, weights: Floats, own: Mapping[str, Bools]
+    logits: Floats, bare: Floats, harmful: Bools, weights: Floats, own: Mapping[str, Bools]
 ) -> dict[str, tuple[float, float]]:
-    """The label's calibration on all rows, and one, as `label/language`, for each language of `own`.
+    """A label's calibration by language: on all rows, as `ALL_ROWS`, and on those of each language of `own`.
 
     Args:
-        label: which.
         logits: as the model gives them.
         bare: without what only some languages have: what all rows share is for the languages that lack it.
         harmful: of the same rows; all of shape (rows,).
         weights: likewise.
         own: languages, and which rows are theirs.
     """
-    pairs = {label: platt(bare, harmful, weights)}
+    pairs = {ALL_ROWS: platt(bare, harmful, weights)}
     for language, rows in own.items():
-        pairs[f"{label}/{language}"] = platt(logits[rows], harmful[rows], weights[rows])
+        pairs[language] = platt(logits[rows], harmful[rows], weights[rows])
     return pairs
 
 
-def measured_curves(label: str, harmful: Bools, scores: Floats, own: Mapping[str, Bools]) -> dict[str, OperatingCurve]:
-    """The label's curve over all rows, and one, as `label/language`, for each of `languages_of_their_own`."""
-    curves = {label: OperatingCurve.measure(harmful, scores)}
+def measured_curves(harmful: Bools, scores: Floats, own: Mapping[str, Bools]) -> dict[str, OperatingCurve]:
+    """A label's curves by language: over all rows, as `ALL_ROWS`, and for each of `languages_of_their_own`."""
+    curves = {ALL_ROWS: OperatingCurve.measure(harmful, scores)}
     for language, rows in own.items():
-        curves[f"{label}/{language}"] = OperatingCurve.measure(harmful[rows], scores[rows])
+        curves[language] = OperatingCurve.measure(harmful[rows], scores[rows])
     return curves
 
 

@@ -22,7 +22,7 @@ from moderation.metrics import Bools, Floats, cluster_bootstrap, roc_auc
 from moderation.models.backbone import Backbone
 from moderation.models.backbones import open_backbone
 from moderation.models.base import confidence
-from moderation.models.card import Card
+from moderation.models.card import ALL_ROWS, Card
 from moderation.models.operating import OperatingCurve
 from moderation.models.pictures import (
     PICTURE_VERSION,
@@ -138,7 +138,7 @@ def image_multi(data: Path, backbones: Sequence[Backbone], kept: Path | None = N
         "command": "python -m train.champion image-multi",
     }
     card = _card("image", ("nudity",), asdict(config))
-    card = replace(card, operating_curves={"nudity": prior_curve(harmless)}, about=about)
+    card = replace(card, curves={"nudity": {ALL_ROWS: prior_curve(harmless)}}, about=about)
     return ImageClassifier(card, backbones, head)
 
 
@@ -190,8 +190,8 @@ def taught_video(
     about["test"]["violence"]["policies"] = at_policies("violence", curve, clips.violent, scores)
     card = replace(
         _card("video", ("violence", "nudity"), asdict(config)),
-        calibration={"violence": pair},
-        operating_curves={"violence": curve, "nudity": prior_curve(nude)},
+        calibration={"violence": {ALL_ROWS: pair}},
+        curves={"violence": {ALL_ROWS: curve}, "nudity": {ALL_ROWS: prior_curve(nude)}},
         about=about,
     )
     return VideoClassifier(card, backbones, head, window)

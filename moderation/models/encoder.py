@@ -228,7 +228,7 @@ class EncoderClassifier(TextClassifier):
             for place, head in enumerate(heads.values())
             for name, value in head.state_dict().items()
         }
-        card = replace(self.card, config=asdict(config), calibration={}, operating_curves={})
+        card = replace(self.card, config=asdict(config), calibration={}, curves={})
         return self.from_tensors(card, tensors if spelling is None else tensors | spelling.tensors())
 
     def tensors(self) -> dict[str, torch.Tensor]:

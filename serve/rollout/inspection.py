@@ -14,7 +14,7 @@ from rich.text import Text
 from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, progress, show
 from moderation.context import Context, open_context
 from moderation.metrics import Interval
-from moderation.models.card import SHOWN_ROWS, Card
+from moderation.models.card import SHOWN_ROWS, Card, cell_of
 from moderation.policy import is_met, removal_threshold, threshold_of
 from moderation.topology import Topology
 from moderation.yaml_files import read_yaml
@@ -132,18 +132,17 @@ def out_of_reach(topology: Topology, variant: str, card: Card) -> Iterator[str]:
             if rule is None:
                 continue
             everyone = policy.rules("*")[label]
-            curves = {key: curve for key, curve in card.operating_curves.items() if key.split("/")[0] == label}
             for field, effect in _EFFECTS.items():
                 objective = getattr(rule, field)
                 told = (getattr(everyone, field), everyone.prevalence) == (objective, rule.prevalence)
                 if objective is None or (region != "*" and told):
                     continue
                 failing: dict[str, list[str]] = {}
-                for key, curve in curves.items():
+                for language, curve in card.curves.get(label, {}).items():
                     if not is_met(curve, objective, rule.prevalence):
                         lowest = threshold_of(curve, objective, rule.prevalence)
                         said = effect if lowest is None else _AT_LOWEST.get(field, effect)
-                        failing.setdefault(said, []).append(key)
+                        failing.setdefault(said, []).append(cell_of(label, language))
                 for said, keys in failing.items():
                     yield (
                         f"{label}{where}: no threshold of {variant} meets {field} {objective} at prevalence"
@@ -264,30 +263,28 @@ def _rows(card: Card) -> list[dict[str, Any]]:
     return [
         {"label": label, "language": language, "harmful": harmful, "harmless": harmless}
         | {"acts": card.is_shown(label, language)}
-        for key, (harmful, harmless) in sorted(card.rows.items())
-        for label, _, language in [key.partition("/")]
+        for label, counts in sorted(card.rows.items())
+        for language, (harmful, harmless) in sorted(counts.items())
     ]
 
 
 def _thresholds(topology: Topology, card: Card) -> list[dict[str, Any]]:
     """Per operating curve, what the policy's rule comes to where no region changes it."""
     rows = []
-    for key, curve in card.operating_curves.items():
-        label, _, language = key.partition("/")
+    for label, curves in card.curves.items():
         rule = topology.policy.rules("*").get(label)
         if rule is None:
             continue
-        flagged = threshold_of(curve, rule.objective, rule.prevalence)
-        removed = removal_threshold(curve, rule)
-        rows.append(
-            {
-                "label": label,
-                "language": language or "*",
-                "objective": rule.objective,
-                "threshold": flagged,
-                "remove_threshold": removed,
-                "rows": curve.positives + curve.negatives,
-                "harmful": curve.positives,
-            }
-        )
+        for language, curve in curves.items():
+            rows.append(
+                {
+                    "label": label,
+                    "language": language,
+                    "objective": rule.objective,
+                    "threshold": threshold_of(curve, rule.objective, rule.prevalence),
+                    "remove_threshold": removal_threshold(curve, rule),
+                    "rows": curve.positives + curve.negatives,
+                    "harmful": curve.positives,
+                }
+            )
     return rows

@@ -47,11 +47,12 @@ def rule(**changes: Any) -> Rule:
 def a_model(folder: Path, **thresholds: float) -> Path:
     """The shipped model, where `recall>=0.5` comes to these thresholds, by label and, after `_in_`, language."""
     model = load_text_classifier(SHIPPED)
-    curves = {
-        name.replace("_in_", "/"): OperatingCurve((value / 2, value), (0.9, 0.6), (0.1, 0.01), 100, 100)
-        for name, value in thresholds.items()
-    }
-    model.card = replace(model.card, operating_curves=curves)
+    curves: dict[str, dict[str, OperatingCurve]] = {}
+    for name, value in thresholds.items():
+        label, _, language = name.partition("_in_")
+        curve = OperatingCurve((value / 2, value), (0.9, 0.6), (0.1, 0.01), 100, 100)
+        curves.setdefault(label, {})[language or "*"] = curve
+    model.card = replace(model.card, curves=curves)
     model.save(folder)
     return folder
 

@@ -87,13 +87,14 @@ def test_the_card_says_what_was_trained_and_how() -> None:
     assert card.config == {"buckets": 64, "char_lengths": (1, 2), "word_lengths": (1,), "inputs": ()}
     assert card.about["data"] == "tiny"
     assert card.about["fit"]["epochs"] == 3
-    assert set(card.calibration) == set(card.operating_curves) == {"abuse", "hate"}
+    assert set(card.calibration) == set(card.curves) == {"abuse", "hate"}
+    assert {*card.calibration["abuse"], *card.curves["abuse"]} == {"*"}
 
 
 def test_the_curve_counts_the_rows_whose_label_is_known() -> None:
-    curves = finished(hate=[1.0, NAN, 0.0, NAN, 0.0, NAN, NAN, 1.0]).card.operating_curves
-    assert (curves["abuse"].positives, curves["abuse"].negatives) == (4, 4)
-    assert (curves["hate"].positives, curves["hate"].negatives) == (2, 2)
+    curves = finished(hate=[1.0, NAN, 0.0, NAN, 0.0, NAN, NAN, 1.0]).card.curves
+    assert (curves["abuse"]["*"].positives, curves["abuse"]["*"].negatives) == (4, 4)
+    assert (curves["hate"]["*"].positives, curves["hate"]["*"].negatives) == (2, 2)
 
 
 def test_calibration_and_curve_are_those_of_the_weights_that_are_stored(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_calibration_and_curve_are_those_of_the_weights_that_are_stored(tmp_path
     np.testing.assert_array_equal(loaded.score(TEXTS).confidence, model.score(TEXTS).confidence)
     served = loaded.score(TEXTS).confidence[:, 0].astype(np.float64)
     measured = OperatingCurve.measure(np.array(ABUSE) == 1, served)
-    stored = loaded.card.operating_curves["abuse"]
+    stored = loaded.card.curves["abuse"]["*"]
     assert (stored.thresholds, stored.recall, stored.false_positive_rate) == (
         measured.thresholds,
         measured.recall,
@@ -139,14 +140,15 @@ def test_both_classes_are_needed_where_there_is_no_parent(hate: list[float], fou
 @pytest.mark.parametrize("hate", [[0.0] * 8, [1.0] * 8, [NAN] * 8])
 def test_a_label_that_lacks_a_class_keeps_its_parent_s_calibration_and_curves(hate: list[float]) -> None:
     parent = finished(1)
-    german = parent.card.operating_curves["hate"]
-    parent.card = replace(parent.card, operating_curves=parent.card.operating_curves | {"hate/de": german})
+    of_all = parent.card.curves["hate"]["*"]
+    german = replace(of_all)
+    parent.card = replace(parent.card, curves=parent.card.curves | {"hate": {"*": of_all, "de": german}})
     child = finished(2, hate, parent).card
     assert child.calibration["hate"] == parent.card.calibration["hate"]
-    assert child.operating_curves["hate"] is parent.card.operating_curves["hate"]
-    assert child.operating_curves["hate/de"] is german
+    assert child.curves["hate"]["*"] is of_all
+    assert child.curves["hate"]["de"] is german
     assert child.calibration["abuse"] != parent.card.calibration["abuse"]
-    assert child.operating_curves["abuse"] is not parent.card.operating_curves["abuse"]
+    assert child.curves["abuse"]["*"] is not parent.card.curves["abuse"]["*"]
 
 
 def test_a_label_with_both_classes_is_calibrated_anew_whatever_the_parent_had() -> None:
@@ -194,11 +196,11 @@ def test_a_language_with_rows_enough_gets_a_curve_of_its_own(harmful: int, harml
     truth = np.array([True] * harmful + [False] * harmless + [True, False])
     scores = np.linspace(0.9, 0.1, len(truth))
     languages = ["de"] * (harmful + harmless) + ["en"] * 2
-    curves = measured_curves("abuse", truth, scores, languages_of_their_own(truth, languages, 40))
-    assert set(curves) == ({"abuse", "abuse/de"} if own else {"abuse"})
-    assert (curves["abuse"].positives, curves["abuse"].negatives) == (harmful + 1, harmless + 1)
+    curves = measured_curves(truth, scores, languages_of_their_own(truth, languages, 40))
+    assert set(curves) == ({"*", "de"} if own else {"*"})
+    assert (curves["*"].positives, curves["*"].negatives) == (harmful + 1, harmless + 1)
     if own:
-        assert (curves["abuse/de"].positives, curves["abuse/de"].negatives) == (harmful, harmless)
+        assert (curves["de"].positives, curves["de"].negatives) == (harmful, harmless)
 
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.0, 3.0]])
@@ -317,21 +319,23 @@ def calibrated_german(least: int, monkeypatch: pytest.MonkeyPatch, parent: TextC
 def test_what_languages_share_is_calibrated_without_what_one_has_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     card = calibrated_german(1, monkeypatch)
     shared = calibrated(a_parent(1), rows(HATE), None, language_rows=100).card.calibration
-    assert set(card.calibration) == {"abuse", "hate", "abuse/de", "hate/de"}
+    assert set(card.calibration) == {"abuse", "hate"}
     for label in ("abuse", "hate"):
-        assert card.calibration[label] == pytest.approx(shared[label], abs=1e-5)
-        assert card.calibration[f"{label}/de"] != pytest.approx(shared[label], abs=0.1)
-    assert set(card.operating_curves) == {"abuse", "hate"}  # 4 rows are no curve
+        assert set(card.calibration[label]) == {"*", "de"}
+        assert card.calibration[label]["*"] == pytest.approx(shared[label]["*"], abs=1e-5)
+        assert card.calibration[label]["de"] != pytest.approx(shared[label]["*"], abs=0.1)
+        assert set(card.curves[label]) == {"*"}  # 4 rows are no curve
 
 
 def test_a_language_on_its_own_scale_with_too_few_rows_keeps_its_parent_s_calibration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parent = a_parent(2)
-    parent.card = replace(parent.card, calibration=parent.card.calibration | {"abuse/de": (0.5, -3.0)})
+    abuse = parent.card.calibration.get("abuse", {}) | {"de": (0.5, -3.0)}
+    parent.card = replace(parent.card, calibration=parent.card.calibration | {"abuse": abuse})
     card = calibrated_german(20, monkeypatch, parent)
-    assert card.calibration["abuse/de"] == (0.5, -3.0)
-    assert "hate/de" not in card.calibration
+    assert card.calibration["abuse"]["de"] == (0.5, -3.0)
+    assert "de" not in card.calibration["hate"]
 
 
 def test_a_card_counts_the_rows_that_calibrated_it_and_those_of_its_parent_where_they_were_more() -> None:
@@ -342,9 +346,12 @@ def test_a_card_counts_the_rows_that_calibrated_it_and_those_of_its_parent_where
         for code in set(given.languages):
             truth = given.truth[told == code, column]
             expected = (int((truth == 1).sum()), int((truth == 0).sum()))
-            assert card.rows.get(f"{label}/{code}", (0, 0)) == expected
+            assert card.rows[label].get(code, (0, 0)) == expected
     parent = a_parent(2)
-    parent.card = replace(parent.card, rows={"abuse/en": (500, 600), "abuse/de": (0, 9000), "hate/pt": (41, 40)})
+    parent.card = replace(parent.card, rows={"abuse": {"en": (500, 600), "de": (0, 9000)}, "hate": {"pt": (41, 40)}})
     child = calibrated(a_parent(1), given, parent, language_rows=100).card
-    assert child.rows == card.rows | {"abuse/en": (500, 600), "hate/pt": (41, 40)}
+    assert child.rows == {
+        "abuse": card.rows["abuse"] | {"en": (500, 600)},
+        "hate": card.rows["hate"] | {"pt": (41, 40)},
+    }
     assert (card.languages, child.languages) == (("en",), ("en", "pt"))  # what rows enough speak of was learned

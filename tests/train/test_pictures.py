@@ -193,10 +193,10 @@ def test_a_video_model_is_what_its_clips_teach(bases: Path) -> None:
     model = taught_video(labelled, replace(watched, features=wide), backbones, ALIKE)
     assert model.card.labels == ("violence", "nudity")
     assert model.config.surest == ("nudity",)
-    assert model.card.operating_curves["violence"].positives == int(labelled.violent.sum())
-    assert model.card.operating_curves["nudity"].positives == 0
+    assert model.card.curves["violence"]["*"].positives == int(labelled.violent.sum())
+    assert model.card.curves["nudity"]["*"].positives == 0
     assert model.card.about["test"]["violence"]["roc_auc"]["value"] > 0.9
-    assert model.card.calibration["violence"][0] > 0
+    assert model.card.calibration["violence"]["*"][0] > 0
     weights = model.window.weight
     assert weights[0, 0] > 0
     assert not weights[1].any()
@@ -230,7 +230,7 @@ def test_what_no_threshold_meets_finds_nothing() -> None:
 def test_the_card_that_ships_says_what_its_own_curve_does() -> None:
     folder = DEPLOYMENTS / "models" / "video-multi"
     card = Card.from_json((folder / "model.json").read_text(encoding="utf-8"))
-    curve = card.operating_curves["violence"]
+    curve = card.curves["violence"]["*"]
     told = card.about["test"]["violence"]["policies"]
     assert set(told) == {"default", "precision-first"}
     for name, row in told.items():
@@ -294,7 +294,7 @@ def test_models_are_made_from_files_stored_and_loaded(bases: Path, tmp_path: Pat
     assert isinstance(video, VideoClassifier)
     image = load_picture_classifier(tmp_path / "image-multi", bases)
     assert image.card.labels == ("nudity",)
-    assert image.card.operating_curves["nudity"].negatives == 3
+    assert image.card.curves["nudity"]["*"].negatives == 3
     assert (tmp_path / "video-multi" / "model.safetensors").stat().st_size < 1_000_000
     watched = watch(Clips.of(data / "video").paths, "video", backbones, tmp_path / "kept")
     assert [rows.shape for rows in watched.motion] == [(4, len(MOTION))] * 4

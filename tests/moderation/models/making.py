@@ -30,8 +30,8 @@ def a_card(**changes: Any) -> Card:
         languages=("de", "en"),
         preprocessing=TEXT_VERSION,
         config=asdict(CONFIG),
-        calibration={"abuse": (1.25, -0.5), "hate": (0.75, 0.0)},
-        operating_curves={"abuse": a_curve()},
+        calibration={"abuse": {"*": (1.25, -0.5)}, "hate": {"*": (0.75, 0.0)}},
+        curves={"abuse": {"*": a_curve()}},
         about={"licence": "Apache-2.0", "rows": 300, "who": "Ж"},
     )
     return replace(card, **changes)

@@ -173,7 +173,7 @@ def test_calibration_is_platt_s_and_each_label_has_its_own() -> None:
 
 
 def test_a_language_with_a_calibration_of_its_own_is_calibrated_by_it() -> None:
-    model = a_model(calibration={"abuse": (1.0, 0.0), "abuse/de": (2.0, 1.0), "hate": (1.0, 0.0)})
+    model = a_model(calibration={"abuse": {"*": (1.0, 0.0), "de": (2.0, 1.0)}, "hate": {"*": (1.0, 0.0)}})
     confidence = model.calibrate(np.ones((3, 2), dtype=np.float32), ["en", "de", "*"])
     plain, german = 1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(-3.0))
     assert confidence[:, 0].tolist() == pytest.approx([plain, german, plain], abs=1e-6)
@@ -185,7 +185,7 @@ def test_a_language_with_a_calibration_of_its_own_is_calibrated_by_it() -> None:
 
 def test_without_calibration_a_logit_is_taken_as_it_is() -> None:
     logits = np.array([[1.5, 1.5]], dtype=np.float32)
-    half = a_model(calibration={"hate": (2.0, 1.0)}).calibrate(logits, ["en"])
+    half = a_model(calibration={"hate": {"*": (2.0, 1.0)}}).calibrate(logits, ["en"])
     assert half[0].tolist() == pytest.approx([1 / (1 + np.exp(-1.5)), 1 / (1 + np.exp(-4.0))], abs=1e-6)
 
 

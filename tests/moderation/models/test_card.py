@@ -35,12 +35,12 @@ def test_a_card_is_read_as_it_was_written() -> None:
     assert asdict(again) == expected
     assert again.to_json() == card.to_json()
     assert again.labels == ("abuse", "hate")
-    assert again.calibration == {"abuse": (1.25, -0.5), "hate": (0.75, 0.0)}
+    assert again.calibration == {"abuse": {"*": (1.25, -0.5)}, "hate": {"*": (0.75, 0.0)}}
 
 
 def test_the_curves_of_a_card_give_the_same_thresholds_as_before() -> None:
-    curve = a_card().operating_curves["abuse"]
-    again = Card.from_json(a_card().to_json()).operating_curves["abuse"]
+    curve = a_card().curves["abuse"]["*"]
+    again = Card.from_json(a_card().to_json()).curves["abuse"]["*"]
     for bound in (0.3, 0.5, 0.9):
         objective = Objective("recall", bound)
         threshold = again.threshold_for(objective, prevalence=0.3)
@@ -50,11 +50,32 @@ def test_the_curves_of_a_card_give_the_same_thresholds_as_before() -> None:
 
 def test_a_language_has_its_own_curve_or_that_of_all_rows() -> None:
     of_all, german = a_curve(), a_curve()
-    card = a_card(operating_curves={"abuse": of_all, "abuse/de": german})
+    card = a_card(curves={"abuse": {"*": of_all, "de": german}})
     assert card.curve("abuse", "de") is german
     assert card.curve("abuse", "en") is of_all
     assert card.curve("abuse") is of_all
     assert card.curve("hate", "de") is None
+
+
+def test_the_file_has_one_key_for_label_and_language() -> None:
+    """As registries have it already."""
+    card = a_card(
+        calibration={"abuse": {"*": (1.0, 0.0), "de": (2.0, 1.0)}},
+        curves={"abuse": {"*": a_curve()}, "hate": {"en": a_curve()}},
+        rows={"abuse": {"de": (40, 41), "en": (1, 2)}},
+    )
+    stored = json.loads(card.to_json())
+    assert stored["calibration"] == {"abuse": [1.0, 0.0], "abuse/de": [2.0, 1.0]}
+    assert set(stored["operating_curves"]) == {"abuse", "hate/en"}
+    assert stored["rows"] == {"abuse/de": [40, 41], "abuse/en": [1, 2]}
+    assert "curves" not in stored
+    assert Card.from_json(card.to_json()).rows == card.rows
+
+
+@pytest.mark.parametrize("model", sorted(path.name for path in (DEPLOYMENTS / "models").iterdir()))
+def test_a_card_that_ships_is_written_as_it_was_read(model: str) -> None:
+    text = (DEPLOYMENTS / "models" / model / CARD).read_text(encoding="utf-8")
+    assert Card.from_json(text).to_json() == text
 
 
 def test_a_card_is_written_for_people_too() -> None:
@@ -110,7 +131,7 @@ def test_a_field_of_another_kind_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_a_label_is_learned_and_shown_by_the_rows_of_a_language() -> None:
-    rows = {"abuse/de": (40, 40), "abuse/en": (39, 4000), "hate/en": (400, 40), "hate/de": (0, 700)}
+    rows = {"abuse": {"de": (40, 40), "en": (39, 4000)}, "hate": {"en": (400, 40), "de": (0, 700)}}
     card = a_card(rows=rows)
     assert card.languages_of("abuse") == ("de", "en")
     assert card.languages_of("hate") == ("en",)
@@ -128,8 +149,8 @@ def test_a_card_that_counts_no_rows_shows_what_its_own_curves_show() -> None:
     card = Card.from_json(changed(rows=MISSING))
     assert card.rows == {}
     assert not card.is_shown("abuse", "de")
-    card = a_card(operating_curves={"abuse": a_curve(), "abuse/de": a_curve()})
-    assert (card.is_shown("abuse", "de"), card.is_shown("abuse", "en")) == (True, False)
+    card = a_card(curves={"abuse": {"*": a_curve(), "de": a_curve()}})
+    assert [card.is_shown("abuse", code) for code in ("de", "en", "*")] == [True, False, False]
 
 
 def test_a_model_that_reads_no_text_needs_no_language() -> None:
@@ -142,15 +163,15 @@ def test_a_model_that_reads_no_text_needs_no_language() -> None:
 def test_the_cards_that_ship_count_the_rows_that_calibrated_them(model: str) -> None:
     card = Card.from_json((DEPLOYMENTS / "models" / model / CARD).read_text(encoding="utf-8"))
     for label in card.labels:
-        counted = [pair for key, pair in card.rows.items() if key.split("/")[0] == label]
-        curve = card.operating_curves[label]
+        counted = card.rows[label].values()
+        curve = card.curves[label]["*"]
         assert (sum(harmful for harmful, _ in counted), sum(harmless for _, harmless in counted)) == (
             curve.positives,
             curve.negatives,
         )
-        for key, own in card.operating_curves.items():
-            if key.startswith(f"{label}/"):
-                assert card.rows[key] == (own.positives, own.negatives)
+        for language, own in card.curves[label].items():
+            if language != "*":
+                assert card.rows[label][language] == (own.positives, own.negatives)
 
 
 @pytest.mark.parametrize("model", ["text-multi", "text-ngram"])

@@ -98,7 +98,7 @@ def test_a_picture_more_never_lowers_a_score() -> None:
 
 
 def test_calibration_is_the_card_s() -> None:
-    model = an_image_model(calibration={"violence": (0.5, 1.0)})
+    model = an_image_model(calibration={"violence": {"*": (0.5, 1.0)}})
     scores = model.score([a_reading([BLUE])])
     assert scores.confidence[0] == pytest.approx([sigmoid(-2), sigmoid(0.5 * 2 + 1)])
 

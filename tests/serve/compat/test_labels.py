@@ -49,12 +49,12 @@ def test_hate_was_learned_in_fewer_languages_than_abuse(model: str) -> None:
 
 def test_a_retrained_model_knows_what_its_parent_knew_and_what_it_learned() -> None:
     parent = a_card("text-ngram")
-    child = replace(parent, about={"parent": "text-multi@1"}, rows={"hate/de": (3, 50)})
+    child = replace(parent, about={"parent": "text-multi@1"}, rows={"hate": {"de": (3, 50)}})
     assert trained_languages([child, parent], "hate") == ("de", "en", "pt")
     assert trained_languages([child], "hate") == ("de",)
 
 
 @pytest.mark.parametrize("about", [{}, {"test": None}, {"test": {}}, {"test": {"hatefulness/en": 1}}])
 def test_without_evidence_a_model_knows_its_languages(about: dict[str, object]) -> None:
-    card = replace(a_card("text-ngram"), about=about, operating_curves={}, rows={})
+    card = replace(a_card("text-ngram"), about=about, curves={}, rows={})
     assert trained_languages([card], "hate") == card.languages

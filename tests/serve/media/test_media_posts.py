@@ -57,7 +57,7 @@ CLEAN = Found({"nudity": 0.1, "violence": 0.1}, (), None, "png", 8, 8, None, Non
 
 def card_of(variant: str, _version: int) -> Card:
     labels = tuple(VARIANTS[variant]["labels"])
-    return replace(shipped_card(), labels=labels, calibration={}, operating_curves=dict.fromkeys(labels, CURVE))
+    return replace(shipped_card(), labels=labels, calibration={}, curves={label: {"*": CURVE} for label in labels})
 
 
 def sha(number: int) -> str:
@@ -400,8 +400,8 @@ def test_words_of_another_language_hide_none_that_are_flagged(world: World, monk
     """Each is held against its own language's threshold: a higher score may be the milder one."""
     strict = replace(CURVE, thresholds=(0.95, 0.99))
     real = card_of("words", 1)
-    curves = real.operating_curves | {"abuse/en": strict}
-    monkeypatch.setattr(world.moderator.judge, "_card", lambda v, n: replace(card_of(v, n), operating_curves=curves))
+    curves = real.curves | {"abuse": real.curves["abuse"] | {"en": strict}}
+    monkeypatch.setattr(world.moderator.judge, "_card", lambda v, n: replace(card_of(v, n), curves=curves))
     german, english = "du bist wirklich ein dummer Idiot und niemand mag dich", "you are not a very nice person at all"
     world.texts |= {german: 0.8, english: 0.9}
     world.media[sha(7)] = replace(CLEAN, scores={"violence": 0.1}, written=written(german, english))

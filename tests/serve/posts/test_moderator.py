@@ -745,7 +745,7 @@ RUMOURS = OperatingCurve((0.5, 0.7), (0.9, 0.6), (0.2, 0.1), 100, 100)
 
 
 def rumours_card(variant: str, _version: int) -> Card:
-    return replace(CARD, operating_curves={"misinformation": RUMOURS}) if variant == "rumours" else CARD
+    return replace(CARD, curves={"misinformation": {"*": RUMOURS}}) if variant == "rumours" else CARD
 
 
 def knowing_rumours(calls: list[Call], *, broken: bool = False) -> Score:

@@ -152,6 +152,6 @@ def test_it_is_told_in_which_languages_a_label_may_act(variant: str, notes: list
 
 
 def test_a_warning_is_right_that_nothing_is_flagged() -> None:
-    curve = card_of("video-multi").operating_curves["violence"]
+    curve = card_of("video-multi").curves["violence"]["*"]
     assert threshold_of(curve, "precision>=0.9", 0.01) is None
     assert threshold_of(curve, "precision>=0.1", 0.01) is not None
