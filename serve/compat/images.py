@@ -13,8 +13,8 @@ from moderation.media import Failed, Found, Refused
 from moderation.posts import MediaFeature
 from serve.compat.scoring import Lineages, TextScores
 from serve.context import GatewayContext
+from serve.posts.cases import Medium
 from serve.posts.ensemble import UNREADABLE, words_error
-from serve.posts.scoring import Medium
 
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 

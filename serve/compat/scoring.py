@@ -18,8 +18,9 @@ from serve.compat.labels import trained_languages
 from serve.context import GatewayContext
 from serve.errors import QueueFullError
 from serve.http.problems import Problem, problem_of
+from serve.posts.cases import TEXT_SERVICES
 from serve.posts.moderator import Moderator
-from serve.posts.scoring import TEXT_SERVICES, answers_needed
+from serve.posts.texts import answers_needed
 
 logger = logging.getLogger("ray.serve")
 
@@ -106,7 +107,7 @@ async def score(
     try:
         with answers_needed():
             for service in sorted({services[label] for label in labels}):
-                answers = await context.moderator.judge.read_texts(service, features, client=client)
+                answers = await context.moderator.judge.texts.read(service, features, client=client)
                 for result, readings in zip(results, answers, strict=True):
                     await _add(result, readings, labels, known)
     except QueueFullError as error:

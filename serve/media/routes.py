@@ -15,7 +15,7 @@ from serve.context import GatewayContext, Here
 from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
 from serve.http.wire import body_schema, example_response, json_reply, read_json
 from serve.posts import ensemble
-from serve.posts.scoring import Medium
+from serve.posts.cases import Medium
 
 router = APIRouter()
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")

@@ -1,10 +1,13 @@
-"""What replicas of variants answer; the gateway takes it apart without importing a model."""
+"""What replicas of variants are asked and answer; the gateway takes it apart without importing a model."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from moderation.media import Failed, Found, Refused
+from moderation.media import Failed, Found, MediaRef, Refused
+from moderation.preprocess.features import Features
+from serve.experiments.split import Arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +38,9 @@ class GroupFound:
 
     version: int
     found: list[Found | Refused | Failed]
+
+
+Score = Callable[[str, Arm, list[str], list[Features], float], Awaitable[GroupScores]]
+"""Variant, arm, texts, what else is known of each post, deadline -> scores."""
+ScoreMedia = Callable[[str, Arm, list[MediaRef], float], Awaitable[GroupFound]]
+"""Variant, arm, media, deadline -> what was found."""

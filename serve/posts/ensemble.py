@@ -13,7 +13,7 @@ from moderation.preprocess.features import Features
 from moderation.storage.ledger import Scoring
 from moderation.topology import Topology
 from serve.errors import RefusedMediumError
-from serve.posts.scoring import TEXT_SERVICES, Ask, Case, Judged, Medium
+from serve.posts.cases import TEXT_SERVICES, Ask, Case, Judged, Medium
 
 EVEN = 0.5
 """The confidence at which the evidence is even; what is below it is no evidence of a harm."""

@@ -22,10 +22,13 @@ from moderation.storage.ledger import Entry, Ledger, Recorded, now
 from moderation.topology import Topology
 from serve.fuse.monitor import FuseBox
 from serve.posts import ensemble
+from serve.posts.answers import Score, ScoreMedia
 from serve.posts.arrivals import Came, settle
 from serve.posts.batcher import Grouper
+from serve.posts.cases import Case
 from serve.posts.due import Due
-from serve.posts.scoring import Case, Judge, ReadCard, Score, ScoreMedia, work_of
+from serve.posts.scoring import Judge, ReadCard
+from serve.posts.work import work_of
 
 logger = logging.getLogger("ray.serve")
 _LARGE_GROUP = 8

@@ -33,7 +33,7 @@ from serve.media.door import MULTIPART, carries_media
 from serve.posts import examples
 from serve.posts.moderator import Answer
 from serve.posts.ordering import Turns
-from serve.posts.scoring import answers_needed
+from serve.posts.texts import answers_needed
 
 router = APIRouter()
 _POST_ID = TypeAdapter(Identifier)
@@ -225,7 +225,7 @@ async def moderate_misinformation(request: Request, here: Here) -> Response:
 async def _score_features(service: Service, request: Request, here: GatewayContext) -> Response:
     features = await read_features(request, here.topology.gateway)
     with answers_needed():
-        results = await here.moderator.judge.score_texts(service, features, client=client_of(request))
+        results = await here.moderator.judge.texts.score(service, features, client=client_of(request))
     return json_reply(ModerateOut(results=results).model_dump_json())
 
 

@@ -31,13 +31,13 @@ class Handles:
     async def score(
         self, variant: str, arm: Arm, texts: list[str], known: list[Features], deadline: float
     ) -> GroupScores:
-        """Scores of texts; as `serve.posts.scoring.Score` has it."""
+        """Scores of texts; as `serve.posts.answers.Score` has it."""
         call = self._of(variant, arm).score.remote(texts, known, deadline)
         scored: GroupScores = await asyncio.wait_for(call, max(0.0, deadline - time.time()))
         return scored
 
     async def score_media(self, variant: str, arm: Arm, media: list[MediaRef], deadline: float) -> GroupFound:
-        """What is found in images or videos; as `serve.posts.scoring.ScoreMedia` has it."""
+        """What is found in images or videos; as `serve.posts.answers.ScoreMedia` has it."""
         call = self._of(variant, arm).score.remote(media, deadline)
         found: GroupFound = await asyncio.wait_for(call, self._media_deadline_s)
         return found

@@ -56,7 +56,7 @@ from moderation.settings import DEPLOYMENTS, Settings
 from moderation.storage.features import FeatureStore, open_features, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Scoring, now
 from moderation.topology import Topology
-from serve.posts.scoring import TEXT_SERVICES
+from serve.posts.cases import TEXT_SERVICES
 from simulate.service import running_service
 from simulate.traffic import SimulatedPost, TrafficConfig, day_of_traffic
 from tests.benchmarks.load import (

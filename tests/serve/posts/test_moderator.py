@@ -36,9 +36,8 @@ from moderation.topology import Topology
 from serve.errors import ClientShareError, DeadlineError, QueueFullError
 from serve.experiments.split import Arm, Split, arm_of
 from serve.fuse import fuses
-from serve.posts.answers import GroupScores
+from serve.posts.answers import GroupScores, Score
 from serve.posts.moderator import Answer, Moderator
-from serve.posts.scoring import Score
 from tests.rooms import TOPOLOGY, VARIANT, a_post, run, shipped_card
 
 CARD = shipped_card()
@@ -461,7 +460,7 @@ def test_what_is_too_long_to_be_read_whole_is_told(ledger: Ledger) -> None:
         TextFeature(id="a", text="short", language="en"),
         TextFeature(id="b", text="longer than ten", language="en"),
     ]
-    assert [result.partly_read for result in run(asked.judge.score_texts("text", texts))] == [False, True]
+    assert [result.partly_read for result in run(asked.judge.texts.score("text", texts))] == [False, True]
 
 
 def test_content_that_came_again_keeps_out_what_is_older_than_that(ledger: Ledger) -> None:
@@ -975,7 +974,7 @@ def test_a_quotation_is_read_in_the_language_of_each_of_its_parts(ledger: Ledger
 def test_a_route_that_records_nothing_tells_the_surest_of_the_likely_languages(ledger: Ledger) -> None:
     asked = moderator(ledger, saying(by_language(und=0.3, en=0.95, es=0.4)))
     features = [TextFeature(id="a", text="you idiot"), TextFeature(id="b", text="you idiot", language="es")]
-    unsure, told = run(asked.judge.score_texts("text", features))
+    unsure, told = run(asked.judge.texts.score("text", features))
     assert ({item.label: item.confidence for item in unsure.labels}["abuse"], unsure.language) == (0.95, "und")
     assert ({item.label: item.confidence for item in told.labels}["abuse"], told.language) == (0.4, "es")
 
@@ -1196,7 +1195,7 @@ def test_texts_are_scored_by_champions_in_order_and_nothing_is_recorded(ledger: 
         TextFeature(id="c", text="the tomatoes in my garden are ripe"),
         TextFeature(id="a", text="xxxx", language="de"),
     ]
-    results = [result.model_dump() for result in run(asked.judge.score_texts("text", features))]
+    results = [result.model_dump() for result in run(asked.judge.texts.score("text", features))]
     assert calls == [(VARIANT, "champion", ["x", "the tomatoes in my garden are ripe", "xxxx"])]
     assert [(result["id"], result["language"], result["model"]) for result in results] == [
         ("a", "en", "text-multi@7"),
@@ -1228,17 +1227,17 @@ def test_a_long_list_of_texts_is_scored_a_group_at_a_time(ledger: Ledger, tmp_pa
     features = [TextFeature(id=str(n), text="x" * n, language="en") for n in range(200)]
 
     async def two_lists() -> list[Any]:
-        first = asyncio.create_task(asked.judge.score_texts("text", features))
+        first = asyncio.create_task(asked.judge.texts.score("text", features))
         while not under_way:
             await asyncio.sleep(0)
         with pytest.raises(QueueFullError):
-            await asked.judge.score_texts("text", features)
+            await asked.judge.texts.score("text", features)
         refused.append(True)
         return await first
 
     assert [result.labels[0].confidence for result in run(two_lists())] == [n / 1000 for n in range(200)]
     assert calls == [64, 64, 64, 8]
-    assert len(run(asked.judge.score_texts("text", features[:3]))) == 3
+    assert len(run(asked.judge.texts.score("text", features[:3]))) == 3
 
 
 def test_texts_alone_are_scored_in_the_context_of_nobody_s_request(ledger: Ledger) -> None:
@@ -1255,7 +1254,7 @@ def test_texts_alone_are_scored_in_the_context_of_nobody_s_request(ledger: Ledge
 
     async def ask(whose: str) -> None:
         request.set(whose)
-        await asked.judge.score_texts("text", [TextFeature(id="a", text="x", language="en")])
+        await asked.judge.texts.score("text", [TextFeature(id="a", text="x", language="en")])
 
     run(ask("first"))
     run(ask("second"))
@@ -1265,7 +1264,7 @@ def test_texts_alone_are_scored_in_the_context_of_nobody_s_request(ledger: Ledge
 def test_texts_get_no_answer_from_a_model_that_fails(ledger: Ledger) -> None:
     asked = moderator(ledger, failing(TimeoutError("5 s")))
     with pytest.raises(TimeoutError, match="5 s"):
-        run(asked.judge.score_texts("text", [TextFeature(id="a", text="x", language="en")]))
+        run(asked.judge.texts.score("text", [TextFeature(id="a", text="x", language="en")]))
 
 
 def opened_once_it_is_read(pipe: Path) -> int:
