@@ -7,16 +7,13 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from moderation.errors import ConflictError, FeaturesUnavailableError
 from moderation.models.card import Card
-from moderation.posts import Decision, LanguageDecision, LinkDecision, PostIn, ReviewDecision
-from moderation.preprocess.links import check_links, find_links
-from moderation.review import item_for
+from moderation.posts import PostIn
 from moderation.storage.features import FeatureStore, PostObserved, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Recorded, now
 from moderation.topology import Topology
@@ -26,9 +23,9 @@ from serve.posts.answers import Score, ScoreMedia
 from serve.posts.arrivals import Came, settle
 from serve.posts.batcher import Grouper
 from serve.posts.cases import Case
+from serve.posts.decision import CheckedLinks, Task, entry_of, links_of
 from serve.posts.due import Due
 from serve.posts.scoring import Judge, ReadCard
-from serve.posts.work import work_of
 
 logger = logging.getLogger("ray.serve")
 _LARGE_GROUP = 8
@@ -51,31 +48,6 @@ class Answer:
     replayed: bool
 
 
-@dataclass(slots=True)
-class _Task:
-    """One post on its way through a group."""
-
-    post_id: str
-    post: PostIn
-    content_hash: str
-    received_at: datetime
-    started: float
-    acts: bool = True
-    again: bool = False
-    begun: bool = False
-    """Whether a group has it, so that it will be recorded whoever waits for it."""
-
-    @property
-    def work(self) -> int:
-        """How much it is to judge its text, in characters."""
-        return work_of(self.post.text)
-
-    @property
-    def media_work(self) -> int:
-        """How much it is to decode its media, in megapixels."""
-        return max(1, sum(medium.work for medium in self.post.media))
-
-
 @dataclass(slots=True, eq=False)
 class _InFlight:
     """What was last sent of a post, and is not answered yet.
@@ -89,9 +61,9 @@ class _InFlight:
         callers: that wait for it.
     """
 
-    task: _Task
+    task: Task
     answer: asyncio.Future[Answer]
-    queue: Grouper[_Task, Answer]
+    queue: Grouper[Task, Answer]
     waits: bool
     before: _InFlight | None
     callers: int = 0
@@ -141,7 +113,7 @@ class Moderator:
         self._beside: set[asyncio.Task[None]] = set()
         self._in_flight: dict[str, _InFlight] = {}  # of each post what came last
         gateway, media = topology.gateway, topology.media
-        self._grouper: Grouper[_Task, Answer] = Grouper(
+        self._grouper: Grouper[Task, Answer] = Grouper(
             self._moderate_group,
             group_size=gateway.group_size,
             max_waiting=gateway.max_waiting_posts,
@@ -151,7 +123,7 @@ class Moderator:
             group_work=gateway.group_characters,
         )
         # A queue of their own: a post without media must not wait for another one's video.
-        self._media_grouper: Grouper[_Task, Answer] = Grouper(
+        self._media_grouper: Grouper[Task, Answer] = Grouper(
             self._moderate_group,
             group_size=media.group_size,
             max_waiting=media.max_waiting_posts,
@@ -162,7 +134,7 @@ class Moderator:
             group_work=media.small_megapixels,
         )
         # And one for those that take long to decode: a small picture must not wait for large ones.
-        self._large_grouper: Grouper[_Task, Answer] = Grouper(
+        self._large_grouper: Grouper[Task, Answer] = Grouper(
             self._moderate_group,
             group_size=media.group_size,
             max_waiting=media.max_waiting_posts,
@@ -172,7 +144,7 @@ class Moderator:
             work_of=lambda task: task.media_work,
             group_work=_LARGE_GROUP * media.small_megapixels,
         )
-        self._previews: Grouper[_Task, str] = Grouper(
+        self._previews: Grouper[Task, str] = Grouper(
             self._preview_group,
             group_size=gateway.group_size,
             max_waiting=gateway.max_waiting_posts,
@@ -205,7 +177,7 @@ class Moderator:
             QueueFullError: too many posts wait or for too long, or, as a ClientShareError, too many of this client.
             RefusedMediumError: one of its media is refused; nothing is recorded.
         """
-        task = _Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
+        task = Task(post_id, post, post.content_hash(), now(), time.perf_counter(), acts)
         queue = self._queue_of(task)
         before = self._in_flight.get(post_id)
         same = before is not None and before.task.content_hash == task.content_hash
@@ -228,7 +200,7 @@ class Moderator:
         future.add_done_callback(lambda _: self._forget(mine))
         return await self._answer_of(mine)
 
-    def _queue_of(self, task: _Task) -> Grouper[_Task, Answer]:
+    def _queue_of(self, task: Task) -> Grouper[Task, Answer]:
         if not task.post.media:
             return self._grouper
         small = task.media_work <= self._topology.media.small_megapixels
@@ -269,7 +241,7 @@ class Moderator:
             QueueFullError: too many previews wait, or, as a ClientShareError, too many of this client.
             RefusedMediumError: one of its media is refused.
         """
-        task = _Task(PREVIEW, post, post.content_hash(), now(), time.perf_counter(), acts=False)
+        task = Task(PREVIEW, post, post.content_hash(), now(), time.perf_counter(), acts=False)
         return await self._previews.submit(task, client=client)
 
     async def judge_again(self, due: Sequence[Due]) -> int:
@@ -279,7 +251,7 @@ class Moderator:
         """
         at, started = now(), time.perf_counter()
         new = 0
-        tasks = deque(_Task(one.post_id, one.post, one.content_hash, at, started, again=True) for one in due)
+        tasks = deque(Task(one.post_id, one.post, one.content_hash, at, started, again=True) for one in due)
         while tasks:  # as a queue groups them: no more text at a time than a model reads in time
             group = [tasks.popleft()]
             room = self._topology.gateway.group_characters - group[0].work
@@ -311,73 +283,67 @@ class Moderator:
         """The card of a variant's version; blocking."""
         return self._card(variant, version)
 
-    async def _preview_group(self, group: Sequence[_Task]) -> list[str | Exception]:
+    async def _preview_group(self, group: Sequence[Task]) -> list[str | Exception]:
         exempt = await self.judge.aside(self._ledger.exempt, [task.content_hash for task in group])
         cases = await self.judge.judge([task.post for task in group])
-        links = await self.judge.aside(lambda: [self._links_of(case) for case in cases])
-        found: list[str | Exception] = []
-        for task, case, checked in zip(group, cases, links, strict=True):
-            refused = ensemble.refused_medium(case)
-            if refused is not None:
-                found.append(refused)
-                continue
-            try:
-                if isinstance(checked, Exception):
-                    raise checked
-                entry = self._entry(task, case, *checked, exempt=task.content_hash in exempt)
-                found.append(entry.decision.model_dump_json())
-            except Exception as error:  # one broken post must not take its group with it
-                logger.exception("a post cannot be previewed")
-                found.append(error)
-        return found
+        decided = await self._decide(group, cases, exempt)
+        return [one.decision.model_dump_json() if isinstance(one, Entry) else one for one in decided]
 
-    async def _moderate_group(self, group: Sequence[_Task]) -> list[Answer | Exception]:
+    async def _moderate_group(self, group: Sequence[Task]) -> list[Answer | Exception]:
         for task in group:
             task.begun = True
         settled, exempt = await self.judge.aside(self._known_of, group)
         if self._fuses.due():
             self._keep(self._fuses.look())
-        answers: dict[int, Answer | Exception] = {}
-        fresh: list[int] = []
-        for index, known in enumerate(settled):
-            if known is None:
-                fresh.append(index)
-            else:
-                answers[index] = _answer(known)
-        if fresh:
-            cases = await self._judge([group[index] for index in fresh])
-            links = await self.judge.aside(lambda: [self._links_of(case) for case in cases])
-            entries: dict[int, Entry] = {}
-            for index, case, checked in zip(fresh, cases, links, strict=True):
-                refused = ensemble.refused_medium(case)
-                if refused is not None:
-                    answers[index] = refused
-                    continue
-                try:
-                    if isinstance(checked, Exception):
-                        raise checked
-                    exempted = group[index].content_hash in exempt
-                    entries[index] = self._entry(group[index], case, *checked, exempt=exempted)
-                except Exception as error:  # one broken post must not take its group with it
-                    logger.exception("post %r cannot be decided", group[index].post_id)
-                    answers[index] = error
-            outcomes = await self.judge.aside(self._ledger.record, list(entries.values()))
-            self._count(posts_observed(list(entries.values()), outcomes))
-            self._tell(list(entries.values()), outcomes)
-            for index, outcome in zip(entries, outcomes, strict=True):
-                answers[index] = _answer(outcome)
-        return [answers[index] for index in range(len(group))]
+        fresh = [task for task, known in zip(group, settled, strict=True) if known is None]
+        answers = iter(await self._record(fresh, exempt) if fresh else ())
+        return [next(answers) if known is None else _answer(known) for known in settled]
 
-    async def _judge(self, tasks: Sequence[_Task]) -> list[Case]:
+    async def _record(self, tasks: Sequence[Task], exempt: Collection[str]) -> list[Answer | Exception]:
+        """Judge posts, and record what is decided on them."""
+        decided = await self._decide(tasks, await self._judge(tasks), exempt)
+        entries = [one for one in decided if isinstance(one, Entry)]
+        outcomes = await self.judge.aside(self._ledger.record, entries)
+        self._count(posts_observed(entries, outcomes))
+        self._tell(entries, outcomes)
+        recorded = iter(outcomes)
+        return [_answer(next(recorded)) if isinstance(one, Entry) else one for one in decided]
+
+    async def _decide(
+        self, tasks: Sequence[Task], cases: Sequence[Case], exempt: Collection[str]
+    ) -> list[Entry | Exception]:
+        """What is decided on each post, or why nothing is."""
+        links = await self.judge.aside(lambda: [_links_or_error(case, self._topology) for case in cases])
+        return [
+            self._entry_or_error(task, case, checked, exempt=task.content_hash in exempt)
+            for task, case, checked in zip(tasks, cases, links, strict=True)
+        ]
+
+    def _entry_or_error(
+        self, task: Task, case: Case, links: CheckedLinks | Exception, *, exempt: bool
+    ) -> Entry | Exception:
+        refused = ensemble.refused_medium(case)
+        if refused is not None:
+            return refused
+        try:
+            if isinstance(links, Exception):
+                raise links
+            blown = self._fuses.blown_in(task.post.region)
+            return entry_of(task, case, links, topology=self._topology, blown=blown, exempt=exempt, draw=self._draw)
+        except Exception as error:  # one broken post must not take its group with it
+            logger.exception("post %r cannot be decided", task.post_id)
+            return error
+
+    async def _judge(self, tasks: Sequence[Task]) -> list[Case]:
         """What the models say of each task; of what came twice in one group they are asked once."""
-        first: dict[tuple[str, str], _Task] = {}
+        first: dict[tuple[str, str], Task] = {}
         for task in tasks:
             first.setdefault((task.post_id, task.content_hash), task)
         cases = await self.judge.judge([task.post for task in first.values()])
         judged = dict(zip(first, cases, strict=True))
         return [judged[task.post_id, task.content_hash] for task in tasks]
 
-    def _known_of(self, group: Sequence[_Task]) -> tuple[list[Recorded | ConflictError | None], set[str]]:
+    def _known_of(self, group: Sequence[Task]) -> tuple[list[Recorded | ConflictError | None], set[str]]:
         """What the ledger alone answers of a group, and which of its contents were restored on appeal."""
         came = [Came(task.post_id, task.content_hash, task.post.created_at, task.again) for task in group]
         rejudge = self._topology.rejudge.every_s
@@ -412,92 +378,12 @@ class Moderator:
         except Exception:  # what is recorded is answered, whoever fails to hear of it
             logger.exception("%d decisions were not told", len(entries))
 
-    def _entry(self, task: _Task, case: Case, links: list[LinkDecision], unexamined: int, *, exempt: bool) -> Entry:
-        decided_at = now()
-        post = task.post
-        verdict = self._topology.policy.decide(
-            ensemble.scored_parts(case, self._topology),
-            region=post.region,
-            links=links,
-            now=decided_at,
-            unexamined_links=unexamined,
-            review_shorteners=self._topology.links.review_shorteners,
-            blown=self._fuses.blown_in(post.region),
-            has_media=bool(case.media),
-            partly_seen=ensemble.partly_seen(case, self._topology.media.review_below),
-        )
-        if exempt:
-            verdict = replace(verdict, decision="allow", mode="reactive", review=ReviewDecision(queued=False))
-        language = case.language
-        decision = Decision(
-            post_id=task.post_id,
-            content_version=1,
-            decision=verdict.decision,
-            mode=verdict.mode,
-            degraded=verdict.degraded,
-            labels=verdict.labels,
-            language=LanguageDecision(
-                code=language.code,
-                confidence=language.confidence,
-                in_training=any(
-                    found.ask.service == "text" and found.card and language.code in found.card.languages
-                    for found in case.judged
-                ),
-                likely=list(language.likely),
-            ),
-            links=links,
-            media=ensemble.media_decisions(case.media),
-            evidence=ensemble.evidence(case.media),
-            review=verdict.review,
-            experiments=ensemble.experiments(case),
-            policy_version=self._topology.policy.version,
-            models=ensemble.models(case),
-            decided_at=decided_at,
-            latency_ms=round((time.perf_counter() - task.started) * 1000, 1),
-            exempt=exempt,
-        )
-        item = item_for(
-            decision,
-            community=post.community,
-            rules=self._topology.policy.rules(post.region),
-            review=self._topology.review,
-            draw=self._draw,
-        )
-        return Entry(
-            post=post,
-            content_hash=task.content_hash,
-            decision=decision,
-            features=case.features,
-            scorings=ensemble.scorings(case),
-            received_at=task.received_at,
-            item=item,
-            acts=task.acts,
-            again=task.again,
-            actor="fuse" if verdict.diverted else "model",
-            removed_for=() if exempt else verdict.removed_for,
-        )
 
-    def _links_of(self, case: Case) -> tuple[list[LinkDecision], int] | Exception:
-        try:
-            return self._check_links(_all_text(case))
-        except Exception as error:  # that post's own
-            return error
-
-    def _check_links(self, text: str) -> tuple[list[LinkDecision], int]:
-        """A text's links, checked, and how many there are beyond the bound."""
-        blocklist = self._topology.blocklist
-        found = find_links(text, blocklist)
-        checked = check_links(found, blocklist, self._topology.link_rules)
-        links = [
-            LinkDecision(url=link.url, domain=link.domain, verdict=link.verdict, reasons=list(link.reasons))
-            for link in checked
-        ]
-        return links, len(found) - len(checked)
-
-
-def _all_text(case: Case) -> str:
-    """What a reader of the post sees of text, also what is written in its pictures."""
-    return "\n".join(filter(None, [case.post.text, *map(ensemble.text_in, case.media)]))
+def _links_or_error(case: Case, topology: Topology) -> CheckedLinks | Exception:
+    try:
+        return links_of(case, topology)
+    except Exception as error:  # that post's own
+        return error
 
 
 def _answer(outcome: Recorded | ConflictError) -> Answer | Exception:
