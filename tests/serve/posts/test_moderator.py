@@ -623,7 +623,7 @@ def test_a_post_whose_links_cannot_be_checked_is_answered_alone_and_its_group_go
             raise ZeroDivisionError
         return find_links(text, listed)
 
-    monkeypatch.setattr("serve.posts.moderator.find_links", broken)
+    monkeypatch.setattr("serve.posts.decision.find_links", broken)
     asked = moderator(ledger, scoring())
     answers = run(all_of(asked, [("p-1", a_post("broken")), ("p-2", a_post("fine"))]))
     assert isinstance(answers[0], ZeroDivisionError)
