@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -391,7 +391,7 @@ _BECAUSE: Mapping[HeldBack | None, str] = {
 }
 
 
-def _taxonomy(label: Label) -> dict[str, Any]:
+def _taxonomy(label: Label) -> dict[str, object]:
     """What of a rule the taxonomy says."""
     return {"severity": label.severity, "mode": label.mode, "deadline_h": label.deadline / timedelta(hours=1)}
 

@@ -7,7 +7,7 @@ import json
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 
 from moderation.labels import BY_NAME, Mode, Service
 from moderation.media import Box, Code, MediaKind
@@ -123,7 +124,7 @@ class MediaIn(Wire):
         return self
 
 
-_A_POST: dict[str, Any] = {
+_A_POST: JsonDict = {
     "author_id": "u-4711",
     "community": "gardening",
     "region": "US",
@@ -177,7 +178,7 @@ class PostIn(Wire):
 class BatchPost(PostIn):
     """A line of `POST /v1/posts:batch`: a post with its id."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"post_id": "p-1"} | _A_POST]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"post_id": "p-1", **_A_POST}]})
 
     post_id: Identifier
 
@@ -509,7 +510,7 @@ class BatchLine(Wire):
     status: int = Field(description="As `PUT /v1/posts/{post_id}` would have answered")
     replayed: bool = False
     decision: Decision | None = None
-    problem: dict[str, Any] | None = Field(default=None, description="RFC 9457, where the status is not 200")
+    problem: dict[str, object] | None = Field(default=None, description="RFC 9457, where the status is not 200")
 
 
 class LabelLineError(Wire):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -123,7 +123,7 @@ class Registry:
         variant: str,
         folder: Path,
         *,
-        evidence: Mapping[str, Any],
+        evidence: Mapping[str, object],
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> Version:
@@ -212,7 +212,7 @@ class Registry:
         else:
             self._client.set_registered_model_alias(variant, alias, str(version))
 
-    def evidence(self, variant: str, version: int) -> dict[str, Any]:
+    def evidence(self, variant: str, version: int) -> dict[str, object]:
         """What a version was judged by when it was registered.
 
         Raises:
@@ -220,7 +220,7 @@ class Registry:
         """
         with tempfile.TemporaryDirectory() as folder:
             path = self._artifact(variant, version, EVIDENCE, Path(folder))
-            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            loaded: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
             return loaded
 
     def fetch(self, variant: str, version: int) -> Path:

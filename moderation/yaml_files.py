@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar  # Any: of what PyYAML reads, nothing is known
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: Path) -> tuple[Any, str]:
-    """A YAML file's content and text.
+    """A YAML file's content, of whatever PyYAML made of it, and text.
 
     Raises:
         ConfigError: it cannot be read or parsed, or a mapping has a key twice.
@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> tuple[Any, str]:
         raise ConfigError(path.name, f"cannot be read: {error}") from error
 
 
-def validated(model: type[Model], raw: Any, path: Path, under: str = "") -> Model:
+def validated(model: type[Model], raw: object, path: Path, under: str = "") -> Model:
     """Check parsed YAML against a model; `under` is where in the file it stands.
 
     Raises:

@@ -190,6 +190,28 @@ def test_content_versions_are_joined_by_the_ledger_s_own_helpers() -> None:
     assert not wrong
 
 
+def test_any_is_on_the_ground_floor_where_a_library_forces_it_and_says_which() -> None:
+    silent = [
+        module
+        for module, path in MODULES.items()
+        if room_of(module) == GROUND
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"from typing import .*\bAny\b", line) and "  # Any: " not in line
+    ]
+    assert not silent
+
+
+def test_rows_are_read_where_they_come_from() -> None:
+    wrong = [
+        f"{module} takes {node.arg}: Any, in line {node.lineno}; a dataclass, or SQLAlchemy's Row, says what it is"
+        for module in MODULES
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.arg) and node.arg in ("row", "rows", "mapping") and node.annotation is not None
+        if ast.unparse(node.annotation) in ("Any", "Any | None", "Sequence[Any]", "list[Any]")
+    ]
+    assert not wrong
+
+
 @pytest.mark.parametrize("module", LIGHT)
 def test_what_commands_the_gateway_and_builders_of_applications_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"

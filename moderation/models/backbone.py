@@ -12,7 +12,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +95,7 @@ def centre(picture: Picture, side: int) -> Picture:
     return picture[top : top + side, left : left + side]
 
 
-def as_planes(values: npt.NDArray[Any]) -> torch.Tensor:
+def as_planes(values: npt.NDArray[np.generic]) -> torch.Tensor:
     """(height, width, 3) -> float32 (3, height, width)."""
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any  # Any: torchvision and transformers say nothing of what they make by name
 from urllib.error import URLError
 
 import numpy as np

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar  # Any: an architecture's own dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -189,7 +189,7 @@ class TextClassifier(ABC):
 
 
 def confidence(
-    logits: npt.NDArray[Any], calibration: tuple[float, float], less: npt.NDArray[np.float64] | float = 0.0
+    logits: npt.NDArray[np.floating], calibration: tuple[float, float], less: npt.NDArray[np.float64] | float = 0.0
 ) -> npt.NDArray[np.float64]:
     """One label's confidences, rounded to float32 as they are served: sigmoid(slope * logit + intercept - less)."""
     scaled = logits.astype(np.float64) * calibration[0] + calibration[1] - less

@@ -12,7 +12,7 @@ import json
 import struct
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any  # Any: struct unpacks what its format says
 
 import numpy as np
 import numpy.typing as npt
@@ -76,8 +76,8 @@ class _Reader:
         self.at += struct.calcsize(f"<{form}")
         return values if len(values) > 1 else values[0]
 
-    def array(self, kind: str, count: int) -> npt.NDArray[Any]:
-        found = np.frombuffer(self.data, dtype=kind, count=count, offset=self.at)
+    def array(self, kind: str, count: int) -> npt.NDArray[np.generic]:
+        found: npt.NDArray[np.generic] = np.frombuffer(self.data, dtype=kind, count=count, offset=self.at)
         self.at += found.nbytes
         return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar  # Any: a configuration and a card's figures are JSON of any kind
 
 from pydantic import TypeAdapter
 

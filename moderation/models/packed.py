@@ -8,7 +8,7 @@ and computes in float32. Beyond some hundred tokens arithmetic is what costs, an
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any  # Any: PyTorch's packed weights have no type of their own
 
 import torch
 from torch import nn

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -340,5 +340,5 @@ def _filled(head: nn.Linear, tensors: Mapping[str, torch.Tensor], name: str) -> 
     return head
 
 
-def _stored(head: nn.Linear, name: str) -> dict[str, Any]:
+def _stored(head: nn.Linear, name: str) -> dict[str, torch.Tensor]:
     return {f"{name}.weight": head.weight.detach().clone(), f"{name}.bias": head.bias.detach().clone()}

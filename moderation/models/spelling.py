@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any  # Any: SciPy says nothing of its sparse arrays' types
 
 import numpy as np
 import numpy.typing as npt

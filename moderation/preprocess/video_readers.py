@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal  # Any: PyAV says of pixels only that they are numbers
 
 import decord
 import numpy as np
@@ -234,5 +234,6 @@ def _pixels(frame: VideoFrame, shown: tuple[int, int]) -> npt.NDArray[np.uint8]:
 
 
 def _on_white(layered: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    # PyAV says of pixels only that they are of some number; those of rgba are bytes.
     alpha = layered[..., 3:].astype(np.uint16)
     return ((layered[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any  # Any: boto3 makes its clients when it runs
 
 import pyarrow.fs
 
 from moderation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 SETTING = "SEAWALL_LAKE_URL"
 
@@ -246,7 +249,7 @@ class Bucket(Place):
     def filesystem(self) -> pyarrow.fs.FileSystem:
         """Arrow's own client, made when it is first asked for."""
         # Without credentials of its own: a Ray worker gets it pickled, and finds its own as boto3 does.
-        options: dict[str, Any] = {"region": self._client.meta.region_name}
+        options: dict[str, str] = {"region": self._client.meta.region_name}
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if endpoint:
             scheme, _, host = endpoint.rstrip("/").partition("://")
@@ -337,7 +340,7 @@ class Bucket(Place):
         return len(uploads)
 
 
-def _missing(error: Any) -> bool:
+def _missing(error: ClientError) -> bool:
     # A HEAD's answer has no body: there, and only there, a bucket that is missing looks like a file that is.
     return error.response.get("Error", {}).get("Code") in ("404", "NoSuchKey")
 

@@ -20,7 +20,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import (
     URL,
@@ -131,7 +131,7 @@ def open_engine(url: URL, *, synchronous: Literal["FULL", "OFF"] = "FULL", busy_
     engine = create_engine(url, connect_args={"timeout": busy_s}, json_serializer=dump_json, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # SQLAlchemy's begin event below opens the transaction instead
         _use_wal(connection, busy_s)
         connection.execute(f"PRAGMA synchronous={synchronous}")
@@ -165,7 +165,7 @@ def reader(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: object) -> str:
     """JSON as both databases take it: a number that is none (NaN, infinity) becomes null, as on the wire."""
     try:
         return json.dumps(value, allow_nan=False)
@@ -173,7 +173,7 @@ def dump_json(value: Any) -> str:
         return json.dumps(_finite(value), allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -183,7 +183,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def insert_into(connection: Connection, rows: Table) -> Any:
+def insert_into(connection: Connection, rows: Table) -> sqlite.Insert | postgresql.Insert:
     """An insert of the connection's own database, which may say what is done with a row that is there."""
     return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(rows)
 

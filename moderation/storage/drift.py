@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
@@ -30,7 +30,7 @@ class Window:
     window_to: datetime
     rows: int
     drifted: bool
-    columns: dict[str, Any]
+    columns: Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def last_windows(ledger: Ledger, variant: str, version: int, *, until: datetime,
 
 
 def raise_alert(
-    ledger: Ledger, variant: str, version: int, *, window_to: datetime, evidence: dict[str, Any], reason: str
+    ledger: Ledger, variant: str, version: int, *, window_to: datetime, evidence: Mapping[str, object], reason: str
 ) -> tuple[int | None, int | None]:
     """Record an alert and ask for a retraining, in one transaction.
 

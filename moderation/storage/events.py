@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
@@ -42,7 +41,8 @@ def add(ledger: Ledger, lines: Mapping[int, EventIn]) -> EventsOut:
         claim(connection, "event", [line.id for line in lines.values()])
         digests = _digests(connection, [line.id for line in lines.values()])
         versions = _versions(connection, [line.post_id for line in lines.values()])
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, object]] = []
+        seen: Counter[str] = Counter()
         received_at = now()
         for number, line in lines.items():
             digest = _digest(line)
@@ -60,11 +60,9 @@ def add(ledger: Ledger, lines: Mapping[int, EventIn]) -> EventsOut:
                 digests[line.id] = digest
                 recorded = {"content_version": version, "digest": digest, "received_at": received_at}
                 rows.append(line.model_dump() | recorded)
+                seen[line.post_id] += line.count if line.kind == "impression" else 0
         if rows:
             connection.execute(insert(events), rows)
-            seen: Counter[str] = Counter()
-            for row in rows:
-                seen[row["post_id"]] += row["count"] if row["kind"] == "impression" else 0
             count_impressions(connection, +seen)
         out.accepted = len(rows)
     return out

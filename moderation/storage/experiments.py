@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal  # Any: of a decision's JSON, json knows no type
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError

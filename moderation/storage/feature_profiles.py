@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal, TypedDict, TypeVar
 
 COUNTED = ("posts", "removed", "reviewed", "harmful", "reports")
 """What is counted, in this order, in a document's days."""
@@ -28,7 +28,8 @@ AUTHOR_FEATURES = tuple(f"author_{name}" for name in MEASURES)
 COMMUNITY_FEATURES = tuple(f"community_{name}" for name in MEASURES)
 """The same of the community that it is posted in."""
 
-SERIES: dict[str, tuple[int, int]] = {"m": (300, 12), "h": (3600, 24), "d": (86_400, 30)}
+Series = Literal["m", "h", "d"]
+SERIES: dict[Series, tuple[int, int]] = {"m": (300, 12), "h": (3600, 24), "d": (86_400, 30)}
 """Per series, a bucket's width in seconds and how many of them a window is long: an hour, a day, 30 days."""
 LATE = 2
 """So many buckets further back than a window reaches are kept: 10 minutes for the hour, two hours for the day."""
@@ -156,7 +157,21 @@ def _digest(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
-def add(document: dict[str, Any], change: Change) -> None:
+class Document(TypedDict, total=False):
+    """What is kept of an author or a community; see the module. A name is left out where nothing was counted."""
+
+    f: int
+    m: dict[str, int]
+    h: dict[str, int]
+    d: dict[str, list[int]]
+
+
+_OF_POSTS: tuple[Literal["m"], Literal["h"]] = ("m", "h")
+"""Series that count posts alone."""
+Count = TypeVar("Count")
+
+
+def add(document: Document, change: Change) -> None:
     """Add to a document in place; an empty one is a new one. `prune` it, once all is added."""
     if change.first:
         document["f"] = min(change.at, document.get("f", change.at))
@@ -166,22 +181,22 @@ def add(document: dict[str, Any], change: Change) -> None:
     for index, count in enumerate(change.counts):
         day[index] += count
     if change.counts[0]:
-        for name in ("m", "h"):
+        for name in _OF_POSTS:
             series, bucket = document.setdefault(name, {}), str(change.at // SERIES[name][0])
             series[bucket] = series.get(bucket, 0) + change.counts[0]
 
 
-def prune(document: dict[str, Any]) -> None:
+def prune(document: Document) -> None:
     """Drop the buckets that no window reaches, as seen from the newest one."""
     for name, (_, buckets) in SERIES.items():
-        series: dict[str, Any] = document.get(name, {})
+        series: dict[str, int] | dict[str, list[int]] = document.get(name, {})
         if len(series) > buckets:
             oldest = max(map(int, series)) - buckets - LATE
             for bucket in [bucket for bucket in series if int(bucket) < oldest]:
                 del series[bucket]
 
 
-def windows_at(at: int) -> dict[str, list[str]]:
+def windows_at(at: int) -> dict[Series, list[str]]:
     """Per series, the names of the buckets that its window reaches at a time."""
     return {
         name: [str(bucket) for bucket in range(at // width - buckets, at // width + 1)]
@@ -190,7 +205,7 @@ def windows_at(at: int) -> dict[str, list[str]]:
 
 
 def measure(
-    document: str | None, at: int, windows: Mapping[str, Sequence[str]], names: Sequence[str]
+    document: str | None, at: int, windows: Mapping[Series, Sequence[str]], names: Sequence[str]
 ) -> dict[str, float]:
     """What is known of an author or a community at a time.
 
@@ -205,16 +220,16 @@ def measure(
     """
     if document is None:
         return dict.fromkeys(names, 0.0)
-    held: dict[str, Any] = json.loads(document)
-    counts = {name: [series[bucket] for bucket in windows[name] if bucket in series] for name, series in _of(held)}
+    held: Document = json.loads(document)
+    days = _within(held.get("d", {}), windows["d"])
     values = [
         max(0, at - held.get("f", at)) / 86_400,
-        sum(counts["m"]),
-        sum(counts["h"]),
-        *([sum(day) for day in zip(*counts["d"], strict=True)] or [0] * len(COUNTED)),
+        sum(_within(held.get("m", {}), windows["m"])),
+        sum(_within(held.get("h", {}), windows["h"])),
+        *([sum(counts) for counts in zip(*days, strict=True)] or [0] * len(COUNTED)),
     ]
     return {name: float(value) for name, value in zip(names, values, strict=True)}
 
 
-def _of(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, document.get(name, {})) for name in SERIES]
+def _within(series: Mapping[str, Count], window: Sequence[str]) -> list[Count]:
+    return [series[bucket] for bucket in window if bucket in series]

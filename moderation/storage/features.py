@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVarTuple  # Any: SQLAlchemy knows no type of a Table's columns
 
-from sqlalchemy import Column, Select, exists, func, select
+from sqlalchemy import Column, Row, Select, exists, func, select
 from sqlalchemy.engine import Connection
 
 from moderation.errors import ConfigError, ConflictError
@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 _IDS_A_QUERY = 500
+Columns = TypeVarTuple("Columns")
 
 
 def open_features(url: str, *, memory: timedelta = MEMORY) -> FeatureStore:
@@ -165,7 +166,7 @@ _judged_before = exists().where(
 )
 
 
-def _posts() -> Select[Any]:
+def _posts() -> Select[*tuple[Any, ...]]:
     return (
         select(
             posts.c.post_id,
@@ -193,12 +194,18 @@ def _labels() -> Select[Any]:
     ).join(posts, same_version(posts, labels))
 
 
-def _label(row: Any) -> LabelObserved:
-    label_id, author_id, community, at, said, source, _ = row
-    return LabelObserved(label_id, author_id, community, at, harmful_of(said, source), report=source == "report")
+def _label(row: Row[Any]) -> LabelObserved:
+    return LabelObserved(
+        label_id=row.id,
+        author_id=row.author_id,
+        community=row.community,
+        at=row.labelled_at,
+        harmful=harmful_of(row.labels, row.source),
+        report=row.source == "report",
+    )
 
 
-def _stream(connection: Connection, query: Any) -> Iterator[Any]:
+def _stream(connection: Connection, query: Select[*Columns]) -> Iterator[Row[*Columns]]:
     yield from connection.execute(query, execution_options={"yield_per": 2000})
 
 

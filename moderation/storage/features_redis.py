@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -150,7 +149,7 @@ class RedisFeatures(FeatureStore):
             return int(self._add(keys=list(places), args=arguments))
 
 
-def _told_to_redis(change: Change, places: dict[str | bytes, int]) -> list[Any]:
+def _told_to_redis(change: Change, places: dict[str | bytes, int]) -> list[object]:
     """A change as the script takes it; `places` is the list of its keys, as their places, from 1."""
 
     def place(key: str | bytes) -> int:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, Text, delete, select
 from sqlalchemy.dialects.sqlite import insert
@@ -20,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from moderation.errors import FeaturesUnavailableError
 from moderation.storage.dialect import open_engine, parse, reader
-from moderation.storage.feature_profiles import MEMORY, RETENTION, Change, add, prune
+from moderation.storage.feature_profiles import MEMORY, RETENTION, Change, Document, add, prune
 from moderation.storage.feature_store import FeatureStore
 
 SETTING = "SEAWALL_FEATURES_URL"
@@ -121,7 +120,7 @@ def _remember(connection: Connection, changes: Sequence[Change], now: int, until
     query = select(_seen.c.digest).where(_seen.c.digest.in_(digests), _seen.c.keep_until > now)
     known: set[bytes] = set(connection.execute(query).scalars()) if digests else set()
     fresh: list[Change] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for change in changes:
         if change.seen is None:
             fresh.append(change)
@@ -141,7 +140,7 @@ def _store(connection: Connection, changes: Sequence[Change], until: int) -> Non
     keys = sorted({key for change in changes for key in change.keys})
     if not keys:
         return
-    held: dict[str, dict[str, Any]] = {key: {} for key in keys}
+    held: dict[str, Document] = {key: {} for key in keys}
     held |= {key: json.loads(document) for key, document in _documents_of(connection, keys).items()}
     for change in changes:
         for key in change.keys:

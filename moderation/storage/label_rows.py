@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any  # Any: SQLAlchemy knows no type of a Table's columns
 
-from sqlalchemy import func, select
+from sqlalchemy import RowMapping, func, select
 from sqlalchemy.engine import Connection
 
 from moderation.storage import labelling
@@ -143,7 +143,7 @@ def _rows(connection: Connection, begin: int, end: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _plain(mapping: Any) -> dict[str, Any]:
+def _plain(mapping: RowMapping) -> dict[str, Any]:
     return {name: _time(value) if isinstance(value, datetime) else value for name, value in mapping.items()}
 
 

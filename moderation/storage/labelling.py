@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy import insert as sql_insert
@@ -37,7 +36,7 @@ def add(ledger: Ledger, lines: Mapping[int, LabelIn]) -> LabelsOut:
         claim(connection, "label", [line.id for line in lines.values()])
         digests = _digests(connection, [line.id for line in lines.values()])
         versions = _versions(connection, [line.post_id for line in lines.values()])
-        rows: list[dict[str, Any]] = []
+        new: list[LabelIn] = []
         for number, line in lines.items():
             digest = _digest(line)
             newest = versions.get(line.post_id)
@@ -56,9 +55,9 @@ def add(ledger: Ledger, lines: Mapping[int, LabelIn]) -> LabelsOut:
                 out.errors.append(LabelLineError(line=number, detail=problem))
             else:
                 digests[line.id] = digest
-                rows.append(line.model_dump() | {"content_version": line.content_version or newest})
-        insert(connection, rows, digests)
-        out.accepted = len(rows)
+                new.append(line.model_copy(update={"content_version": line.content_version or newest}))
+        insert(connection, new, digests)
+        out.accepted = len(new)
     return out
 
 
@@ -68,20 +67,20 @@ def has(ledger: Ledger, label_id: str) -> bool:
         return bool(_digests(connection, [label_id]))
 
 
-def insert(connection: Connection, rows: Sequence[Mapping[str, Any]], digests: Mapping[str, str] | None = None) -> None:
+def insert(connection: Connection, new: Sequence[LabelIn], digests: Mapping[str, str] | None = None) -> None:
     """Add labels whose ids are new.
 
     Args:
         connection: in a transaction that writes.
-        rows: as of `LabelIn`, each with its content version.
-        digests: of their contents, by id; None: they are computed.
+        new: each with its content version.
+        digests: of what was sent, by id; None: they are computed.
     """
-    if not rows:
+    if not new:
         return
     announce(connection, labels.c.label_seq)
     received = now()
-    known = digests if digests is not None else {row["id"]: _digest(LabelIn.model_validate(row)) for row in rows}
-    values = [dict(row) | {"digest": known[row["id"]], "received_at": received} for row in rows]
+    known = digests if digests is not None else {label.id: _digest(label) for label in new}
+    values = [label.model_dump() | {"digest": known[label.id], "received_at": received} for label in new]
     connection.execute(sql_insert(labels), values)
 
 

@@ -25,13 +25,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal  # Any: SQLAlchemy knows no type of a Table's columns
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
-from sqlalchemy import Select, Table, select
+from sqlalchemy import Column, ColumnElement, RowMapping, Select, Table, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import func
 
@@ -173,7 +173,7 @@ class Lake:
         dataset: Dataset,
         ledger: Ledger,
         held: Held,
-        number: Any,
+        number: Column[int],
         rows_of: Callable[[Connection, int, int], list[dict[str, Any]]],
     ) -> int:
         parts = self._parts(dataset)
@@ -198,7 +198,7 @@ def _ranges(done: int, last: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + ROWS_A_FILE, last)
 
 
-def _row(mapping: Any) -> dict[str, Any]:
+def _row(mapping: RowMapping) -> dict[str, Any]:
     row = dict(mapping)
     row["features"] = row["features"] | (row.pop("own_features") or {})
     for name in ("features", "labels"):
@@ -239,7 +239,7 @@ def _label_rows(connection: Connection, begin: int, end: int) -> list[dict[str, 
     return rows
 
 
-def _add_media(connection: Connection, rows: list[dict[str, Any]], of: Table, within: Any) -> None:
+def _add_media(connection: Connection, rows: list[dict[str, Any]], of: Table, within: ColumnElement[bool]) -> None:
     """Add what media the rows' posts have; `of` names the posts, `within` which of its rows are meant."""
     query = select(post_media).join(of, same_version(post_media, of)).where(within)
     found: dict[tuple[str, int], list[tuple[str, str]]] = {}

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any  # Any: SQLAlchemy knows no type of a Table's columns
 
 from sqlalchemy import Row, Select, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
@@ -198,9 +198,9 @@ class Ledger:
             replaceable = _replaceable(connection, known, entries)
             results: list[Recorded | ConflictError] = []
             new: list[tuple[Entry, Decision]] = []
-            new_posts: dict[tuple[str, int], dict[str, Any]] = {}
-            new_decisions: list[dict[str, Any]] = []
-            new_scorings: list[dict[str, Any]] = []
+            new_posts: dict[tuple[str, int], dict[str, object]] = {}
+            new_decisions: list[dict[str, object]] = []
+            new_scorings: list[dict[str, object]] = []
             said: dict[tuple[str, int], Act] = {}
             for entry in entries:
                 post_id = entry.decision.post_id
@@ -521,7 +521,7 @@ _NEWEST = _recorded().where(
 )
 
 
-def _post_row(entry: Entry, recorded: Recorded) -> dict[str, Any]:
+def _post_row(entry: Entry, recorded: Recorded) -> dict[str, object]:
     later = recorded.created_at > entry.post.created_at
     return {
         "post_id": entry.decision.post_id,
@@ -538,7 +538,7 @@ def _post_row(entry: Entry, recorded: Recorded) -> dict[str, Any]:
     }
 
 
-def _decision_row(entry: Entry, recorded: Recorded, decision: Decision) -> dict[str, Any]:
+def _decision_row(entry: Entry, recorded: Recorded, decision: Decision) -> dict[str, object]:
     return {
         "post_id": decision.post_id,
         "content_version": decision.content_version,
@@ -550,7 +550,7 @@ def _decision_row(entry: Entry, recorded: Recorded, decision: Decision) -> dict[
     }
 
 
-def _scoring_row(scoring: Scoring, post_id: str, version: int) -> dict[str, Any]:
+def _scoring_row(scoring: Scoring, post_id: str, version: int) -> dict[str, object]:
     return {
         "post_id": post_id,
         "content_version": version,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal  # Any: SQLAlchemy knows no type of a Table's columns
 
 from sqlalchemy import CursorResult, insert, select, update
 from sqlalchemy.engine import Connection
@@ -173,7 +173,7 @@ def active_request(ledger: Ledger, variant: str) -> RetrainRequest | None:
     return None if row is None else RetrainRequest(*row[:6], row[6] or {})
 
 
-def end_request(ledger: Ledger, request_id: int, status: RequestEnd, outcome: dict[str, Any]) -> None:
+def end_request(ledger: Ledger, request_id: int, status: RequestEnd, outcome: Mapping[str, object]) -> None:
     """Record what came of a retraining; one that ended before, as it was taken for dead, stays as it is."""
     with ledger.write() as connection:
         connection.execute(

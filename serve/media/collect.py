@@ -18,9 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
 
-from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.engine import Connection
 
 from moderation.media import KeepRules
@@ -180,15 +179,15 @@ class _Work:
         needed = self._rows(connection, wanted, and_(media.c.removed_at.is_(None), or_(~self._unused(), _waits())))
         return wanted - set(needed)
 
-    def _unused(self) -> Any:
+    def _unused(self) -> ColumnElement[bool]:
         return media.c.last_used_at < self.unused_before
 
-    def _rows(self, connection: Connection, sha256s: Iterable[str], condition: Any) -> Sequence[str]:
+    def _rows(self, connection: Connection, sha256s: Iterable[str], condition: ColumnElement[bool]) -> Sequence[str]:
         query = select(media.c.sha256).where(media.c.sha256.in_(sorted(sha256s)), condition)
         return connection.execute(query).scalars().all()
 
 
-def _waits() -> Any:
+def _waits() -> ColumnElement[bool]:
     """Whether a post with a medium waits for a person: it is asked about, an appeal among it, or held."""
     later = actions.alias("later")
     asked = exists().where(

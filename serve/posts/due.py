@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import exists, select
+from sqlalchemy import Row, exists, select
 from sqlalchemy.engine import Connection
 
 from moderation.posts import Decision, MediaIn, PostIn
@@ -65,7 +65,7 @@ def due(ledger: Ledger, *, since: datetime, after: int, limit: int) -> list[Due]
     return found
 
 
-def _page(connection: Connection, since: datetime, after: int) -> Sequence[Any]:
+def _page(connection: Connection, since: datetime, after: int) -> Sequence[Row[Any]]:
     newer = exists().where(_newer.c.post_id == posts.c.post_id, _newer.c.content_version > posts.c.content_version)
     query = (
         select(posts, decisions.c.decision_id, decisions.c.body)
@@ -77,7 +77,7 @@ def _page(connection: Connection, since: datetime, after: int) -> Sequence[Any]:
     return connection.execute(query).all()
 
 
-def _media(connection: Connection, rows: Sequence[Any]) -> dict[str, list[MediaIn]]:
+def _media(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, list[MediaIn]]:
     versions = {row.post_id: row.content_version for row in rows}
     found: dict[str, list[MediaIn]] = {}
     for chunk in chunks(sorted(versions)):
@@ -88,7 +88,7 @@ def _media(connection: Connection, rows: Sequence[Any]) -> dict[str, list[MediaI
     return found
 
 
-def _due(row: Any, media: list[MediaIn]) -> Due | None:
+def _due(row: Row[Any], media: list[MediaIn]) -> Due | None:
     language = Decision.model_validate_json(row.body, extra="ignore").language
     try:
         post = PostIn(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.engine import Connection
 
@@ -12,7 +10,7 @@ from moderation.storage.people_tables import reports
 from moderation.storage.tables import posts
 
 
-def interested(reviewer_id: str, post_id: Any) -> ColumnElement[bool]:
+def interested(reviewer_id: str, post_id: ColumnElement[str] | str) -> ColumnElement[bool]:
     """Whether somebody wrote any content of a post, or reported any.
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from sqlalchemy import ColumnElement, Select, Text, exists, insert, or_, select, update
 from sqlalchemy import cast as as_type
@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from moderation.errors import ConflictError, NotFoundError
 from moderation.policy import Policy
-from moderation.posts import Actor, Standing
+from moderation.posts import Actor, LabelIn, Standing
 from moderation.review import Kind, ReviewItem, ReviewRules, rank, severity_of
 from moderation.storage import labelling, post_status
 from moderation.storage.dialect import claim
@@ -266,13 +266,16 @@ def _follow(
     chance: random.Random,
 ) -> None:
     if labels:
-        label: dict[str, object] = {
-            "id": f"{labelling.OWN}{review.review_id}",
-            "post_id": review.post_id,
-            "content_version": review.content_version,
-        }
-        label |= {"labels": labels, "source": _source(review), "labelled_at": at}
-        labelling.insert(connection, [label | {"sampling_probability": review.sampling_probability}])
+        label = LabelIn(
+            id=f"{labelling.OWN}{review.review_id}",
+            post_id=review.post_id,
+            content_version=review.content_version,
+            labels=labels,
+            source=_source(review),
+            labelled_at=at,
+            sampling_probability=review.sampling_probability,
+        )
+        labelling.insert(connection, [label])
     if review.status != "open":
         return  # newer content, or an appeal, took its place meanwhile: a label, and no more
     if review.kind == "second":
@@ -289,7 +292,7 @@ def _follow(
         _ask_again(connection, review, "second", at, rules)
 
 
-def _source(review: Review) -> str:
+def _source(review: Review) -> Literal["appeal", "review", "audit"]:
     if review.kind == "appeal":
         return "appeal"
     return "review" if review.sampling_probability is None else "audit"

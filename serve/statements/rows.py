@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, exists, func, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, exists, func, select
 
 from moderation.labels import Modality
 from moderation.media import MediaKind
@@ -73,7 +73,7 @@ def _bounds(day: date) -> tuple[datetime, datetime]:
     return begin, datetime.max.replace(tzinfo=UTC) if day == date.max else begin + timedelta(days=1)
 
 
-def _pages(ledger: Ledger, query: Select[Any], number: Any) -> Iterator[Row[Any]]:
+def _pages(ledger: Ledger, query: Select[Any], number: ColumnElement[int]) -> Iterator[Row[Any]]:
     after = 0
     while True:
         with ledger.read() as connection:
@@ -122,14 +122,14 @@ def _removals(begin: datetime, end: datetime) -> Select[Any]:
     )
 
 
-def _has(kind: MediaKind) -> Any:
+def _has(kind: MediaKind) -> ColumnElement[bool]:
     return exists().where(same_version(post_media, actions), post_media.c.kind == kind)
 
 
 _BEFORE = actions.alias()
 
 
-def _begins(removal: Any) -> Any:
+def _begins(removal: FromClause) -> ColumnElement[bool]:
     """Whether a `remove` is of content that was not removed already."""
     last = (
         select(_BEFORE.c.action)

@@ -98,7 +98,7 @@ def say(ledger: Ledger, *labels: LabelIn) -> LabelsOut:
 def say_as_verdict(ledger: Ledger, label: LabelIn) -> None:
     """Add a label as a verdict does, with an id that no platform may send."""
     with ledger.write() as connection:
-        labelling.insert(connection, [label.model_dump() | {"content_version": label.content_version or 1}])
+        labelling.insert(connection, [label.model_copy(update={"content_version": label.content_version or 1})])
 
 
 def versions_of(ledger: Ledger, post_id: str) -> Sequence[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any  # Any: Alembic's arguments are of many types
 
 import sqlalchemy as sa
 from alembic import op
