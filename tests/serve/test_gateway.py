@@ -53,7 +53,7 @@ def test_a_client_that_goes_while_its_body_is_read_is_no_error(
 
 
 def test_an_error_that_nobody_foresaw_is_logged_once_and_ends_at_the_gateway(
-    no_house: None, caplog: pytest.LogCaptureFixture
+    no_replica: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = answered("GET", "/v1/events/e-1", []) + answered("GET", "/v1/metrics/online", [])
     assert [message["status"] for message in sent[::2]] == [404, 500]
@@ -78,7 +78,7 @@ def answered(method: str, path: str, messages: list[Message]) -> list[Any]:
 
 
 @pytest.fixture
-def no_house() -> Iterator[None]:
+def no_replica() -> Iterator[None]:
     """Nothing stands behind the routes: what is refused before is refused without it."""
     api.dependency_overrides[current] = lambda: None
     yield
@@ -99,7 +99,7 @@ def no_house() -> Iterator[None]:
     ],
 )
 def test_a_wrong_parameter_is_told_by_its_name_and_nothing_of_the_code(
-    method: str, path: str, errors: dict[str, str], no_house: None
+    method: str, path: str, errors: dict[str, str], no_replica: None
 ) -> None:
     response = TestClient(api).request(method, path)
     problem = response.json()

@@ -150,8 +150,8 @@ def test_every_route_says_what_it_refuses_and_in_which_shape(name: str) -> None:
 @pytest.fixture
 def client(ledger: Ledger) -> Iterator[TestClient]:
     """The API without a cluster: of it, what stands on the ledger alone."""
-    house = SimpleNamespace(topology=Topology.load(TOPOLOGY), ledger=ledger)
-    api.dependency_overrides[current] = lambda: house
+    context = SimpleNamespace(topology=Topology.load(TOPOLOGY), ledger=ledger)
+    api.dependency_overrides[current] = lambda: context
     yield TestClient(api)
     del api.dependency_overrides[current]
 

@@ -279,7 +279,7 @@ EXTREMES = [
 
 
 @pytest.fixture
-def house(ledger: Ledger) -> Iterator[TestClient]:
+def api_client(ledger: Ledger) -> Iterator[TestClient]:
     """The API without a cluster: what stands on the ledger alone, with a post in it."""
     record(ledger, an_entry(author="u-4711", flagged={"abuse": True}))
     context = SimpleNamespace(topology=Topology.load(TOPOLOGY), ledger=ledger)
@@ -312,11 +312,11 @@ def _asked(operation: dict[str, Any], path: str, extreme: str) -> Iterator[tuple
         if path != "/v1/posts/{post_id}"
     ),
 )
-def test_no_parameter_at_its_extreme_is_a_server_s_error(name: str, house: TestClient) -> None:
+def test_no_parameter_at_its_extreme_is_a_server_s_error(name: str, api_client: TestClient) -> None:
     method, path = name.split()
     operation = api.openapi()["paths"][path][method.lower()]
     for extreme in EXTREMES:
         for asked, query in _asked(operation, path, extreme):
-            response = house.request(method, asked, params=query, json={} if method != "GET" else None)
+            response = api_client.request(method, asked, params=query, json={} if method != "GET" else None)
             assert response.status_code < 500, (asked, query, response.text)
             assert response.status_code < 400 or "json" in response.headers["content-type"]

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow  # decoders start, and the reader of text loads it
 VARIANTS: dict[MediaKind, str] = {"image": "image-multi", "video": "video-multi"}
 
 
-class House:
+class Rig:
     """A classifier with what it stands on, in a home of its own."""
 
     def __init__(self, home: Path, topology: Path) -> None:
@@ -60,7 +60,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     home = tmp_path_factory.mktemp("classifier")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings_in(home).environment().items():
@@ -68,10 +68,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         patch.setattr(loading, "load_picture_classifier", lambda folder, _bases: MODELS[folder.parent.name]())
         patch.setattr(module.Registry, "fetch", lambda _registry, variant, version: home / variant / str(version))
         # What reads takes only what nobody else wants of the processor: on a busy machine that may last.
-        house = House(home, light_topology(home, media={"read_timeout_s": 300}))
-        yield house
-        house.classifier._workers.close()
-        house.ledger.close()
+        rig = Rig(home, light_topology(home, media={"read_timeout_s": 300}))
+        yield rig
+        rig.classifier._workers.close()
+        rig.ledger.close()
 
 
 MODELS = {"image-multi": an_image_model, "video-multi": a_video_model}
@@ -81,9 +81,9 @@ def a_picture(number: int) -> bytes:
     return encoded(picture(96, 96, shift=number), "PNG")
 
 
-def test_an_image_is_scored_and_what_was_read_of_it_told(house: House) -> None:
-    house.load("image")
-    [found] = house.look(house.keep("image", a_picture(1)))
+def test_an_image_is_scored_and_what_was_read_of_it_told(rig: Rig) -> None:
+    rig.load("image")
+    [found] = rig.look(rig.keep("image", a_picture(1)))
     assert isinstance(found, Found)
     assert found.scores.keys() == {"nudity", "violence"}
     assert (found.format, found.width, found.height, found.seconds) == ("png", 96, 96, None)
@@ -94,27 +94,27 @@ def test_an_image_is_scored_and_what_was_read_of_it_told(house: House) -> None:
     assert found.perceptual_hash is None or len(found.perceptual_hash) == 64
 
 
-def test_a_video_names_the_second_in_which_it_is_surest(house: House) -> None:
-    house.load("video")
-    [found] = house.look(house.keep("video", clip(seconds=2)))
+def test_a_video_names_the_second_in_which_it_is_surest(rig: Rig) -> None:
+    rig.load("video")
+    [found] = rig.look(rig.keep("video", clip(seconds=2)))
     assert isinstance(found, Found)
     assert found.seconds == pytest.approx(2, abs=0.2)
     assert all(seen.t is not None and 0 <= seen.t <= 2 for seen in found.seen)
 
 
-def test_large_ones_are_judged_one_by_one_and_alike(house: House) -> None:
-    house.load("image")
-    refs = [house.keep("image", a_picture(number)) for number in (11, 12)]
-    large = house.look(*(replace(ref, work=60) for ref in refs))
+def test_large_ones_are_judged_one_by_one_and_alike(rig: Rig) -> None:
+    rig.load("image")
+    refs = [rig.keep("image", a_picture(number)) for number in (11, 12)]
+    large = rig.look(*(replace(ref, work=60) for ref in refs))
     assert all(isinstance(found, Found) for found in large)
-    assert large == house.look(*refs)
+    assert large == rig.look(*refs)
 
 
-def test_a_bad_one_is_refused_alone(house: House) -> None:
-    house.load("image")
-    good, bad = house.keep("image", a_picture(2)), house.keep("image", truncated(a_picture(3)))
+def test_a_bad_one_is_refused_alone(rig: Rig) -> None:
+    rig.load("image")
+    good, bad = rig.keep("image", a_picture(2)), rig.keep("image", truncated(a_picture(3)))
     absent = MediaRef("image", "0" * 64)
-    first, second, third, fourth = house.look(good, bad, absent, house.keep("image", clip(seconds=1)))
+    first, second, third, fourth = rig.look(good, bad, absent, rig.keep("image", clip(seconds=1)))
     assert isinstance(first, Found)
     assert [item.code for item in (second, third, fourth) if isinstance(item, Refused)] == [
         "truncated",
@@ -123,30 +123,30 @@ def test_a_bad_one_is_refused_alone(house: House) -> None:
     ]
 
 
-def test_what_was_found_before_is_not_looked_for_again(house: House) -> None:
-    house.load("image")
-    ref = house.keep("image", a_picture(4))
-    first = house.look(ref)
-    assert ref.name in house.remembered()
-    house.store.place.delete(f"{ref.name[:2]}/{ref.name}")
-    assert not house.store.has(ref.name)
-    assert house.look(ref) == first
-    [other] = house.look(MediaRef("video", ref.name))  # as another kind it was never looked at
+def test_what_was_found_before_is_not_looked_for_again(rig: Rig) -> None:
+    rig.load("image")
+    ref = rig.keep("image", a_picture(4))
+    first = rig.look(ref)
+    assert ref.name in rig.remembered()
+    rig.store.place.delete(f"{ref.name[:2]}/{ref.name}")
+    assert not rig.store.has(ref.name)
+    assert rig.look(ref) == first
+    [other] = rig.look(MediaRef("video", ref.name))  # as another kind it was never looked at
     assert isinstance(other, Refused)
 
 
-def test_what_is_lent_is_looked_at_and_not_remembered(house: House) -> None:
-    house.load("image")
-    before = house.remembered()
-    with house.store.lend(a_picture(5)) as lent:
-        [found] = house.look(MediaRef("image", lent.name))
+def test_what_is_lent_is_looked_at_and_not_remembered(rig: Rig) -> None:
+    rig.load("image")
+    before = rig.remembered()
+    with rig.store.lend(a_picture(5)) as lent:
+        [found] = rig.look(MediaRef("image", lent.name))
     assert isinstance(found, Found)
-    assert house.remembered() == before
+    assert rig.remembered() == before
 
 
-def test_one_that_breaks_the_model_costs_its_own_scores_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    house.load("image")
-    model = house.classifier._loaded[2]
+def test_one_that_breaks_the_model_costs_its_own_scores_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.load("image")
+    model = rig.classifier._loaded[2]
     real = model.score
 
     def breaks(readings: Sequence[Reading]) -> PictureScores:
@@ -155,20 +155,20 @@ def test_one_that_breaks_the_model_costs_its_own_scores_alone(house: House, monk
         return real(readings)
 
     monkeypatch.setattr(model, "score", breaks)
-    refs = [house.keep("image", a_picture(6)), house.keep("image", encoded(picture(64, 64), "PNG"))]
-    good, bad = house.look(*refs)
+    refs = [rig.keep("image", a_picture(6)), rig.keep("image", encoded(picture(64, 64), "PNG"))]
+    good, bad = rig.look(*refs)
     assert isinstance(good, Found)
     assert bad == Failed("RuntimeError: it could not be judged")
-    assert refs[1].name not in house.remembered()
+    assert refs[1].name not in rig.remembered()
 
 
-def test_nothing_begins_after_its_deadline(house: House) -> None:
-    house.load("image")
+def test_nothing_begins_after_its_deadline(rig: Rig) -> None:
+    rig.load("image")
     with pytest.raises(DeadlineError, match="after their deadline"):
-        house.look(house.keep("image", a_picture(7)), within_s=-1)
+        rig.look(rig.keep("image", a_picture(7)), within_s=-1)
 
 
-def test_without_a_model_nothing_is_answered(house: House) -> None:
+def test_without_a_model_nothing_is_answered(rig: Rig) -> None:
     fresh: Any = MediaClassifier.func_or_class(str(TOPOLOGY))  # type: ignore[attr-defined]  # the decorator's
     try:
         with pytest.raises(RuntimeError, match="no model is loaded"):
@@ -177,10 +177,10 @@ def test_without_a_model_nothing_is_answered(house: House) -> None:
         fresh._workers.close()
 
 
-def test_what_reads_and_judges_steps_back_and_nothing_else_does(house: House) -> None:
-    house.load("image")
-    house.look(house.keep("image", a_picture(9)))
-    of_thread = house.classifier._judges.submit(os.sched_getscheduler, 0).result()
+def test_what_reads_and_judges_steps_back_and_nothing_else_does(rig: Rig) -> None:
+    rig.load("image")
+    rig.look(rig.keep("image", a_picture(9)))
+    of_thread = rig.classifier._judges.submit(os.sched_getscheduler, 0).result()
     of_readers = [os.sched_getscheduler(process.pid) for process in readers_of(os.getpid())]
     assert (of_thread, set(of_readers)) == (os.SCHED_IDLE, {os.SCHED_IDLE})
     assert os.sched_getscheduler(0) != os.SCHED_IDLE  # under pytest-xdist it is real-time, not the usual one

@@ -18,7 +18,7 @@ from serve.media import fetch as module
 from serve.media.fetch import Fetcher
 from serve.media.sink import Sink
 from tests.rooms import run
-from tests.serve.media.house import HOST, Answer, Resolver, Server, certificates, reply, serving
+from tests.serve.media.media_server import HOST, Answer, Resolver, Server, certificates, reply, serving
 
 BODY = bytes(range(256)) * 1000
 

@@ -23,7 +23,7 @@ from serve.media.fetch import Fetcher
 from serve.media.intake import Incoming, bound_of, decode, receive, scratch, source_of
 from serve.media.sink import Sink, on_thread
 from tests.rooms import run
-from tests.serve.media.house import HOST, Resolver, certificates, reply, serving
+from tests.serve.media.media_server import HOST, Resolver, certificates, reply, serving
 
 RULES = MediaRules(max_media=4, read=ReadRules(max_image_bytes=1000, max_video_bytes=2000))
 

@@ -47,7 +47,7 @@ THE_POST = part("post", POST)
 END = b"--edge--\r\n"
 
 
-class House:
+class Receiver:
     """An application that takes uploads into folders below its own."""
 
     def __init__(self, folder: Path, rules: MediaRules = RULES) -> None:
@@ -91,8 +91,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    return House(tmp_path_factory.mktemp("uploads"))
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    return Receiver(tmp_path_factory.mktemp("uploads"))
 
 
 def digest(content: bytes) -> str:
@@ -100,10 +100,10 @@ def digest(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 10**6])
-def test_parts_become_files_however_the_body_is_cut(house: House, size: int) -> None:
+def test_parts_become_files_however_the_body_is_cut(receiver: Receiver, size: int) -> None:
     image, video = b"\r\n--edg" * 300 + b"\r\n--edge\r", bytes(range(256)) * 40
     body = photo(image) + THE_POST + photo(video, "Video/MP4; codecs=avc1", "b.mp4") + photo(b"", "x/y", "") + END
-    status, said = house.put([body[start : start + size] for start in range(0, len(body), size)])
+    status, said = receiver.put([body[start : start + size] for start in range(0, len(body), size)])
     assert status == 200
     assert said == {
         "post": POST.decode(),
@@ -115,13 +115,13 @@ def test_parts_become_files_however_the_body_is_cut(house: House, size: int) -> 
     }
 
 
-def test_what_httpx_sends_is_read(house: House) -> None:
+def test_what_httpx_sends_is_read(receiver: Receiver) -> None:
     request = httpx.Request(
         "PUT",
         "http://seawall",
         files=[("post", (None, POST)), ("media", ("猫.png", b"png", "image/png")), ("media", ("b", b"unknown"))],
     )
-    status, said = house.put([request.read()], request.headers["content-type"])
+    status, said = receiver.put([request.read()], request.headers["content-type"])
     assert status == 200
     assert [(file["kind"], file["size"], file["name"]) for file in said["files"]] == [
         ("image", 3, "猫.png"),
@@ -147,8 +147,8 @@ def test_what_httpx_sends_is_read(house: House) -> None:
         "%2e%2e",
     ],
 )
-def test_a_files_name_is_for_people_and_never_a_path(house: House, name: str) -> None:
-    status, said = house.put([THE_POST + photo(filename=name) + END])
+def test_a_files_name_is_for_people_and_never_a_path(receiver: Receiver, name: str) -> None:
+    status, said = receiver.put([THE_POST + photo(filename=name) + END])
     assert status == 200
     assert said["files"][0]["sha256"] == digest(b"jpeg")
     assert len(said["files"][0]["name"]) <= 100
@@ -167,8 +167,8 @@ def test_a_files_name_is_for_people_and_never_a_path(house: House, name: str) ->
         part("post", POST, "Content-Transfer-Encoding: binary") + END,
     ],
 )
-def test_a_post_without_files_may_come_so(house: House, body: bytes) -> None:
-    assert house.put([body]) == (200, {"post": POST.decode(), "files": []})
+def test_a_post_without_files_may_come_so(receiver: Receiver, body: bytes) -> None:
+    assert receiver.put([body]) == (200, {"post": POST.decode(), "files": []})
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_a_post_without_files_may_come_so(house: House, body: bytes) -> None:
         (b"--edge\r\n\r\n" + POST + b"\r\n" + END, "no header Content-Disposition"),
     ],
 )
-def test_a_body_that_is_no_multipart_is_malformed(house: House, body: bytes, why: str) -> None:
+def test_a_body_that_is_no_multipart_is_malformed(receiver: Receiver, body: bytes, why: str) -> None:
     for pieces in ([body], [body[index : index + 1] for index in range(min(len(body), 300))] + [body[300:]]):
-        status, said = house.put(pieces)
+        status, said = receiver.put(pieces)
         assert status == 400
         assert why in said["detail"]
 
@@ -217,8 +217,8 @@ def test_a_body_that_is_no_multipart_is_malformed(house: House, body: bytes, why
         ('multipart/form-data; boundary="edge"; charset=utf-7', 200),
     ],
 )
-def test_the_boundary_must_be_told(house: House, content_type: str, status: int) -> None:
-    assert house.put([THE_POST + END], content_type)[0] == status
+def test_the_boundary_must_be_told(receiver: Receiver, content_type: str, status: int) -> None:
+    assert receiver.put([THE_POST + END], content_type)[0] == status
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_the_boundary_must_be_told(house: House, content_type: str, status: int)
         (part("post", POST, "Content-Transfer-Encoding: base64") + END, "Content-Transfer-Encoding is 'base64'"),
     ],
 )
-def test_an_upload_of_other_parts_is_invalid(house: House, body: bytes, why: str) -> None:
-    status, said = house.put([body])
+def test_an_upload_of_other_parts_is_invalid(receiver: Receiver, body: bytes, why: str) -> None:
+    status, said = receiver.put([body])
     assert status == 422
     assert why in said["detail"]
 
@@ -243,25 +243,25 @@ def test_an_upload_of_other_parts_is_invalid(house: House, body: bytes, why: str
 @pytest.mark.parametrize(
     ("content_type", "bound"), [("image/png", 10_000), ("video/mp4", 20_000), ("application/octet-stream", 20_000)]
 )
-def test_a_file_has_its_kinds_bound(house: House, content_type: str, bound: int) -> None:
-    assert house.put([THE_POST + photo(bytes(bound), content_type) + END])[0] == 200
-    status, said = house.put([THE_POST + photo() + photo(bytes(bound + 1), content_type, "big")])
+def test_a_file_has_its_kinds_bound(receiver: Receiver, content_type: str, bound: int) -> None:
+    assert receiver.put([THE_POST + photo(bytes(bound), content_type) + END])[0] == 200
+    status, said = receiver.put([THE_POST + photo() + photo(bytes(bound + 1), content_type, "big")])
     assert (status, said["code"], said["bound"]) == (413, "too_many_bytes", bound)
     assert said["errors"][0]["pointer"] == "/media/1"
     assert said["errors"][0]["detail"] == f"the file 'big' has {bound + 1} bytes or more, the bound is {bound}"
 
 
-def test_the_post_has_its_bound(house: House) -> None:
-    assert house.put([part("post", b"x" * MAX_POST) + END])[0] == 200
-    status, said = house.put([photo() + part("post", b"x" * (MAX_POST + 1)) + END])
+def test_the_post_has_its_bound(receiver: Receiver) -> None:
+    assert receiver.put([part("post", b"x" * MAX_POST) + END])[0] == 200
+    status, said = receiver.put([photo() + part("post", b"x" * (MAX_POST + 1)) + END])
     assert (status, said["bound"]) == (413, MAX_POST)
     assert "the part 'post' has 2001 bytes or more" in said["detail"]
 
 
-def test_the_body_has_its_bound(house: House) -> None:
+def test_the_body_has_its_bound(receiver: Receiver) -> None:
     whole = THE_POST + photo() + END
-    assert house.put([whole + bytes(100_000 - len(whole))])[0] == 200
-    status, said = house.put([whole, bytes(100_001 - len(whole))])
+    assert receiver.put([whole + bytes(100_000 - len(whole))])[0] == 200
+    status, said = receiver.put([whole, bytes(100_001 - len(whole))])
     assert (status, said["bound"]) == (413, 100_000)
 
 
@@ -389,6 +389,6 @@ async def tried(request: Request, folder: Path) -> Upload | Problem:
         return problem
 
 
-def test_the_post_is_json_as_it_came(house: House) -> None:
+def test_the_post_is_json_as_it_came(receiver: Receiver) -> None:
     told = json.dumps({"text": "ü\r\n--edg"}).encode()
-    assert json.loads(house.put([part("post", told) + END])[1]["post"]) == {"text": "ü\r\n--edg"}
+    assert json.loads(receiver.put([part("post", told) + END])[1]["post"]) == {"text": "ü\r\n--edg"}

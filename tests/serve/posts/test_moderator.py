@@ -177,9 +177,9 @@ TIMES_AND_NAMES = {"post_id", "decided_at", "latency_ms"}
 
 
 def test_a_preview_is_the_decision_that_the_post_would_get(ledger: Ledger) -> None:
-    house = moderator(ledger, scoring(abuse=0.9999))
-    previewed = json.loads(run(house.preview(PREVIEWED)))
-    decided = decide(house, PREVIEWED)
+    one = moderator(ledger, scoring(abuse=0.9999))
+    previewed = json.loads(run(one.preview(PREVIEWED)))
+    decided = decide(one, PREVIEWED)
     assert (previewed["post_id"], previewed["decision"], previewed["content_version"]) == ("preview", "remove", 1)
     assert previewed["links"]
     assert previewed["models"] == {"text": "text-multi@1"}
@@ -194,9 +194,9 @@ def test_a_preview_is_the_decision_that_the_post_would_get(ledger: Ledger) -> No
 def test_a_preview_leaves_nothing_anywhere(ledger: Ledger, tmp_path: Path) -> None:
     known = open_features(f"sqlite:///{tmp_path / 'features.db'}")
     told: list[Entry] = []
-    house = moderator(ledger, scoring(abuse=0.9999), known=known, recorded=told.extend)
+    one = moderator(ledger, scoring(abuse=0.9999), known=known, recorded=told.extend)
     for said in ("you idiot", "you idiot", "harmless"):
-        run(house.preview(a_post(said)))
+        run(one.preview(a_post(said)))
     with ledger.read() as connection:
         left = {
             table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
@@ -210,10 +210,10 @@ def test_a_preview_leaves_nothing_anywhere(ledger: Ledger, tmp_path: Path) -> No
 
 def test_previews_that_break_are_answered_alone_and_are_bounded(ledger: Ledger, tmp_path: Path) -> None:
     limits = {"max_waiting_posts": 2, "group_size": 1, "client_share": 1.0}
-    house = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway=limits))
+    one = moderator(ledger, scoring(), topology=topology_in(tmp_path, gateway=limits))
 
     async def many() -> list[str | BaseException]:
-        return await asyncio.gather(*(house.preview(a_post(str(n))) for n in range(5)), return_exceptions=True)
+        return await asyncio.gather(*(one.preview(a_post(str(n))) for n in range(5)), return_exceptions=True)
 
     found = run(many())
     refused = [item for item in found if isinstance(item, BaseException)]

@@ -39,7 +39,7 @@ SOON = 1e-9
 
 
 @dataclass
-class House:
+class Outage:
     """A moderator whose model a test takes away and brings back."""
 
     ledger: Ledger
@@ -94,197 +94,197 @@ QUIET = {"second_share": 0, "golden_share": 0, "sampled_allowed": 0, "sampled_un
 
 
 @pytest.fixture
-def make(ledger: Ledger, tmp_path: Path) -> Callable[..., House]:
-    def made(on_failure: str | None = None, **rejudge: Any) -> House:
+def make(ledger: Ledger, tmp_path: Path) -> Callable[..., Outage]:
+    def made(on_failure: str | None = None, **rejudge: Any) -> Outage:
         policy = {} if on_failure is None else {"policy": policy_in(tmp_path, on_failure=on_failure)}
         changes = {"review": QUIET, "rejudge": {"every_s": SOON} | rejudge} | policy
-        return House(ledger, topology_in(tmp_path, **changes))
+        return Outage(ledger, topology_in(tmp_path, **changes))
 
     return made
 
 
 @pytest.fixture
-def house(make: Callable[..., House]) -> House:
+def outage(make: Callable[..., Outage]) -> Outage:
     return make()
 
 
-def test_what_is_sent_again_is_judged_again_once_the_model_is_back(house: House) -> None:
-    first = json.loads(house.put(a_post(HARMFUL)).body)
+def test_what_is_sent_again_is_judged_again_once_the_model_is_back(outage: Outage) -> None:
+    first = json.loads(outage.put(a_post(HARMFUL)).body)
     assert (first["degraded"], first["decision"], first["rejudges"]) == (True, "review", None)
-    house.away = False
-    again = house.put(a_post(HARMFUL))
+    outage.away = False
+    again = outage.put(a_post(HARMFUL))
     body = json.loads(again.body)
     assert not again.replayed
     assert (body["content_version"], body["degraded"], body["decision"], body["rejudges"]) == (2, False, "remove", 1)
-    assert house.put(a_post(HARMFUL)) == Answer(again.body, replayed=True)
-    history = [json.loads(recorded.body) for recorded in house.ledger.history("p-1")]
+    assert outage.put(a_post(HARMFUL)) == Answer(again.body, replayed=True)
+    history = [json.loads(recorded.body) for recorded in outage.ledger.history("p-1")]
     assert [(one["content_version"], one["degraded"]) for one in history] == [(1, True), (2, False)]
 
 
-def test_nobody_needs_to_send_it_again(house: House) -> None:
-    house.put(a_post(HARMFUL), "bad")
-    house.put(a_post("fine"), "good")
-    assert house.acted("good") == [("hold", "model")]
-    assert house.sweep() == 0  # it is still away
-    assert len(house.ledger.history("bad")) == 1
-    house.away = False
-    assert house.sweep() == 2
-    assert (house.newest("bad")["decision"], house.newest("good")["decision"]) == ("remove", "allow")
-    assert house.acted("bad") == [("hold", "model"), ("remove", "model")]
-    assert house.acted("good") == [("hold", "model"), ("allow", "model")]
+def test_nobody_needs_to_send_it_again(outage: Outage) -> None:
+    outage.put(a_post(HARMFUL), "bad")
+    outage.put(a_post("fine"), "good")
+    assert outage.acted("good") == [("hold", "model")]
+    assert outage.sweep() == 0  # it is still away
+    assert len(outage.ledger.history("bad")) == 1
+    outage.away = False
+    assert outage.sweep() == 2
+    assert (outage.newest("bad")["decision"], outage.newest("good")["decision"]) == ("remove", "allow")
+    assert outage.acted("bad") == [("hold", "model"), ("remove", "model")]
+    assert outage.acted("good") == [("hold", "model"), ("allow", "model")]
     # What was queued because nothing was known is not asked any more.
-    assert house.asked_of_people() == [(1, "flagged", "dropped"), (1, "flagged", "dropped")]
-    asked = len(house.asked)
-    assert house.sweep() == 0
-    assert len(house.asked) == asked
+    assert outage.asked_of_people() == [(1, "flagged", "dropped"), (1, "flagged", "dropped")]
+    asked = len(outage.asked)
+    assert outage.sweep() == 0
+    assert len(outage.asked) == asked
 
 
 def test_what_a_model_is_still_away_for_costs_each_resend_nothing_until_it_may_be_back(
-    make: Callable[..., House],
+    make: Callable[..., Outage],
 ) -> None:
-    house = make(every_s=3600)
-    first = house.put(a_post())
-    asked = len(house.asked)
-    house.away = False
-    assert house.put(a_post()) == Answer(first.body, replayed=True)
-    assert len(house.asked) == asked
-    house.put(a_post("other"), "p-2")  # another post finds that it is back
-    assert not house.put(a_post()).replayed
+    outage = make(every_s=3600)
+    first = outage.put(a_post())
+    asked = len(outage.asked)
+    outage.away = False
+    assert outage.put(a_post()) == Answer(first.body, replayed=True)
+    assert len(outage.asked) == asked
+    outage.put(a_post("other"), "p-2")  # another post finds that it is back
+    assert not outage.put(a_post()).replayed
 
 
-def test_an_operator_may_leave_them_as_they_were(make: Callable[..., House]) -> None:
-    house = make(every_s=0)
-    first = house.put(a_post())
-    asked = len(house.asked)
-    house.away = False
-    assert house.put(a_post()) == Answer(first.body, replayed=True)
-    run(house.rejudging.run())  # it does not even begin
-    assert len(house.asked) == asked
+def test_an_operator_may_leave_them_as_they_were(make: Callable[..., Outage]) -> None:
+    outage = make(every_s=0)
+    first = outage.put(a_post())
+    asked = len(outage.asked)
+    outage.away = False
+    assert outage.put(a_post()) == Answer(first.body, replayed=True)
+    run(outage.rejudging.run())  # it does not even begin
+    assert len(outage.asked) == asked
 
 
 @pytest.mark.parametrize("said", ["allow", "remove"])
-def test_what_a_person_said_meanwhile_stands(house: House, said: str) -> None:
-    house.put(a_post(HARMFUL))
-    house.decide(house.lease()[0], said)
-    house.away = False
-    asked = len(house.asked)
-    assert house.sweep() == 0
-    assert house.put(a_post(HARMFUL)).replayed
-    assert house.newest()["decision"] == said
-    assert len(house.ledger.history("p-1")) == 1
-    assert len(house.asked) == asked  # no model is even asked
+def test_what_a_person_said_meanwhile_stands(outage: Outage, said: str) -> None:
+    outage.put(a_post(HARMFUL))
+    outage.decide(outage.lease()[0], said)
+    outage.away = False
+    asked = len(outage.asked)
+    assert outage.sweep() == 0
+    assert outage.put(a_post(HARMFUL)).replayed
+    assert outage.newest()["decision"] == said
+    assert len(outage.ledger.history("p-1")) == 1
+    assert len(outage.asked) == asked  # no model is even asked
 
 
-def test_what_a_person_holds_is_left_to_them(house: House) -> None:
-    house.put(a_post(HARMFUL))
-    [number] = house.lease()
-    house.away = False
-    assert house.sweep() == 0
-    house.decide(number, "allow")
-    assert house.newest()["decision"] == "allow"
+def test_what_a_person_holds_is_left_to_them(outage: Outage) -> None:
+    outage.put(a_post(HARMFUL))
+    [number] = outage.lease()
+    outage.away = False
+    assert outage.sweep() == 0
+    outage.decide(number, "allow")
+    assert outage.newest()["decision"] == "allow"
 
 
-def test_what_people_reported_stays_before_them(make: Callable[..., House]) -> None:
-    house = make(on_failure="allow")
-    house.put(a_post("fine"))
+def test_what_people_reported_stays_before_them(make: Callable[..., Outage]) -> None:
+    outage = make(on_failure="allow")
+    outage.put(a_post("fine"))
     for number in range(3):
         body = ReportIn(reporter_id=f"r-{number}", reason="rude")
-        reports.add(house.ledger, "p-1", body, policy=house.topology.policy, rules=house.topology.review)
-    house.away = False
-    assert house.sweep() == 0
-    assert house.asked_of_people() == [(1, "reported", "open")]
+        reports.add(outage.ledger, "p-1", body, policy=outage.topology.policy, rules=outage.topology.review)
+    outage.away = False
+    assert outage.sweep() == 0
+    assert outage.asked_of_people() == [(1, "reported", "open")]
 
 
-def test_what_was_restored_on_appeal_is_not_touched(house: House) -> None:
-    house.away = False
-    house.put(a_post(HARMFUL))
+def test_what_was_restored_on_appeal_is_not_touched(outage: Outage) -> None:
+    outage.away = False
+    outage.put(a_post(HARMFUL))
     appeal = AppealIn(author_id="u-1", reason="a joke among friends")
-    appeals.add(house.ledger, "p-1", appeal, policy=house.topology.policy, rules=house.topology.review)
-    house.decide(house.lease()[0], "allow")
-    house.away = True
-    house.put(a_post(HARMFUL), "p-2")  # the same content elsewhere is exempt too
-    assert house.newest("p-2")["decision"] == "allow"
-    house.away = False
-    assert house.sweep() == 0
-    assert house.put(a_post(HARMFUL), "p-2").replayed
+    appeals.add(outage.ledger, "p-1", appeal, policy=outage.topology.policy, rules=outage.topology.review)
+    outage.decide(outage.lease()[0], "allow")
+    outage.away = True
+    outage.put(a_post(HARMFUL), "p-2")  # the same content elsewhere is exempt too
+    assert outage.newest("p-2")["decision"] == "allow"
+    outage.away = False
+    assert outage.sweep() == 0
+    assert outage.put(a_post(HARMFUL), "p-2").replayed
 
 
-def test_newer_content_is_not_replaced_by_what_was_before_it(house: House) -> None:
-    house.put(a_post(HARMFUL))
-    house.away = False
-    house.put(a_post("fine"))
-    assert house.sweep() == 0
-    assert [json.loads(one.body)["decision"] for one in house.ledger.history("p-1")] == ["review", "allow"]
+def test_newer_content_is_not_replaced_by_what_was_before_it(outage: Outage) -> None:
+    outage.put(a_post(HARMFUL))
+    outage.away = False
+    outage.put(a_post("fine"))
+    assert outage.sweep() == 0
+    assert [json.loads(one.body)["decision"] for one in outage.ledger.history("p-1")] == ["review", "allow"]
 
 
-def test_newer_content_that_comes_while_it_is_judged_again_stands(house: House) -> None:
-    house.put(a_post(HARMFUL))
-    house.away = False
-    score = house.moderator.judge._score
+def test_newer_content_that_comes_while_it_is_judged_again_stands(outage: Outage) -> None:
+    outage.put(a_post(HARMFUL))
+    outage.away = False
+    score = outage.moderator.judge._score
 
     async def overtaken(variant: str, arm: Arm, texts: list[str], known: Known, deadline: float) -> GroupScores:
-        house.moderator.judge._score = score
-        await house.moderator.moderate("p-1", a_post("fine"))
+        outage.moderator.judge._score = score
+        await outage.moderator.moderate("p-1", a_post("fine"))
         return await score(variant, arm, texts, known, deadline)
 
-    house.moderator.judge._score = overtaken
-    assert house.sweep() == 0
-    assert house.newest()["decision"] == "allow"
-    assert len(house.ledger.history("p-1")) == 2
+    outage.moderator.judge._score = overtaken
+    assert outage.sweep() == 0
+    assert outage.newest()["decision"] == "allow"
+    assert len(outage.ledger.history("p-1")) == 2
 
 
-def test_nothing_older_follows_what_was_judged_again(house: House) -> None:
-    house.put(a_post("a"))
-    house.put(a_post("a", minute=9))
-    house.away = False
-    assert house.sweep() == 1
-    assert house.ledger.newest(["p-1"])["p-1"].created_at == a_post(minute=9).created_at
+def test_nothing_older_follows_what_was_judged_again(outage: Outage) -> None:
+    outage.put(a_post("a"))
+    outage.put(a_post("a", minute=9))
+    outage.away = False
+    assert outage.sweep() == 1
+    assert outage.ledger.newest(["p-1"])["p-1"].created_at == a_post(minute=9).created_at
 
 
-def test_one_that_fails_each_time_holds_up_no_others(make: Callable[..., House]) -> None:
-    house = make(group_size=1)
+def test_one_that_fails_each_time_holds_up_no_others(make: Callable[..., Outage]) -> None:
+    outage = make(group_size=1)
     for post_id, text in (("p-1", "poison"), ("p-2", "a"), ("p-3", "b")):
-        house.put(a_post(text), post_id)
-    house.away = False
-    assert [house.sweep() for _ in range(3)] == [0, 2, 0]
-    assert house.newest("p-1")["degraded"]
-    assert not house.newest("p-3")["degraded"]
+        outage.put(a_post(text), post_id)
+    outage.away = False
+    assert [outage.sweep() for _ in range(3)] == [0, 2, 0]
+    assert outage.newest("p-1")["degraded"]
+    assert not outage.newest("p-3")["degraded"]
 
 
-def test_what_was_decided_too_long_ago_is_only_judged_when_it_is_sent(make: Callable[..., House]) -> None:
-    house = make(within_h=1e-9)
-    house.put(a_post())
-    house.away = False
-    assert house.sweep() == 0
-    assert not house.put(a_post()).replayed
+def test_what_was_decided_too_long_ago_is_only_judged_when_it_is_sent(make: Callable[..., Outage]) -> None:
+    outage = make(within_h=1e-9)
+    outage.put(a_post())
+    outage.away = False
+    assert outage.sweep() == 0
+    assert not outage.put(a_post()).replayed
 
 
-def test_a_text_to_learn_from_is_not_judged_again(house: House) -> None:
-    run(house.moderator.moderate("p-1", a_post(HARMFUL), acts=False))
-    house.away = False
-    assert house.sweep() == 0
-    assert house.acted() == []
+def test_a_text_to_learn_from_is_not_judged_again(outage: Outage) -> None:
+    run(outage.moderator.moderate("p-1", a_post(HARMFUL), acts=False))
+    outage.away = False
+    assert outage.sweep() == 0
+    assert outage.acted() == []
 
 
-def test_one_replica_at_a_time(house: House) -> None:
-    house.put(a_post())
-    house.away = False
-    with house.ledger.lock(LOCK):
-        assert house.sweep() == 0
-    assert house.sweep() == 1
+def test_one_replica_at_a_time(outage: Outage) -> None:
+    outage.put(a_post())
+    outage.away = False
+    with outage.ledger.lock(LOCK):
+        assert outage.sweep() == 0
+    assert outage.sweep() == 1
 
 
-def test_an_author_is_counted_once_live_and_rebuilt(house: House, tmp_path: Path) -> None:
+def test_an_author_is_counted_once_live_and_rebuilt(outage: Outage, tmp_path: Path) -> None:
     store = open_features(f"sqlite:///{tmp_path / 'features.db'}")
-    house.moderator = Moderator(house.topology, house.ledger, house._score, lambda _variant, _version: CARD, store)
-    house.rejudging = Rejudging(house.ledger, house.moderator, house.topology.rejudge)
+    outage.moderator = Moderator(outage.topology, outage.ledger, outage._score, lambda _variant, _version: CARD, store)
+    outage.rejudging = Rejudging(outage.ledger, outage.moderator, outage.topology.rejudge)
     at = now()
 
     async def work() -> None:
-        await house.moderator.moderate("p-1", a_post(created_at=at))
-        house.away = False
-        assert await house.rejudging.sweep() == 1
-        await asyncio.gather(*house.moderator._beside)  # what is counted, after the reply
+        await outage.moderator.moderate("p-1", a_post(created_at=at))
+        outage.away = False
+        assert await outage.rejudging.sweep() == 1
+        await asyncio.gather(*outage.moderator._beside)  # what is counted, after the reply
 
     def counted() -> list[float | bool | str | None]:
         [author], _ = store.read(["u-1"], ["gardening"], [now()])
@@ -292,7 +292,7 @@ def test_an_author_is_counted_once_live_and_rebuilt(house: House, tmp_path: Path
 
     run(work())
     assert counted() == [1.0, 1.0, 1.0]
-    rebuild(store, house.ledger, now())
+    rebuild(store, outage.ledger, now())
     assert counted() == [1.0, 1.0, 1.0]
 
 
