@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import traceback
 
+from ray.exceptions import RayTaskError
 from sqlalchemy.exc import DBAPIError
 
-from moderation.errors import SeawallError
+from moderation.errors import QuotingError, SeawallError
 
 _HARMLESS = (SeawallError, ImportError, AttributeError, NameError)
-"""Errors whose text is of code and configuration."""
+"""Errors whose text is of code and configuration, unless they are a `QuotingError`."""
 _LINKS = 8
 """That many errors of a chain are told."""
 
@@ -56,8 +57,11 @@ def _one(error: BaseException) -> str:
 
 
 def _about(error: BaseException) -> str:
+    if isinstance(error, QuotingError):
+        return ""
     if isinstance(error, _HARMLESS):
-        return str(error)
+        # Of an error in another process Ray says the whole traceback, with the texts of whatever caused it.
+        return str(error.cause if isinstance(error, RayTaskError) else error)
     if isinstance(error, OSError):
         return " ".join(str(part) for part in (error.strerror, error.filename) if part)
     if isinstance(error, DBAPIError):

@@ -8,7 +8,8 @@ import hashlib
 import threading
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from moderation.posts import MediaIn
 from serve.http.problems import Problem, refusal
 from serve.media.fetch import Fetcher
 from serve.media.intake import Incoming, bound_of, decode, receive, scratch, source_of
-from serve.media.sink import Sink, on_thread
+from serve.media.sink import Sink, entered_on_thread, on_thread
 from tests.rooms import run
 from tests.serve.media.media_server import HOST, Resolver, certificates, reply, serving
 
@@ -244,3 +245,31 @@ def test_who_is_cancelled_waits_for_its_thread() -> None:
         return list(said)  # as it is now: the loop waits for its threads when it ends
 
     assert run(work()) == ["written"]
+
+
+def test_a_context_that_is_entered_while_whoever_asked_goes_is_left_again() -> None:
+    begun, let_in, left = threading.Event(), threading.Event(), threading.Event()
+
+    @contextmanager
+    def slow() -> Iterator[None]:
+        begun.set()
+        let_in.wait()
+        try:
+            yield
+        finally:
+            left.set()
+
+    async def use() -> None:
+        async with entered_on_thread(slow()):
+            pytest.fail("nobody is there to use it")
+
+    async def work() -> bool:
+        task = asyncio.create_task(use())
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        let_in.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return left.is_set()
+
+    assert run(work())

@@ -9,10 +9,13 @@ from collections.abc import Callable
 
 import pytest
 from pydantic import BaseModel
+from ray.exceptions import RayTaskError
 from sqlalchemy import text
 
 from moderation.errors import ModelError
 from moderation.storage import dialect
+from serve.errors import DeadlineError
+from serve.http.problems import Problem
 from serve.rollout.logs import error_text, keep_discreet
 
 SAID = "what nobody else may read"
@@ -50,6 +53,10 @@ def in_a_group() -> None:
     raise ExceptionGroup(SAID, [ValueError(SAID), KeyError(SAID)])
 
 
+def ask(error: Exception) -> None:
+    raise error
+
+
 BREAKS: list[Callable[[], object]] = [
     a_row_that_is_refused,
     repeated,
@@ -59,6 +66,8 @@ BREAKS: list[Callable[[], object]] = [
     lambda: {}[SAID],  # type: ignore[misc]
     lambda: Typed.model_validate({"number": SAID}),
     lambda: f"{SAID}\ud800".encode(),
+    lambda: ask(Problem(422, SAID)),
+    lambda: ask(RayTaskError("score", f"ValueError: {SAID}", DeadlineError("late")).as_instanceof_cause()),
 ]
 
 
