@@ -179,49 +179,29 @@ def calibrated(
     Raises:
         NotEnoughDataError: a label lacks a class and there is no parent.
     """
-    prepared = Prepared.of(rows.texts, rows.known)
-    logits = model.logits(prepared)[0].astype(np.float64)
-    bare = logits.copy()
-    apart = [row for row, code in enumerate(prepared.languages) if code in model.own_languages]
-    if apart:  # judged by what all languages share
-        bare[apart] = model.logits(
-            Prepared(
-                cleaned=[prepared.cleaned[row] for row in apart],
-                folded=[prepared.folded[row] for row in apart],
-                known=[{**prepared.known[row], "language": "*"} for row in apart],
-            )
-        )[0]
+    logits, bare = _logits(model, rows)
     calibration: dict[str, dict[str, tuple[float, float]]] = {}
     curves: dict[str, dict[str, OperatingCurve]] = {}
     counts: dict[str, dict[str, tuple[int, int]]] = {}
     for column, label in enumerate(model.card.labels):
-        known = ~np.isnan(rows.truth[:, column])
-        harmful = rows.truth[known, column] == 1
+        at = ~np.isnan(rows.truth[:, column])
+        known = _Known(
+            harmful=rows.truth[at, column] == 1,
+            languages=[code for code, keep in zip(rows.languages, at, strict=True) if keep],
+            logits=logits[at, column],
+            bare=bare[at, column],
+            weights=rows.weights[at, column],
+        )
         before = {} if parent is None else parent.card.calibration.get(label, {})
-        if harmful.any() and not harmful.all():
-            languages = [code for code, keep in zip(rows.languages, known, strict=True) if keep]
-            counts[label] = counted(harmful, languages)
-            own = languages_of_their_own(harmful, languages, language_rows)
-            few = languages_of_their_own(harmful, languages, min(language_rows, _FEW))
-            scaled = own | {code: at for code, at in few.items() if code in model.own_languages}
-            weights = rows.weights[known, column]
-            # A language that is on a scale of its own, and has too few rows, keeps its parent's.
-            pairs = {code: before[code] for code in model.own_languages if code in before}
-            pairs |= fitted(logits[known, column], bare[known, column], harmful, weights, scaled)
-            calibration[label] = pairs
-            scores = np.array(
-                [
-                    confidence(logit, pairs.get(code, pairs[ALL_ROWS]))
-                    for logit, code in zip(logits[known, column], languages, strict=True)
-                ]
-            )
-            curves[label] = measured_curves(harmful, scores, own)
+        if known.harmful.any() and not known.harmful.all():
+            counts[label] = counted(known.harmful, known.languages)
+            calibration[label], curves[label] = _measured(known, model.own_languages, before, language_rows)
         elif parent is not None:
             calibration[label] = before
             curves[label] = parent.card.curves.get(label, {})
         else:
             raise NotEnoughDataError(
-                f"label {label!r} has {int(harmful.sum())} harmful of {len(harmful)} validation rows;"
+                f"label {label!r} has {int(known.harmful.sum())} harmful of {len(known.harmful)} validation rows;"
                 " both classes are needed"
             )
     counts = _larger(counts, {} if parent is None else parent.card.rows)
@@ -234,6 +214,63 @@ def calibrated(
         rows=counts,
     )
     return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The validation rows of which a label is known.
+
+    Attributes:
+        harmful: what people said; as all arrays here, of shape (rows,).
+        languages: of each row.
+        logits: as the model gives them.
+        bare: without what only some languages have: what all rows share is for the languages that lack it.
+        weights: of each row.
+    """
+
+    harmful: Bools
+    languages: list[str]
+    logits: Floats
+    bare: Floats
+    weights: Floats
+
+
+def _logits(model: TextClassifier, rows: ValidationRows) -> tuple[Floats, Floats]:
+    """The model's logits, and those by what all languages share alone; both of shape (rows, labels)."""
+    prepared = Prepared.of(rows.texts, rows.known)
+    logits = model.logits(prepared)[0].astype(np.float64)
+    bare = logits.copy()
+    apart = [row for row, code in enumerate(prepared.languages) if code in model.own_languages]
+    if apart:
+        bare[apart] = model.logits(
+            Prepared(
+                cleaned=[prepared.cleaned[row] for row in apart],
+                folded=[prepared.folded[row] for row in apart],
+                known=[{**prepared.known[row], "language": "*"} for row in apart],
+            )
+        )[0]
+    return logits, bare
+
+
+def _measured(
+    known: _Known, own_languages: Sequence[str], before: Mapping[str, tuple[float, float]], language_rows: int
+) -> tuple[dict[str, tuple[float, float]], dict[str, OperatingCurve]]:
+    """A label's calibration and curves by language; `before` is its parent's calibration.
+
+    Languages on a scale of their own, `own_languages`, are calibrated from fewer rows, and with still fewer they keep
+    their parent's.
+    """
+    own = languages_of_their_own(known.harmful, known.languages, language_rows)
+    few = languages_of_their_own(known.harmful, known.languages, min(language_rows, _FEW))
+    scaled = own | {code: at for code, at in few.items() if code in own_languages}
+    pairs = {code: before[code] for code in own_languages if code in before} | _fitted(known, scaled)
+    scores = np.array(
+        [
+            confidence(logit, pairs.get(code, pairs[ALL_ROWS]))
+            for logit, code in zip(known.logits, known.languages, strict=True)
+        ]
+    )
+    return pairs, measured_curves(known.harmful, scores, own)
 
 
 def _larger(
@@ -264,21 +301,11 @@ def platt(logits: Floats, harmful: Bools, weights: Floats) -> tuple[float, float
     return float(scaler.coef_[0, 0]), float(scaler.intercept_[0])
 
 
-def fitted(
-    logits: Floats, bare: Floats, harmful: Bools, weights: Floats, own: Mapping[str, Bools]
-) -> dict[str, tuple[float, float]]:
-    """A label's calibration by language: on all rows, as `ALL_ROWS`, and on those of each language of `own`.
-
-    Args:
-        logits: as the model gives them.
-        bare: without what only some languages have: what all rows share is for the languages that lack it.
-        harmful: of the same rows; all of shape (rows,).
-        weights: likewise.
-        own: languages, and which rows are theirs.
-    """
-    pairs = {ALL_ROWS: platt(bare, harmful, weights)}
+def _fitted(known: _Known, own: Mapping[str, Bools]) -> dict[str, tuple[float, float]]:
+    """A label's calibration by language: on all rows, as `ALL_ROWS`, and on those of each language of `own`."""
+    pairs = {ALL_ROWS: platt(known.bare, known.harmful, known.weights)}
     for language, rows in own.items():
-        pairs[language] = platt(logits[rows], harmful[rows], weights[rows])
+        pairs[language] = platt(known.logits[rows], known.harmful[rows], known.weights[rows])
     return pairs
 
 
