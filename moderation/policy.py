@@ -58,7 +58,7 @@ class Rule(_Strict):
     untrained: Literal["ignore", "review"] = "review"
     """Whether a person is asked about a flagged post in a language in which the model did not learn the label; where
     nobody can tell the language, one is. Nothing is removed or hidden for it there, nor where few rows show how well it
-    works (`models.card.SHOWN_ROWS`)."""
+    works (`models.card.PROVEN_ROWS`)."""
 
     @property
     def deadline(self) -> timedelta:
@@ -104,7 +104,7 @@ class Scored:
         failed: whether there should have been one.
         language: that it was judged in; None: it is no text.
         learned: whether the model learned the label in that language.
-        shown: whether rows enough show how well the label works in that language.
+        proven: whether rows enough show how well the label works in that language.
         quotes: whether some of the words are quoted: what these come to is a person's to decide.
         own: whether these are a text's own words, without what it quotes.
         partly_read: whether some of it was not read, since it is too long.
@@ -119,7 +119,7 @@ class Scored:
     failed: bool = True
     language: str | None = None
     learned: bool = True
-    shown: bool = True
+    proven: bool = True
     quotes: bool = False
     own: bool = False
     partly_read: bool = False
@@ -129,7 +129,7 @@ class Scored:
         """Why it neither removes nor hides a post, whatever its score; None: it may."""
         if not self.learned:
             return "untrained"
-        return "unproven" if not self.shown else "quotation" if self.quotes else None
+        return "unproven" if not self.proven else "quotation" if self.quotes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,26 +247,26 @@ class Policy:
         """
         rules = self.rules(region)
         missing = {label: "no_model" if has_media or "text" in label.modalities else "no_media" for label in LABELS}
-        outcomes = {
+        results = {
             label: _judge(label, scores.get(label.name, ()), rules.get(label.name), missing[label]) for label in LABELS
         }
-        queued = {label: outcome.queue for label, outcome in outcomes.items() if outcome.queue is not None}
+        queued = {label: result.queue for label, result in results.items() if result.queue is not None}
         reasons = list(queued.values())
         reasons += _link_reasons(links, unexamined_links, review_shorteners=review_shorteners)
         reasons += partly_seen
-        removed_for = [label for label, outcome in outcomes.items() if outcome.remove]
+        removed_for = [label for label, result in results.items() if result.remove]
         diverted = bool(removed_for) and all(label.name in blown for label in removed_for)
         if diverted:
             reasons = [f"the fuse of {label.name} in {region} has blown" for label in removed_for] + reasons
         removing = bool(removed_for) and not diverted
-        proactive = diverted or any(outcome.hold for outcome in outcomes.values())
+        proactive = diverted or any(result.hold for result in results.values())
         reviewing = bool(reasons) and not removing
         deadline = min((rules[label.name].deadline for label in (*queued, *removed_for)), default=LINK_DEADLINE)
         return PolicyDecision(
             decision="remove" if removing else "review" if reviewing else "allow",
             mode="proactive" if proactive else "reactive",
-            degraded=any(outcome.failed for outcome in outcomes.values()),
-            labels={label.name: outcome.shown for label, outcome in outcomes.items()},
+            degraded=any(result.failed for result in results.values()),
+            labels={label.name: result.decision for label, result in results.items()},
             review=ReviewDecision(
                 queued=reviewing, deadline=now + deadline if reviewing else None, reasons=reasons if reviewing else []
             ),
@@ -277,9 +277,9 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class _LabelResult:
-    """One label, judged on one part or on all: what is shown of it, and what it asks for."""
+    """One label, judged on one part or on all: what the decision says of it, and what it asks for."""
 
-    shown: LabelDecision
+    decision: LabelDecision
     remove: bool = False
     hold: bool = False
     queue: str | None = None
@@ -288,64 +288,64 @@ class _LabelResult:
     @property
     def gravity(self) -> tuple[bool, bool, bool, float]:
         """Orders the parts of a post: the surest decides. Another part can make a decision graver, never milder."""
-        return self.remove, self.shown.flagged, self.queue is not None, self.shown.score or 0.0
+        return self.remove, self.decision.flagged, self.queue is not None, self.decision.score or 0.0
 
 
 def _judge(label: Label, parts: Sequence[Scored], rule: Rule | None, missing: str) -> _LabelResult:
     """All parts of a post. What failed counts beside what was scored: it might have held what the others do not."""
     if not parts or rule is None:
         return _LabelResult(LabelDecision(status="not_scored", reason="no_rule" if parts else missing))
-    outcomes = [_judge_part(label, part, rule) for part in parts]
-    scored = [outcome for outcome in outcomes if outcome.shown.status == "scored"]
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    surest = max(scored, key=lambda outcome: outcome.gravity) if scored else (failed or outcomes)[0]
-    shown = surest.shown.model_copy(update={"partly_read": any(part.partly_read for part in parts)})
+    results = [_judge_part(label, part, rule) for part in parts]
+    scored = [result for result in results if result.decision.status == "scored"]
+    failed = [result for result in results if result.failed]
+    surest = max(scored, key=lambda result: result.gravity) if scored else (failed or results)[0]
+    decision = surest.decision.model_copy(update={"partly_read": any(part.partly_read for part in parts)})
     if len(parts) > 1 or parts[0].media is not None:
         read = {part.input_type: None for part in parts if part.score is not None}
-        shown = shown.model_copy(
+        decision = decision.model_copy(
             update={
-                "input_types": list(read) if scored else shown.input_types,
-                "parts": [_shown_part(part, outcome) for part, outcome in zip(parts, outcomes, strict=True)],
+                "input_types": list(read) if scored else decision.input_types,
+                "parts": [_part_decision(part, result) for part, result in zip(parts, results, strict=True)],
             }
         )
     return _LabelResult(
-        shown,
+        decision,
         remove=surest.remove,
-        hold=any(outcome.hold for outcome in outcomes),
-        queue=surest.queue or next((outcome.queue for outcome in failed if outcome.queue), None),
+        hold=any(result.hold for result in results),
+        queue=surest.queue or next((result.queue for result in failed if result.queue), None),
         failed=bool(failed),
     )
 
 
-def _shown_part(part: Scored, outcome: _LabelResult) -> PartDecision:
-    shown = outcome.shown
+def _part_decision(part: Scored, result: _LabelResult) -> PartDecision:
+    decision = result.decision
     return PartDecision(
         service=part.service,
         media=part.media,
         language=part.language,
         own_words=part.own,
-        status=shown.status,
-        score=shown.score,
-        threshold=shown.threshold,
-        flagged=shown.flagged,
-        reason=shown.reason,
-        held_back=shown.held_back,
-        partly_read=shown.partly_read,
+        status=decision.status,
+        score=decision.score,
+        threshold=decision.threshold,
+        flagged=decision.flagged,
+        reason=decision.reason,
+        held_back=decision.held_back,
+        partly_read=decision.partly_read,
     )
 
 
 def _judge_part(label: Label, part: Scored, rule: Rule) -> _LabelResult:
     if part.score is None:
-        shown = LabelDecision(
+        decision = LabelDecision(
             status="failed" if part.failed else "not_scored",
             input_types=[part.input_type],
             objective=rule.objective,
             reason=part.reason,
         )
         if not part.failed:
-            return _LabelResult(shown)
+            return _LabelResult(decision)
         return _LabelResult(
-            shown,
+            decision,
             hold=rule.on_failure == "hold",
             queue=None if rule.on_failure == "allow" else f"{label.name} failed to score",
             failed=True,
@@ -357,7 +357,7 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _LabelResult:
     learned = part.learned or part.language == UNDETERMINED  # or may have been
     lowest = flagged_from(part.curve, rule, learned=learned)
     flagged = lowest is not None and part.score >= lowest
-    shown = LabelDecision(
+    decision = LabelDecision(
         status="scored",
         score=part.score,
         threshold=threshold,
@@ -373,14 +373,14 @@ def _judge_part(label: Label, part: Scored, rule: Rule) -> _LabelResult:
     if flagged:
         hold = acts and rule.mode == "proactive"
         queue = None if remove else f"{label.name} is flagged{_BECAUSE[part.held_back]}"
-        return _LabelResult(shown, remove=remove, hold=hold, queue=queue)
+        return _LabelResult(decision, remove=remove, hold=hold, queue=queue)
     if rule.review_objective is not None and (
         part.learned or part.language == UNDETERMINED or rule.untrained == "review"
     ):
         lower = threshold_of(part.curve, rule.review_objective, rule.prevalence)
         if lower is not None and part.score >= lower:
-            return _LabelResult(shown, queue=f"{label.name} is uncertain")
-    return _LabelResult(shown)
+            return _LabelResult(decision, queue=f"{label.name} is uncertain")
+    return _LabelResult(decision)
 
 
 _BECAUSE: Mapping[HeldBack | None, str] = {

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from moderation.errors import NotEnoughDataError
 from moderation.metrics import Bools, Floats
 from moderation.models.base import Prepared, TextClassifier, confidence
-from moderation.models.card import ALL_ROWS, SHOWN_ROWS, Card
+from moderation.models.card import ALL_ROWS, PROVEN_ROWS, Card
 from moderation.models.load import load_text_classifier
 from moderation.models.operating import OperatingCurve
 from moderation.preprocess.features import Features
@@ -205,7 +205,9 @@ def calibrated(
                 " both classes are needed"
             )
     counts = _larger(counts, {} if parent is None else parent.card.rows)
-    enough = {code for own in counts.values() for code, pair in own.items() if min(pair) >= SHOWN_ROWS} - {UNDETERMINED}
+    enough = {code for own in counts.values() for code, pair in own.items() if min(pair) >= PROVEN_ROWS} - {
+        UNDETERMINED
+    }
     model.card = replace(
         model.card,
         languages=tuple(sorted({*model.card.languages, *enough})),

@@ -21,7 +21,7 @@ CARD = "model.json"
 ALL_ROWS = "*"
 """In place of a language: what is told of all rows, and what holds for a language of which nothing else is told."""
 
-SHOWN_ROWS = 40
+PROVEN_ROWS = 40
 """Rows of each class on which it shows in a language whether a label works there."""
 _SINCE = {"rows"}
 """Fields that cards of earlier releases lack."""
@@ -88,7 +88,7 @@ class Card:
         """Whether a label was learned in a language. A model that reads no text needs none."""
         return not self.languages or language in self.languages_of(label)
 
-    def is_shown(self, label: str, language: str) -> bool:
+    def is_proven(self, label: str, language: str) -> bool:
         """Whether rows enough show how well a label works in a language: only then may it act without a person.
 
         Without `rows`, where the language has a curve of its own, of as many. A model that reads no text needs none.
@@ -97,7 +97,7 @@ class Card:
             return True
         own = None if language == ALL_ROWS else self.curves.get(label, {}).get(language)
         counted = (0, 0) if own is None or self.rows else (own.positives, own.negatives)
-        return min(self.rows.get(label, {}).get(language, counted)) >= SHOWN_ROWS
+        return min(self.rows.get(label, {}).get(language, counted)) >= PROVEN_ROWS
 
     def to_json(self) -> str:
         """As stored, one field a line."""

@@ -73,7 +73,7 @@ def _of_text(judged: Judged, label: str) -> Scored:
         reason=None if score is not None else "no such output",
         language=reading.language,
         learned=card.is_learned(label, reading.language),
-        shown=card.is_shown(label, reading.language),
+        proven=card.is_proven(label, reading.language),
         quotes=reading.quotes,
         own=reading.own,
         partly_read=judged.partly_read,

@@ -14,7 +14,7 @@ from rich.text import Text
 from moderation.console import JsonOption, TopologyOption, VariantArgument, err, out, print_json, progress, show
 from moderation.context import Context, open_context
 from moderation.metrics import Interval
-from moderation.models.card import SHOWN_ROWS, Card, cell_of
+from moderation.models.card import PROVEN_ROWS, Card, cell_of
 from moderation.policy import is_met, removal_threshold, threshold_of
 from moderation.topology import Topology
 from moderation.yaml_files import read_yaml
@@ -162,12 +162,12 @@ def where_it_acts(topology: Topology, variant: str, card: Card) -> Iterator[str]
         rule = topology.policy.rules("*").get(label)
         if rule is None:
             continue
-        shown = [code for code in card.languages if card.is_shown(label, code)]
-        unproven = [code for code in card.languages_of(label) if code not in shown]
-        said = [f"{label} of {variant} may remove or hide posts in {', '.join(shown) or 'no language'}"]
+        proven = [code for code in card.languages if card.is_proven(label, code)]
+        unproven = [code for code in card.languages_of(label) if code not in proven]
+        said = [f"{label} of {variant} may remove or hide posts in {', '.join(proven) or 'no language'}"]
         if unproven:
             said.append(
-                f"is reviewed in {', '.join(unproven)}, with fewer than {SHOWN_ROWS} validation rows of a class"
+                f"is reviewed in {', '.join(unproven)}, with fewer than {PROVEN_ROWS} validation rows of a class"
             )
         said.append(f"and elsewhere is {'reviewed' if rule.untrained == 'review' else 'ignored'}")
         yield ", ".join(said)
@@ -262,7 +262,7 @@ def _rows(card: Card) -> list[dict[str, Any]]:
     """Per label and language that calibrated a model: the rows, and whether they are enough for it to act there."""
     return [
         {"label": label, "language": language, "harmful": harmful, "harmless": harmless}
-        | {"acts": card.is_shown(label, language)}
+        | {"acts": card.is_proven(label, language)}
         for label, counts in sorted(card.rows.items())
         for language, (harmful, harmless) in sorted(counts.items())
     ]

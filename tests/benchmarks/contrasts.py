@@ -83,7 +83,7 @@ def bounds_of(model: TextClassifier, label: str, language: str) -> tuple[float, 
     rule, curve = TOPOLOGY.policy.rules("*")[label], model.card.curve(label, language)
     asks = flagged_from(curve, rule, learned=model.card.is_learned(label, language))
     acts = None
-    if model.card.is_shown(label, language):
+    if model.card.is_proven(label, language):
         acts = asks if rule.mode == "proactive" else removal_threshold(curve, rule)
     return np.inf if asks is None else asks, np.inf if acts is None else acts
 

@@ -540,7 +540,7 @@ def test_what_could_not_be_read_is_not_scored_and_no_failure(tmp_path: Path) -> 
 _PARTS = st.one_of(
     st.floats(0, 1).map(scored),
     st.floats(0, 1).map(a_picture),
-    st.builds(Scored, st.floats(0, 1), st.just(CURVE), shown=st.booleans(), quotes=st.booleans()),
+    st.builds(Scored, st.floats(0, 1), st.just(CURVE), proven=st.booleans(), quotes=st.booleans()),
     st.booleans().map(lambda fails: a_picture(None, failed=fails)),
 )
 _GRAVITY = {"allow": 0, "review": 1, "remove": 2}
@@ -564,8 +564,8 @@ def test_another_part_makes_no_decision_milder(tmp_path: Path, parts: list[Score
 @pytest.mark.parametrize(
     ("part", "why"),
     [
-        (Scored(0.9, CURVE, language="ru", learned=False, shown=False), "untrained"),
-        (Scored(0.9, CURVE, language="pt", shown=False), "unproven"),
+        (Scored(0.9, CURVE, language="ru", learned=False, proven=False), "untrained"),
+        (Scored(0.9, CURVE, language="pt", proven=False), "unproven"),
         (Scored(0.9, CURVE, language="en", quotes=True), "quotation"),
     ],
 )
@@ -586,22 +586,22 @@ def test_what_may_not_act_is_reviewed_and_neither_removed_nor_hidden(tmp_path: P
 def test_a_review_in_proactive_mode_hides_only_what_may_act(tmp_path: Path) -> None:
     policy = a_policy(tmp_path, {"hate": a_rule(action="review", mode="proactive")})
     assert decide(policy, hate=Scored(0.9, CURVE, language="en")).mode == "proactive"
-    assert decide(policy, hate=Scored(0.9, CURVE, language="ru", learned=False, shown=False)).mode == "reactive"
+    assert decide(policy, hate=Scored(0.9, CURVE, language="ru", learned=False, proven=False)).mode == "reactive"
 
 
 @pytest.mark.parametrize("score", [0.45, 0.9])
 def test_a_policy_can_ignore_a_label_where_it_was_not_learned(tmp_path: Path, score: float) -> None:
     rule = a_rule(untrained="ignore", review_objective="precision>=0.7")
     policy = a_policy(tmp_path, {"hate": rule}, regions={"DE": {"hate": {"untrained": "review"}}})
-    untrained = Scored(score, CURVE, language="ru", learned=False, shown=False)
+    untrained = Scored(score, CURVE, language="ru", learned=False, proven=False)
     ignored = decide(policy, hate=untrained)
     assert (ignored.decision, ignored.labels["hate"].flagged, ignored.labels["hate"].score) == ("allow", False, score)
     assert ignored.labels["hate"].held_back == "untrained"
     assert decide(policy, "DE", hate=untrained).decision == "review"
     # Nobody can tell the language, in which it may well have been learned.
-    assert decide(policy, hate=Scored(score, CURVE, language="und", learned=False, shown=False)).decision == "review"
+    assert decide(policy, hate=Scored(score, CURVE, language="und", learned=False, proven=False)).decision == "review"
     # Learned, with too few rows to show how well: a person is asked.
-    assert decide(policy, hate=Scored(score, CURVE, language="pt", shown=False)).decision == "review"
+    assert decide(policy, hate=Scored(score, CURVE, language="pt", proven=False)).decision == "review"
 
 
 def test_a_quotation_is_removed_only_for_the_author_s_own_words(tmp_path: Path) -> None:
@@ -629,7 +629,7 @@ def test_own_words_hide_a_post_also_where_the_whole_is_surer(tmp_path: Path) -> 
 
 def test_of_several_languages_the_surest_decides_by_its_own_threshold(tmp_path: Path) -> None:
     policy = a_policy(tmp_path, {"abuse": a_rule()})
-    unsure = Scored(0.85, STRICT, language="und", learned=False, shown=False)
+    unsure = Scored(0.85, STRICT, language="und", learned=False, proven=False)
     english = Scored(0.6, CURVE, language="en")
     for parts in ([unsure, english], [english, unsure]):
         verdict = of_parts(policy, *parts)

@@ -182,8 +182,8 @@ def _blocked(link: FoundLink, blocklist: Blocklist) -> Iterator[Remark]:
 def _suspicions(link: FoundLink, host: Host, rules: LinkRules) -> Iterator[Remark]:
     for reason in (*_tricks(link, host), *_imitations(host, rules.known), *_download(link, rules)):
         yield "suspicious", reason
-    if link.shown is not None and not rules.known.covers(host.name):
-        yield "suspicious", f"its text names {_short(link.shown)}, but it leads to {_short(link.domain)}"
+    if link.text_host is not None and not rules.known.covers(host.name):
+        yield "suspicious", f"its text names {_short(link.text_host)}, but it leads to {_short(link.domain)}"
 
 
 def _tricks(link: FoundLink, host: Host) -> Iterator[str]:

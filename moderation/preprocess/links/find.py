@@ -84,7 +84,7 @@ class FoundLink:
         canonical: the one form of all the ways to write it; a link without a scheme is read as `http`.
         host: lower case and ASCII, an IPv4 address in decimal, an IPv6 address without brackets.
         domain: the registered domain of the host; the host where the snapshot knows no public suffix.
-        shown: the host that a Markdown link's text names, where it belongs to another domain.
+        text_host: the host that a Markdown link's text names, where it belongs to another domain.
         userinfo: what stands before an `@` and the host.
     """
 
@@ -92,7 +92,7 @@ class FoundLink:
     canonical: str
     host: str
     domain: str
-    shown: str | None = None
+    text_host: str | None = None
     userinfo: str | None = None
 
 
@@ -124,12 +124,12 @@ def find_links(text: str, listed: Blocklist | None = None) -> list[FoundLink]:
     reading = read(text)
     marked = list(_marked(reading.text))
     places = sorted([*marked, *_bare(reading, marked, listed)], key=lambda place: place.start)
-    shown = _named_in_link_texts(reading.text, places)
+    named_hosts = _named_in_link_texts(reading.text, places)
     found: dict[tuple[str, str | None], FoundLink] = {}
     for place in places:
-        if shown.get(place.start, "") is None:
+        if named_hosts.get(place.start, "") is None:
             continue
-        named = shown.get(place.start)
+        named = named_hosts.get(place.start)
         url = reading.as_written(place.start, place.end)
         if (url, named) not in found:
             form = canonical(place.scheme, place.host.name, place.port, place.tail)
@@ -296,9 +296,9 @@ def _trimmed(text: str, start: int, end: int) -> int:
 
 def _named_in_link_texts(text: str, places: Sequence[_Place]) -> dict[int, str | None]:
     """What the texts of Markdown links name: host by the place of the target; None at the places inside such texts."""
-    shown: dict[int, str | None] = {}
+    named_hosts: dict[int, str | None] = {}
     if "](" not in text:
-        return shown
+        return named_hosts
     by_start = {place.start: place for place in places}
     index = 0
     for match in _MARKDOWN.finditer(text):
@@ -309,7 +309,7 @@ def _named_in_link_texts(text: str, places: Sequence[_Place]) -> dict[int, str |
             named = places[index]
             index += 1
             if target is not None:
-                shown[named.start] = None
-                if named.host.domain != target.host.domain and target.start not in shown:
-                    shown[target.start] = named.host.name
-    return shown
+                named_hosts[named.start] = None
+                if named.host.domain != target.host.domain and target.start not in named_hosts:
+                    named_hosts[target.start] = named.host.name
+    return named_hosts

@@ -135,8 +135,8 @@ def test_a_label_is_learned_and_shown_by_the_rows_of_a_language() -> None:
     card = a_card(rows=rows)
     assert card.languages_of("abuse") == ("de", "en")
     assert card.languages_of("hate") == ("en",)
-    assert [card.is_shown("abuse", code) for code in ("de", "en", "ru", "und", "*")] == [True, *[False] * 4]
-    assert (card.is_shown("hate", "en"), card.is_shown("hate", "de")) == (True, False)
+    assert [card.is_proven("abuse", code) for code in ("de", "en", "ru", "und", "*")] == [True, *[False] * 4]
+    assert (card.is_proven("hate", "en"), card.is_proven("hate", "de")) == (True, False)
     assert (card.is_learned("hate", "en"), card.is_learned("hate", "de"), card.is_learned("abuse", "und")) == (
         True,
         False,
@@ -148,15 +148,15 @@ def test_a_label_is_learned_and_shown_by_the_rows_of_a_language() -> None:
 def test_a_card_that_counts_no_rows_shows_what_its_own_curves_show() -> None:
     card = Card.from_json(changed(rows=MISSING))
     assert card.rows == {}
-    assert not card.is_shown("abuse", "de")
+    assert not card.is_proven("abuse", "de")
     card = a_card(curves={"abuse": {"*": a_curve(), "de": a_curve()}})
-    assert [card.is_shown("abuse", code) for code in ("de", "en", "*")] == [True, False, False]
+    assert [card.is_proven("abuse", code) for code in ("de", "en", "*")] == [True, False, False]
 
 
 def test_a_model_that_reads_no_text_needs_no_language() -> None:
     card = a_card(languages=())
     assert card.is_learned("abuse", "*")
-    assert card.is_shown("abuse", "*")
+    assert card.is_proven("abuse", "*")
 
 
 @pytest.mark.parametrize("model", ["text-multi", "text-ngram", "misinformation"])
@@ -177,5 +177,5 @@ def test_the_cards_that_ship_count_the_rows_that_calibrated_them(model: str) -> 
 @pytest.mark.parametrize("model", ["text-multi", "text-ngram"])
 def test_hate_is_shown_to_work_in_english_alone(model: str) -> None:
     card = Card.from_json((DEPLOYMENTS / "models" / model / CARD).read_text(encoding="utf-8"))
-    assert [code for code in (*card.languages, "und", "es") if card.is_shown("hate", code)] == ["en"]
+    assert [code for code in (*card.languages, "und", "es") if card.is_proven("hate", code)] == ["en"]
     assert card.languages_of("hate") == ("en", "pt")

@@ -250,7 +250,7 @@ def test_links_come_in_the_order_of_the_text_and_each_once() -> None:
 
 def test_a_markdown_link_shows_what_its_text_names_only_where_that_is_another_domain() -> None:
     text = "[bank.com](https://evil.example/) [www.a.com](https://a.com) [my bank](https://b.com) [c.com](d.com)"
-    assert [(link.host, link.shown) for link in find_links(text)] == [
+    assert [(link.host, link.text_host) for link in find_links(text)] == [
         ("evil.example", "bank.com"),
         ("a.com", None),
         ("b.com", None),
