@@ -4,10 +4,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
@@ -24,7 +24,7 @@ from serve.compat.openai_wire import (
     TextPart,
 )
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
-from serve.context import GatewayContext, current
+from serve.context import GatewayContext, Here
 from serve.errors import NoAnswerError
 from serve.http.problems import Problem
 from serve.http.repair import unmarked
@@ -76,7 +76,7 @@ _ERRORS = documented("OpenAI's", 400, 413, 415)
     openapi_extra=body_schema(ModerationRequest),
     summary="OpenAI's moderation, recording nothing",
 )
-async def moderate(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
+async def moderate(request: Request, context: Here) -> Response:
     """A category that no model scores is `null`; `flagged` follows the policy's thresholds.
 
     Of an image, `sexual` is what it shows, and the rest what is written in it; `seawall.not_scored` says what was not.

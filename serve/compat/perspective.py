@@ -4,9 +4,8 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTasks
 from starlette.responses import JSONResponse
 
@@ -29,7 +28,7 @@ from serve.compat.perspective_wire import (
 from serve.compat.scoring import LabelScore, TextScores, score, services_of
 from serve.compat.spans import Span, sentences, whole
 from serve.compat.suggestions import label_of, post_of, suggested_labels
-from serve.context import GatewayContext, current
+from serve.context import GatewayContext, Here
 from serve.http.problems import Problem
 from serve.http.wire import MOST_VALUES, Body, body_schema, check_media_type, client_of, parsed, read_parsed
 from serve.labels.counting import count_labels
@@ -47,7 +46,7 @@ _VALUES_A_SPAN = 5 * sum(label is not None for label in ATTRIBUTES.values())
     openapi_extra=body_schema(AnalyzeCommentRequest),
     summary="Perspective's scores of a comment, recording nothing",
 )
-async def analyze(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
+async def analyze(request: Request, context: Here) -> Response:
     """An attribute or a language that no model was trained on is Perspective's own error. `key` is ignored."""
     body = await _read(request, AnalyzeCommentRequest, context)
     bounds = context.topology.gateway
@@ -149,7 +148,7 @@ def _attribute(asked: Asked, summary: TextScores, spans: list[tuple[Span, TextSc
     openapi_extra=body_schema(SuggestCommentScoreRequest),
     summary="Perspective's suggestion of a score, kept as labels",
 )
-async def suggest_score(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
+async def suggest_score(request: Request, context: Here) -> Response:
     """The comment becomes a post, the scores labels of it; the same suggestion again changes nothing."""
     # A browser sends without asking what has no media type, or one of a form: what is recorded must have its own.
     check_media_type(request, "application/json")

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from moderation.events import EventIn, EventsOut
 from moderation.sections import Dimension, Metrics
 from moderation.storage import events
 from moderation.storage.ledger import now
-from serve.context import GatewayContext, current
+from serve.context import Here
 from serve.http.lines import NDJSON, parsed_lines, read_lines
 from serve.http.problems import Problem, documented
 from serve.http.times import asked, lines_within
@@ -33,7 +33,7 @@ _DEFAULT_WINDOW = timedelta(hours=24)
     openapi_extra=body_schema(EventIn, NDJSON),
     summary="Take events in bulk",
 )
-async def post_events(request: Request, context: Annotated[GatewayContext, Depends(current)]) -> Response:
+async def post_events(request: Request, context: Here) -> Response:
     """NDJSON, an event a line, idempotent by `id`; a bad line is an error of its own."""
     bounds = context.topology.gateway
     lines = await read_lines(request, bounds.max_events_body_bytes, bounds.max_event_lines)
@@ -50,7 +50,7 @@ async def post_events(request: Request, context: Annotated[GatewayContext, Depen
     summary="The online metrics of a window",
 )
 async def get_online(
-    context: Annotated[GatewayContext, Depends(current)],
+    context: Here,
     begin: Annotated[str | None, Query(alias="from", description="RFC 3339; 24 hours before `to` where absent")] = None,
     end: Annotated[str | None, Query(alias="to", description="RFC 3339, exclusive; now where absent")] = None,
     by: Annotated[str | None, Query(description="Of region, language, community, label, model_version; comma")] = None,

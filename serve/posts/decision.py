@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from moderation.policy import PolicyDecision
 from moderation.posts import Decision, LanguageDecision, LinkDecision, PostIn, ReviewDecision
 from moderation.preprocess.links import check_links, find_links
 from moderation.review import item_for
@@ -113,25 +114,7 @@ def entry_of(
     )
     if exempt:
         verdict = replace(verdict, decision="allow", mode="reactive", review=ReviewDecision(queued=False))
-    decision = Decision(
-        post_id=task.post_id,
-        content_version=1,
-        decision=verdict.decision,
-        mode=verdict.mode,
-        degraded=verdict.degraded,
-        labels=verdict.labels,
-        language=_language(case),
-        links=links.links,
-        media=ensemble.media_decisions(case.media),
-        evidence=ensemble.evidence(case.media),
-        review=verdict.review,
-        experiments=ensemble.experiments(case),
-        policy_version=topology.policy.version,
-        models=ensemble.models(case),
-        decided_at=decided_at,
-        latency_ms=round((time.perf_counter() - task.started) * 1000, 1),
-        exempt=exempt,
-    )
+    decision = _decision(task, case, links, verdict, decided_at, version=topology.policy.version, exempt=exempt)
     rules = topology.policy.rules(post.region)
     item = item_for(decision, community=post.community, rules=rules, review=topology.review, draw=draw)
     return Entry(
@@ -146,6 +129,31 @@ def entry_of(
         again=task.again,
         actor="fuse" if verdict.diverted else "model",
         removed_for=() if exempt else verdict.removed_for,
+    )
+
+
+def _decision(
+    task: Task, case: Case, links: CheckedLinks, verdict: PolicyDecision, at: datetime, *, version: str, exempt: bool
+) -> Decision:
+    """As the platform is told it."""
+    return Decision(
+        post_id=task.post_id,
+        content_version=1,
+        decision=verdict.decision,
+        mode=verdict.mode,
+        degraded=verdict.degraded,
+        labels=verdict.labels,
+        language=_language(case),
+        links=links.links,
+        media=ensemble.media_decisions(case.media),
+        evidence=ensemble.evidence(case.media),
+        review=verdict.review,
+        experiments=ensemble.experiments(case),
+        policy_version=version,
+        models=ensemble.models(case),
+        decided_at=at,
+        latency_ms=round((time.perf_counter() - task.started) * 1000, 1),
+        exempt=exempt,
     )
 
 

@@ -7,13 +7,14 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from moderation.errors import ConflictError, FeaturesUnavailableError
 from moderation.models.card import Card
 from moderation.posts import PostIn
+from moderation.sections import Gateway as Bounds
 from moderation.storage.features import FeatureStore, PostObserved, posts_observed
 from moderation.storage.ledger import Entry, Ledger, Recorded, now
 from moderation.topology import Topology
@@ -28,6 +29,8 @@ from serve.posts.due import Due
 from serve.posts.scoring import Judge, ReadCard
 
 logger = logging.getLogger("ray.serve")
+Result = TypeVar("Result")
+
 _LARGE_GROUP = 8
 """Times what a group of small media is to decode, a group of large ones is at most, or a single post."""
 
@@ -113,46 +116,25 @@ class Moderator:
         self._beside: set[asyncio.Task[None]] = set()
         self._in_flight: dict[str, _InFlight] = {}  # of each post what came last
         gateway, media = topology.gateway, topology.media
-        self._grouper: Grouper[Task, Answer] = Grouper(
-            self._moderate_group,
-            group_size=gateway.group_size,
-            max_waiting=gateway.max_waiting_posts,
-            max_a_client=gateway.max_waiting_a_client,
-            max_wait_s=gateway.max_wait_ms / 1000,
-            work_of=lambda task: task.work,
-            group_work=gateway.group_characters,
-        )
+        self._grouper = _queue_of_texts(self._moderate_group, gateway, in_flight=2)
         # A queue of their own: a post without media must not wait for another one's video.
-        self._media_grouper: Grouper[Task, Answer] = Grouper(
-            self._moderate_group,
-            group_size=media.group_size,
-            max_waiting=media.max_waiting_posts,
-            max_in_flight=media.max_in_flight,
-            max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
-            max_wait_s=media.max_wait_ms / 1000,
-            work_of=lambda task: task.media_work,
-            group_work=media.small_megapixels,
-        )
+        small = media.small_megapixels
+        self._media_grouper = self._queue_of_media(in_flight=media.max_in_flight, group_work=small)
         # And one for those that take long to decode: a small picture must not wait for large ones.
-        self._large_grouper: Grouper[Task, Answer] = Grouper(
+        self._large_grouper = self._queue_of_media(in_flight=media.large_in_flight, group_work=_LARGE_GROUP * small)
+        self._previews = _queue_of_texts(self._preview_group, gateway, in_flight=1)
+
+    def _queue_of_media(self, *, in_flight: int, group_work: int) -> Grouper[Task, Answer]:
+        media = self._topology.media
+        return Grouper(
             self._moderate_group,
             group_size=media.group_size,
             max_waiting=media.max_waiting_posts,
-            max_in_flight=media.large_in_flight,
-            max_a_client=max(1, int(gateway.client_share * media.max_waiting_posts)),
+            max_in_flight=in_flight,
+            max_a_client=max(1, int(self._topology.gateway.client_share * media.max_waiting_posts)),
             max_wait_s=media.max_wait_ms / 1000,
             work_of=lambda task: task.media_work,
-            group_work=_LARGE_GROUP * media.small_megapixels,
-        )
-        self._previews: Grouper[Task, str] = Grouper(
-            self._preview_group,
-            group_size=gateway.group_size,
-            max_waiting=gateway.max_waiting_posts,
-            max_in_flight=1,
-            max_a_client=gateway.max_waiting_a_client,
-            max_wait_s=gateway.max_wait_ms / 1000,
-            work_of=lambda task: task.work,
-            group_work=gateway.group_characters,
+            group_work=group_work,
         )
 
     async def moderate(
@@ -377,6 +359,21 @@ class Moderator:
             self._on_recorded([entry for entry, found in pairs if isinstance(found, Recorded) and found.fresh])
         except Exception:  # what is recorded is answered, whoever fails to hear of it
             logger.exception("%d decisions were not told", len(entries))
+
+
+def _queue_of_texts(
+    handle: Callable[[Sequence[Task]], Awaitable[Sequence[Result | Exception]]], bounds: Bounds, *, in_flight: int
+) -> Grouper[Task, Result]:
+    return Grouper(
+        handle,
+        group_size=bounds.group_size,
+        max_waiting=bounds.max_waiting_posts,
+        max_in_flight=in_flight,
+        max_a_client=bounds.max_waiting_a_client,
+        max_wait_s=bounds.max_wait_ms / 1000,
+        work_of=lambda task: task.work,
+        group_work=bounds.group_characters,
+    )
 
 
 def _links_or_error(case: Case, topology: Topology) -> CheckedLinks | Exception:
