@@ -114,29 +114,10 @@ class Topology:
         """
         raw, _ = read_yaml(path)
         parsed = validated(TopologyFile, raw, path)
-        for name, variant in parsed.variants.items():
-            if name in (GATEWAY, OUTBOX) or CHALLENGER in name:
-                taken = f"{GATEWAY!r} and {OUTBOX!r} are taken, and names with {CHALLENGER!r}"
-                problem = f"{name!r} is what another application is called; {taken}"
-                raise ConfigError(f"{path.name}: variants.{name}", problem)
-            for label in variant.labels:
-                if label not in BY_NAME:
-                    problem = f"label {label!r} is unknown; known are {', '.join(BY_NAME)}"
-                    raise ConfigError(f"{path.name}: variants.{name}.labels", problem)
+        _check_variants(parsed, path.name)
         policy = Policy.load(path.parent / parsed.policy)
-        for name, variant in parsed.variants.items():
-            for label in variant.labels:
-                if label not in policy.rules("*"):
-                    problem = (
-                        f"label {label!r} has no rule in {parsed.policy}: whatever its score, nothing would be done"
-                    )
-                    raise ConfigError(f"{path.name}: variants.{name}.labels", problem)
-        for index, route in enumerate(parsed.routes):
-            target = parsed.variants.get(route.variant)
-            if target is None or target.service != route.service:
-                known = ", ".join(n for n, v in parsed.variants.items() if v.service == route.service) or "none"
-                problem = f"{route.variant!r} is no {route.service} variant; those are: {known}"
-                raise ConfigError(f"{path.name}: routes.{index}.variant", problem)
+        _check_rules(parsed, policy, path.name)
+        _check_routes(parsed, path.name)
         return cls(
             path=path,
             variants=parsed.variants,
@@ -189,6 +170,34 @@ class Topology:
     def shipped_folder(self, name: str) -> Path:
         """The model folder that a variant ships with."""
         return self.path.parent / self.variant(name).shipped
+
+
+def _check_variants(parsed: TopologyFile, file: str) -> None:
+    for name, variant in parsed.variants.items():
+        if name in (GATEWAY, OUTBOX) or CHALLENGER in name:
+            taken = f"{GATEWAY!r} and {OUTBOX!r} are taken, and names with {CHALLENGER!r}"
+            raise ConfigError(f"{file}: variants.{name}", f"{name!r} is what another application is called; {taken}")
+        for label in variant.labels:
+            if label not in BY_NAME:
+                problem = f"label {label!r} is unknown; known are {', '.join(BY_NAME)}"
+                raise ConfigError(f"{file}: variants.{name}.labels", problem)
+
+
+def _check_rules(parsed: TopologyFile, policy: Policy, file: str) -> None:
+    for name, variant in parsed.variants.items():
+        for label in variant.labels:
+            if label not in policy.rules("*"):
+                problem = f"label {label!r} has no rule in {parsed.policy}: whatever its score, nothing would be done"
+                raise ConfigError(f"{file}: variants.{name}.labels", problem)
+
+
+def _check_routes(parsed: TopologyFile, file: str) -> None:
+    for index, route in enumerate(parsed.routes):
+        target = parsed.variants.get(route.variant)
+        if target is None or target.service != route.service:
+            known = ", ".join(n for n, v in parsed.variants.items() if v.service == route.service) or "none"
+            problem = f"{route.variant!r} is no {route.service} variant; those are: {known}"
+            raise ConfigError(f"{file}: routes.{index}.variant", problem)
 
 
 def _link_rules(links: Links, path: Path) -> LinkRules:

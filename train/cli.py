@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -28,6 +28,9 @@ from moderation.running import Running, find, own_ray, topology_of
 from moderation.sections import Loss
 from moderation.settings import Settings
 from moderation.topology import Topology
+
+if TYPE_CHECKING:  # it imports Ray, which reads its environment when it is imported
+    from train.retrain import Retrained
 
 
 def retrain(
@@ -61,33 +64,32 @@ def retrain(
 
         from train.retrain import retrain as run
 
-        outcome = run(
-            context,
-            variant,
-            label=label,
-            until=moment(until) if until else None,
-            progress=say,
-        )
+        newest = moment(until) if until else None
+        outcome = run(context, variant, label=label, until=newest, progress=say)
         say("leaving the Ray cluster")
         ray.shutdown()
+    _tell(outcome, as_json)
+
+
+def _tell(outcome: Retrained, as_json: bool) -> None:
+    verdict = outcome.verdict
     if as_json:
-        gate = outcome.verdict.as_dict()
         print_json(
             {
                 "request": outcome.request.request_id,
                 "version": outcome.version,
-                "passed": outcome.verdict.passed,
+                "passed": verdict.passed,
                 "rows": outcome.rows,
-                "gate": gate,
+                "gate": verdict.as_dict(),
             }
         )
         return
     table = Table("check", "passed", "reason")
-    for check in outcome.verdict.checks:
+    for check in verdict.checks:
         table.add_row(check.name, "[green]yes[/]" if check.passed else "[red]no[/]", Text(check.reason))
     out.print(table)
-    verdict = "may challenge the champion" if outcome.verdict.passed else "is refused"
-    out.print(f"{variant}@{outcome.version} {verdict}; rows {outcome.rows}")
+    said = "may challenge the champion" if verdict.passed else "is refused"
+    out.print(f"{outcome.request.variant}@{outcome.version} {said}; rows {outcome.rows}")
 
 
 def _join(settings: Settings, running: Running | None) -> None:

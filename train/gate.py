@@ -103,11 +103,7 @@ def judge(
         *_anchor_checks(anchor, rules),
     ]
     if has_new_words:
-        inside = holdout.where(holdout.drifted)
-        checks.append(_enough("harmful rows with new words", int(inside.truth.sum()), rules.minimum_slice))
-        authors = _authors(inside, inside.truth)
-        new = difference(inside, "recall")
-        checks.append(_above("new words", new, 0.0, authors, rules, "recall on posts with new words"))
+        checks += _new_word_checks(holdout.where(holdout.drifted), rules)
     figures = {
         "holdout": {"rows": len(holdout.units), "harmful": int(holdout.truth.sum()), **_rates(holdout)},
         "anchor": {"rows": len(anchor.units), "harmful": int(anchor.truth.sum()), **_rates(anchor)},
@@ -165,6 +161,15 @@ def _above(name: str, interval: Interval, bound: float, authors: int, rules: Gat
         return Check(name, False, interval.low, bound, said)
     said = f"{what}: {interval.value:+.3f}, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}"
     return Check(name, interval.low > bound, interval.low, bound, f"{said}; the lower end must exceed {bound:+.3f}")
+
+
+def _new_word_checks(inside: Paired, rules: GateRules) -> list[Check]:
+    """Of the holdout's rows with new words."""
+    new, authors = difference(inside, "recall"), _authors(inside, inside.truth)
+    return [
+        _enough("harmful rows with new words", int(inside.truth.sum()), rules.minimum_slice),
+        _above("new words", new, 0.0, authors, rules, "recall on posts with new words"),
+    ]
 
 
 def _anchor_checks(anchor: Paired, rules: GateRules) -> list[Check]:
