@@ -20,7 +20,7 @@ ScoreKey = tuple[str, MediaKind, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class MediaScore:
     """What a version of a variant found in a medium.
 
     Attributes:
@@ -69,7 +69,7 @@ def known_scores(ledger: Ledger, wanted: Sequence[ScoreKey]) -> dict[ScoreKey, s
     return result
 
 
-def keep_scores(ledger: Ledger, rows: Iterable[Found]) -> None:
+def keep_scores(ledger: Ledger, rows: Iterable[MediaScore]) -> None:
     """Keep what was found, in place of what was found there before."""
     values = [
         {

@@ -22,7 +22,7 @@ _YOUNG_S = 0.25
 """A body that has been coming for less never gives way."""
 
 
-class Reception:
+class Admission:
     """Takes bodies in, within bounds.
 
     Args:
@@ -142,11 +142,11 @@ class Arriving:
         size: bytes that came, unpacked.
     """
 
-    def __init__(self, reception: Reception, request: Request, bound: int, *, on_disk: bool) -> None:
+    def __init__(self, admission: Admission, request: Request, bound: int, *, on_disk: bool) -> None:
         self.since = time.monotonic()
         self.on_disk = on_disk
         self.size = 0
-        self._reception = reception
+        self._admission = admission
         self._request = request
         self._unpacker = Unpacker(request)
         self._bound = bound
@@ -169,10 +169,10 @@ class Arriving:
             for piece in self._unpacker.pieces(packed):
                 if self.size + len(piece) > self._bound:
                     raise too_large(self.size + len(piece), self._bound)
-                self._reception.count(self, len(piece))
+                self._admission.count(self, len(piece))
                 yield piece
         self._unpacker.end()
-        self._reception.complete(self)
+        self._admission.complete(self)
 
     async def whole(self) -> bytes:
         """All of its bytes; raises as `pieces` does."""
@@ -187,7 +187,7 @@ class Arriving:
 
     async def _next(self, stream: AsyncIterator[bytes]) -> bytes | None:
         """The next bytes; None: that was all."""
-        bounds = self._reception.bounds
+        bounds = self._admission.bounds
         least = bounds.min_body_bytes_per_s
         left = min(bounds.body_grace_s, bounds.body_grace_s + self._came / least - self._waited)
         begun = time.monotonic()
@@ -227,5 +227,5 @@ def _no_room(detail: str, bound: int) -> Problem:
     return Problem(503, f"{detail}; try again shortly", retry_after=1, members={"bound": bound})
 
 
-HERE = Reception(Bounds())
+HERE = Admission(Bounds())
 """Of this process. Not the gateway's own, because routes in modules of their own read bodies before they ask for it."""

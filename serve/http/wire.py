@@ -199,7 +199,7 @@ class Doorkeeper:
 
 
 def receiving(request: Request, bound: int, *, on_disk: bool = False) -> AbstractContextManager[admission.Arriving]:
-    """A place for a request's body, which is its client's, as `admission.Reception.body` gives one and refuses it.
+    """A place for a request's body, which is its client's, as `admission.Admission.body` gives one and refuses it.
 
     Args:
         request: whose body was not read yet.

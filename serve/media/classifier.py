@@ -184,7 +184,7 @@ class MediaClassifier:
         """Remember what was found, for the next post with the same bytes."""
         at = now()
         found = [
-            media_rows.Found(key, _REMEMBERED.dump_json(Remembered(self._digest, outcome)).decode(), at)
+            media_rows.MediaScore(key, _REMEMBERED.dump_json(Remembered(self._digest, outcome)).decode(), at)
             for key, outcome in outcomes.items()
             if isinstance(outcome, Found)
         ]

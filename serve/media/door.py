@@ -25,7 +25,7 @@ from serve.http.problems import Problem, refusal
 from serve.http.wire import media_type_of, parsed, read_parsed
 from serve.media.fetch import Fetcher
 from serve.media.glance import MEGAPIXEL, VIDEO_WORK, glance
-from serve.media.incoming import Reception, sweep
+from serve.media.incoming import IncomingFolder, sweep
 from serve.media.intake import Incoming, receive, scratch, source_of, too_many
 from serve.media.sink import entered_on_thread, on_thread
 from serve.media.upload import read_upload
@@ -59,7 +59,7 @@ class MediaDoor:
         }
         self._looking = 0
         sweep(folder)
-        self._reception = Reception(folder)
+        self._incoming = IncomingFolder(folder)
 
     async def read_post(self, request: Request, max_post_bytes: int) -> PostIn:
         """The post of a request, as JSON or as multipart/form-data, its media in the store.
@@ -195,11 +195,11 @@ class MediaDoor:
 
     def scratch(self) -> AbstractAsyncContextManager[Path]:
         """A folder for one request."""
-        return scratch(self._reception.folder)
+        return scratch(self._incoming.folder)
 
     def close(self) -> None:
         """Remove what is still arriving."""
-        self._reception.close()
+        self._incoming.close()
 
     async def _held(self, medium: Incoming | Refused | MediaIn) -> MediaIn | Refused:
         if isinstance(medium, Refused):

@@ -22,7 +22,7 @@ _ABANDONED_S = 3600.0
 """After that long a folder that has no lock yet, or never had one, is nobody's: making one takes no time."""
 
 
-class Reception:
+class IncomingFolder:
     """A folder of this process's own.
 
     Args:

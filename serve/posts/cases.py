@@ -16,7 +16,7 @@ from moderation.preprocess.features import Features, scored_features
 from moderation.preprocess.language import Language
 from moderation.storage.ledger import Scoring
 from serve.experiments.split import Arm
-from serve.posts.readings import Reading
+from serve.posts.readings import TextReading
 
 TEXT_SERVICES: tuple[Service, ...] = ("text", "misinformation")
 """What the text of a post is put to."""
@@ -37,7 +37,7 @@ class Judged:
     """What one variant said of one reading of a text; `error` says why there are no scores."""
 
     ask: Ask
-    reading: Reading
+    reading: TextReading
     version: int | None
     scores: Mapping[str, float]
     unseen: float
@@ -113,6 +113,6 @@ class Case:
     post: PostIn
     language: Language
     features: Features
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[TextReading, ...] = ()
     judged: tuple[Judged, ...] = ()
     media: tuple[Medium, ...] = ()

@@ -9,7 +9,7 @@ from serve.posts.quotation import own_words
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TextReading:
     """One way to read a text.
 
     Attributes:
@@ -36,7 +36,7 @@ def language_of(text: str, told: str | None, region: str | None = None) -> Langu
     return Language(told, 1.0) if told and names_a_language(told) else detect_language(text, region=region)
 
 
-def readings_of(text: str, language: Language, told: str | None, region: str | None = None) -> tuple[Reading, ...]:
+def readings_of(text: str, language: Language, told: str | None, region: str | None = None) -> tuple[TextReading, ...]:
     """The ways in which a post's text is judged, each once, that as posted in its language first.
 
     Where its language is unsure, each in every language that it is likely in: a detector that errs must not decide.
@@ -48,10 +48,10 @@ def readings_of(text: str, language: Language, told: str | None, region: str | N
         region: likewise.
     """
     own = own_words(text)
-    readings = [Reading(text, code, quotes=own is not None) for code in language.codes]
+    readings = [TextReading(text, code, quotes=own is not None) for code in language.codes]
     if own:
         found = language_of(own, told, region)
         # The words beside a quotation may be few: what the whole is in, they may be in, too.
         codes = found.codes if found.code != UNDETERMINED else (*found.codes, *language.codes)
-        readings += [Reading(own, code, own=True) for code in codes]
+        readings += [TextReading(own, code, own=True) for code in codes]
     return tuple(dict.fromkeys(readings))

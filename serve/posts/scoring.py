@@ -30,7 +30,7 @@ from moderation.topology import Topology
 from serve.experiments.split import Split, arm_of
 from serve.posts.answers import Score, ScoreMedia
 from serve.posts.cases import TEXT_SERVICES, Ask, Case, Judged, JudgedWords, Medium
-from serve.posts.readings import Reading, language_of, readings_of
+from serve.posts.readings import TextReading, language_of, readings_of
 from serve.posts.texts import Texts
 from serve.posts.work import deadline_of
 
@@ -142,7 +142,7 @@ class Judge:
     def _case(self, post: PostIn) -> Case:
         """What is asked of a post, before anybody answers."""
         language = language_of(post.text, post.language, post.region)
-        readings: tuple[Reading, ...] = ()
+        readings: tuple[TextReading, ...] = ()
         if post.text.strip() or not post.media:  # of a picture without a word, no text is judged
             readings = readings_of(post.text, language, post.language, post.region)
         media = tuple(self._medium(post, medium, language) for medium in post.media)
@@ -221,7 +221,7 @@ class Judge:
             for (medium, _, _), texts in zip(media, read, strict=True)
         ]
 
-    async def _ask(self, ask: Ask, asked: Sequence[tuple[Reading, Features]]) -> list[Judged]:
+    async def _ask(self, ask: Ask, asked: Sequence[tuple[TextReading, Features]]) -> list[Judged]:
         """One handle call, of readings and what else is known of each."""
         try:
             texts = [reading.text for reading, _ in asked]
@@ -291,10 +291,10 @@ async def _put(
 
 def _of_words(
     words: Words, language: Language, asks: AsksOf, known: Features
-) -> list[tuple[Ask, tuple[Reading, Features]]]:
+) -> list[tuple[Ask, tuple[TextReading, Features]]]:
     """What is asked of words in a picture: in each language that they may be in, of everybody who judges that."""
     features = known | observe(words.text, language)
-    return [(ask, (Reading(words.text, code), features)) for code in language.codes for ask in asks(code)]
+    return [(ask, (TextReading(words.text, code), features)) for code in language.codes for ask in asks(code)]
 
 
 def _written_in(medium: Medium) -> Sequence[Words]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from moderation.preprocess.links.blocklist import Blocklist
 from moderation.preprocess.links.canonical import canonical
 from moderation.preprocess.links.hosts import Host, read_host
-from moderation.preprocess.links.reading import Reading, read
+from moderation.preprocess.links.reading import LinkText, read
 from moderation.preprocess.text import SOLID
 
 _ZONES = """
@@ -203,7 +203,7 @@ def _without_glued(written: str) -> tuple[str, Host] | None:
     return (shorter, host) if host is not None and host.suffix else None
 
 
-def _bare(reading: Reading, marked: Sequence[_Place], listed: Blocklist | None) -> Iterator[_Place]:
+def _bare(reading: LinkText, marked: Sequence[_Place], listed: Blocklist | None) -> Iterator[_Place]:
     """What is only a name, outside of what was found already."""
     text, index, end = reading.text, 0, 0
     different: set[str] = set()
@@ -225,7 +225,7 @@ def _bare(reading: Reading, marked: Sequence[_Place], listed: Blocklist | None) 
             yield place
 
 
-def _bare_place(reading: Reading, start: int, end: int, bound: int, listed: Blocklist | None) -> _Place | None:
+def _bare_place(reading: LinkText, start: int, end: int, bound: int, listed: Blocklist | None) -> _Place | None:
     text = reading.text
     written = text[start:end]
     last = written.rpartition(".")[2]

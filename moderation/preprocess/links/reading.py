@@ -71,7 +71,7 @@ _NO_NAMES = frozenset(_PROSE.split())
 
 
 @dataclass(slots=True)
-class Reading:
+class LinkText:
     """A text in the form in which its links are looked for.
 
     Attributes:
@@ -98,9 +98,9 @@ class Reading:
         return index < len(self.defanged) and self.defanged[index] < end
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> LinkText:
     """Read a text; takes time in proportion to its length."""
-    reading = Reading(text, text, range(len(text)), range(1, len(text) + 1))
+    reading = LinkText(text, text, range(len(text)), range(1, len(text) + 1))
     if "&" in text:
         _rewrite(reading, ((*found.span(), html.unescape(found.group())) for found in _ENTITY.finditer(text)))
     if not _FOLDED.keys().isdisjoint(reading.text):
@@ -114,7 +114,7 @@ def read(text: str) -> Reading:
     return reading
 
 
-def _rewrite(reading: Reading, changes: Iterable[tuple[int, int, str]]) -> list[int]:
+def _rewrite(reading: LinkText, changes: Iterable[tuple[int, int, str]]) -> list[int]:
     """Replace parts of the text: start, end, what is read there; gives where each replacement begins then."""
     text, pieces, length, last = reading.text, [], 0, 0
     begins: list[int] = []

@@ -16,7 +16,7 @@ from moderation.media import MediaKind
 from moderation.posts import MediaIn
 from moderation.storage.lake import SCHEMAS, Lake
 from moderation.storage.ledger import Ledger
-from moderation.storage.media_rows import Found, keep_scores, known_scores, posts_with
+from moderation.storage.media_rows import MediaScore, keep_scores, known_scores, posts_with
 from moderation.storage.media_tables import media, post_media
 from serve.statements import rows as statement_rows
 from tests.moderation.storage.acts import act
@@ -129,8 +129,10 @@ def test_groups_that_share_media_in_another_order_do_not_wait_for_each_other(led
 # Scores.
 
 
-def found_in(sha256: str = SHA, kind: MediaKind = "image", version: int = 1, text: str = '{"nudity":0.1}') -> Found:
-    return Found((sha256, kind, "image-nsfw", version), text, at(0))
+def found_in(
+    sha256: str = SHA, kind: MediaKind = "image", version: int = 1, text: str = '{"nudity":0.1}'
+) -> MediaScore:
+    return MediaScore((sha256, kind, "image-nsfw", version), text, at(0))
 
 
 def test_a_score_is_known_by_bytes_kind_variant_and_version(ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from moderation.sections import Gateway as Bounds
 from serve.http import admission
-from serve.http.admission import Reception
+from serve.http.admission import Admission
 from serve.http.problems import Problem
 from tests.rooms import run
 
@@ -33,13 +33,13 @@ class Client:
 
 
 async def received(
-    room: Reception, client: Client, who: str | None = None, *, bound: int = 1000, on_disk: bool = False
+    room: Admission, client: Client, who: str | None = None, *, bound: int = 1000, on_disk: bool = False
 ) -> bytes:
     with room.body(client.request, who, bound, on_disk=on_disk) as body:
         return await body.whole()
 
 
-async def begun(room: Reception, *clients: Client, who: str | None = None) -> list[asyncio.Task[bytes]]:
+async def begun(room: Admission, *clients: Client, who: str | None = None) -> list[asyncio.Task[bytes]]:
     """Bodies that are waited for."""
     tasks = [asyncio.create_task(received(room, client, who)) for client in clients]
     for _ in range(4):
@@ -53,13 +53,13 @@ def grown_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "_YOUNG_S", 0.0)
 
 
-def is_empty(room: Reception) -> bool:
+def is_empty(room: Admission) -> bool:
     return not room._arriving and not any(room._bytes.values()) and not room._bodies
 
 
 def test_a_body_is_whole_and_leaves_its_place() -> None:
     async def work() -> None:
-        room, client = Reception(Bounds()), Client()
+        room, client = Admission(Bounds()), Client()
         [task] = await begun(room, client, who="a")
         for piece, more in ((b"one ", True), (b"", True), (b"two", False)):
             client.send(piece, more=more)
@@ -71,7 +71,7 @@ def test_a_body_is_whole_and_leaves_its_place() -> None:
 
 def test_a_body_that_does_not_come_is_told_so_with_the_bound() -> None:
     async def work() -> None:
-        room, client = Reception(Bounds(body_grace_s=0.001)), Client(length=130)
+        room, client = Admission(Bounds(body_grace_s=0.001)), Client(length=130)
         client.send(b"xyz")
         with pytest.raises(Problem, match=r"3 bytes of the body came in .* there must be 10000 a second") as slow:
             await received(room, client)
@@ -84,7 +84,7 @@ def test_a_body_that_does_not_come_is_told_so_with_the_bound() -> None:
 
 def test_what_came_before_is_no_credit_for_a_pause_longer_than_the_grace() -> None:
     async def work() -> None:
-        room, client = Reception(Bounds(body_grace_s=0.001, min_body_bytes_per_s=1)), Client()
+        room, client = Admission(Bounds(body_grace_s=0.001, min_body_bytes_per_s=1)), Client()
         client.send(b"x" * 900)
         with pytest.raises(Problem) as slow:
             await received(room, client)
@@ -95,7 +95,7 @@ def test_what_came_before_is_no_credit_for_a_pause_longer_than_the_grace() -> No
 
 def test_the_time_that_the_reader_takes_itself_is_not_the_clients() -> None:
     async def work() -> None:
-        room, client = Reception(Bounds(body_grace_s=0.001)), Client()
+        room, client = Admission(Bounds(body_grace_s=0.001)), Client()
         with room.body(client.request, None, 1000) as body:
             client.send(b"a")
             client.send(b"b", more=False)
@@ -108,7 +108,7 @@ def test_the_time_that_the_reader_takes_itself_is_not_the_clients() -> None:
 
 def test_the_oldest_body_gives_way_to_the_next(grown_up: None) -> None:
     async def work() -> None:
-        room = Reception(Bounds(max_receiving=2))
+        room = Admission(Bounds(max_receiving=2))
         oldest, old, next_one = Client(), Client(), Client()
         first, second = await begun(room, oldest, old)
         [third] = await begun(room, next_one)
@@ -125,7 +125,7 @@ def test_the_oldest_body_gives_way_to_the_next(grown_up: None) -> None:
 
 def test_one_that_gives_way_while_its_bytes_are_dealt_with_is_told_afterwards(grown_up: None) -> None:
     async def work() -> None:
-        room, client, other = Reception(Bounds(max_receiving=1)), Client(), Client()
+        room, client, other = Admission(Bounds(max_receiving=1)), Client(), Client()
         client.send(b"a")
         client.send(b"b", more=False)
         other.send(b"c", more=False)
@@ -146,7 +146,7 @@ def test_where_all_have_just_begun_the_next_one_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr(admission, "_YOUNG_S", 1000.0)
 
     async def work() -> None:
-        room, client, other = Reception(Bounds(max_receiving=1)), Client(), Client()
+        room, client, other = Admission(Bounds(max_receiving=1)), Client(), Client()
         [task] = await begun(room, client)
         with pytest.raises(Problem, match="1 bodies are coming already, the bound is 1") as full:
             await received(room, other)
@@ -159,7 +159,7 @@ def test_where_all_have_just_begun_the_next_one_is_refused(monkeypatch: pytest.M
 
 def test_one_client_has_its_share_of_the_places_and_others_go_on() -> None:
     async def work() -> None:
-        room = Reception(Bounds(max_receiving=4, client_share=0.5))
+        room = Admission(Bounds(max_receiving=4, client_share=0.5))
         tasks = await begun(room, Client(), Client(), who="greedy")
         with pytest.raises(Problem, match="2 bodies of this client are coming already, the bound is 2") as told:
             await received(room, Client(), "greedy")
@@ -178,7 +178,7 @@ def test_one_client_has_its_share_of_the_places_and_others_go_on() -> None:
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_the_bytes_of_all_bodies_are_bounded_in_memory_and_on_the_disk(on_disk: bool, grown_up: None) -> None:
     async def work() -> None:
-        room = Reception(Bounds(max_receiving_bytes=1024, max_uploading_bytes=1024))
+        room = Admission(Bounds(max_receiving_bytes=1024, max_uploading_bytes=1024))
         clients = [Client(), Client(), Client()]
         tasks = [asyncio.create_task(received(room, client, on_disk=on_disk)) for client in clients[:2]]
         tasks.append(asyncio.create_task(received(room, clients[2], on_disk=not on_disk)))
@@ -198,7 +198,7 @@ def test_the_bytes_of_all_bodies_are_bounded_in_memory_and_on_the_disk(on_disk: 
 
 def test_one_body_alone_may_be_larger_than_all_together() -> None:
     async def work() -> None:
-        room, client = Reception(Bounds(max_receiving_bytes=1024)), Client()
+        room, client = Admission(Bounds(max_receiving_bytes=1024)), Client()
         client.send(b"x" * 3000, more=False)
         assert len(await received(room, client, bound=4000)) == 3000
 
@@ -207,7 +207,7 @@ def test_one_body_alone_may_be_larger_than_all_together() -> None:
 
 def test_bytes_count_until_something_is_made_of_them(grown_up: None) -> None:
     async def work() -> None:
-        room, first, second = Reception(Bounds(max_receiving_bytes=1024)), Client(), Client()
+        room, first, second = Admission(Bounds(max_receiving_bytes=1024)), Client(), Client()
         first.send(b"x" * 600, more=False)
         second.send(b"x" * 600, more=False)
         with room.body(first.request, None, 1000) as body:
@@ -221,7 +221,7 @@ def test_bytes_count_until_something_is_made_of_them(grown_up: None) -> None:
 
 def test_a_client_that_goes_away_leaves_its_place() -> None:
     async def work() -> None:
-        room, client = Reception(Bounds()), Client()
+        room, client = Admission(Bounds()), Client()
         [task] = await begun(room, client, who="a")
         client.send(b"a")
         client.leave()
@@ -234,7 +234,7 @@ def test_a_client_that_goes_away_leaves_its_place() -> None:
 
 def test_a_reader_that_breaks_off_leaves_its_place() -> None:
     async def work() -> None:
-        room, client = Reception(Bounds()), Client()
+        room, client = Admission(Bounds()), Client()
         client.send(b"a")
 
         async def read() -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import insert, select, update
 from moderation.errors import ConflictError, MediaUnavailableError, NotFoundError
 from moderation.media import KeepRules
 from moderation.storage.ledger import Ledger, now
-from moderation.storage.media_rows import Found, keep_scores, known_scores
+from moderation.storage.media_rows import MediaScore, keep_scores, known_scores
 from moderation.storage.media_store import ASIDE, PASSING, Held, MediaStore, name_of
 from moderation.storage.media_tables import media
 from moderation.storage.people_tables import reviews
@@ -84,7 +84,7 @@ def test_what_is_used_and_new_stays(ledger: Ledger, store: MediaStore, begun: da
 
 def test_what_was_not_used_for_days_goes_in_two_steps(ledger: Ledger, store: MediaStore, begun: datetime) -> None:
     held = post(ledger, store)
-    keep_scores(ledger, [Found((held.sha256, "image", "image-nsfw", 1), "{}", begun)])
+    keep_scores(ledger, [MediaScore((held.sha256, "image", "image-nsfw", 1), "{}", begun)])
     at = begun + LATER
     assert collect(ledger, store, RULES, at) == Collected(aside=1)
     assert removed_at(ledger, held) == at

@@ -14,16 +14,16 @@ from typing import Any
 from typer.testing import CliRunner
 
 from serve.media.commands import app
-from serve.media.incoming import INCOMING, Reception, sweep
+from serve.media.incoming import INCOMING, IncomingFolder, sweep
 from tests.processes import a_process
 
 ROOT = Path(__file__).resolve().parents[3]
 A_PROCESS = """
 import sys
 from pathlib import Path
-from serve.media.incoming import Reception
-reception = Reception(Path(sys.argv[1]))
-(reception.folder / "half").write_bytes(b"half of an upload")
+from serve.media.incoming import IncomingFolder
+incoming = IncomingFolder(Path(sys.argv[1]))
+(incoming.folder / "half").write_bytes(b"half of an upload")
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -49,7 +49,7 @@ def test_what_a_living_process_writes_stays_and_what_a_killed_one_left_goes(tmp_
 
 
 def test_one_s_own_folder_stays_until_it_is_closed(tmp_path: Path) -> None:
-    ours, other = Reception(tmp_path), Reception(tmp_path)
+    ours, other = IncomingFolder(tmp_path), IncomingFolder(tmp_path)
     assert sweep(tmp_path) == 0
     assert ours.folder.is_dir()
     ours.close()
