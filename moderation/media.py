@@ -165,7 +165,7 @@ class MediaRef:
     Attributes:
         kind: what they are taken for.
         name: of the bytes in the media store: their SHA-256, or what a request without a record lent.
-        work: that it will be to decode them, in megapixels; see `preprocess.glance`.
+        work: that it will be to decode them, in megapixels; see `serve.media.glance`.
     """
 
     kind: MediaKind

@@ -1,4 +1,4 @@
-"""Routes of reports, reviews, appeals, reporters and reviewers. What they do is in `moderation.storage`."""
+"""Routes of reports, reviews, appeals, reporters and reviewers. What they do is in the modules beside this one."""
 
 # No `from __future__ import annotations` here: FastAPI needs the parameters' types when Ray Serve copies the routes.
 

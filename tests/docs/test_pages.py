@@ -1,7 +1,8 @@
-"""What the pages for people name is there: files, folders, names in code, headings, commands and targets."""
+"""What pages, docstrings and comments name is there: files, folders, names in code, headings, commands and targets."""
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import typer
 
 import seawall
 from moderation.settings import REPOSITORY
+from moderation.topology import TopologyFile
 
 PAGES = [*sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 ROOMS = ("moderation", "serve", "train", "drift", "simulate", "tests")
@@ -43,9 +45,18 @@ def is_defined(name: str) -> bool:
         if path.is_dir() and end == len(parts):
             return True
         if path.with_suffix(".py").is_file():
-            tree = ast.parse(path.with_suffix(".py").read_text(encoding="utf-8"))
-            return end == len(parts) or parts[end] in {getattr(node, "name", None) for node in tree.body}
-    return False
+            return end == len(parts) or parts[end] in defined_in(path.with_suffix(".py"))
+    return parts[0] in TopologyFile.model_fields  # `drift` is a room, and a section of a topology
+
+
+@cache
+def defined_in(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        found |= {target.id for target in targets if isinstance(target, ast.Name)}
+        found.add(getattr(node, "name", ""))
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -60,6 +71,19 @@ def test_files_and_folders_and_names_in_code_are_there(page: Path) -> None:
             assert word in folders, f"{page.name}: no folder is {word}"
         elif _NAME.fullmatch(word) and not word.startswith("moderation.example"):
             assert is_defined(word), f"{page.name}: nothing is called {word}"
+
+
+def test_what_docstrings_and_comments_name_by_its_whole_path_is_there() -> None:
+    files = files_here()
+    tops = {file.split("/")[0] for file in files if "/" in file}
+    wrong = []
+    for source in (file for file in files if file.endswith((".py", ".yaml"))):
+        for word in words_of(REPOSITORY / source):
+            if _FILE.fullmatch(word) and word.split("/")[0] in tops:
+                wrong += [f"{source}: no file is {word}"] if word not in files else []
+            elif _NAME.fullmatch(word) and not word.startswith("moderation.example"):
+                wrong += [f"{source}: nothing is called {word}"] if not is_defined(word) else []
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
