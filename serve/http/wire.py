@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from moderation.posts import Identifier
 from moderation.running import BEHIND_PROXY
 from serve.http import admission
 from serve.http.problems import Problem, invalid
@@ -54,6 +55,7 @@ _OTHER_NAMES = {
 _ALWAYS = ("/healthz", "/readyz")
 _MOST_PROXIES = 16
 _NULL = "(null)"
+_ID: TypeAdapter[str] = TypeAdapter(Identifier)
 SLASH = re.compile("%2f", re.IGNORECASE)
 """A slash of an id in a path."""
 _DIGEST_KEY = secrets.token_bytes(16)  # digests are compared within a process alone, and tell nothing outside it
@@ -74,6 +76,18 @@ class IdConvertor(Convertor[str]):
 
 
 register_url_convertor("id", IdConvertor())
+
+
+def checked_id(name: str, value: str) -> str:
+    """An id of a path, if it may be one.
+
+    Raises:
+        Problem: 422, it may not.
+    """
+    try:
+        return _ID.validate_python(value)
+    except ValidationError as error:
+        raise Problem(422, f"{name} is {value!r}: {error.errors()[0]['msg']}") from error
 
 
 def body_schema(model: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:

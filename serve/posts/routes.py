@@ -7,12 +7,11 @@ import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import TypeAdapter, ValidationError
 from starlette.responses import JSONResponse
 
 from moderation.errors import NotFoundError
 from moderation.labels import Service
-from moderation.posts import BatchLine, BatchPost, Decision, Identifier, ModerateIn, ModerateOut, PostIn, TextFeature
+from moderation.posts import BatchLine, BatchPost, Decision, ModerateIn, ModerateOut, PostIn, TextFeature
 from moderation.sections import Gateway as Bounds
 from moderation.storage.ledger import found
 from serve.context import GatewayContext, Here
@@ -24,6 +23,7 @@ from serve.http.wire import (
     MOST_VALUES,
     body_schema,
     check_media_type,
+    checked_id,
     client_of,
     example_response,
     json_reply,
@@ -36,7 +36,6 @@ from serve.posts.ordering import Turns
 from serve.posts.texts import answers_needed
 
 router = APIRouter()
-_POST_ID = TypeAdapter(Identifier)
 
 
 class _Lines(JSONResponse):
@@ -73,10 +72,7 @@ async def put_post(post_id: str, request: Request, here: Here) -> Response:
 
     With media, as `multipart/form-data` too: a part named `post` with the JSON, and a part for each file.
     """
-    try:
-        _POST_ID.validate_python(post_id)
-    except ValidationError as error:
-        raise Problem(422, f"post_id is {post_id!r}: {error.errors()[0]['msg']}") from error
+    checked_id("post_id", post_id)
     client = client_of(request)
     post = await _read_post(request, here, client)
     answer = await _moderate(post_id, post, here, client=client)

@@ -7,14 +7,13 @@ import random
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter, ValidationError
 
-from moderation.posts import Identifier, Wire
+from moderation.posts import Wire
 from moderation.storage.ledger import now
 from serve.context import Here
-from serve.http.problems import OF_A_BODY, Problem, documented, over_bound
+from serve.http.problems import OF_A_BODY, documented, over_bound
 from serve.http.times import EARLIEST, asked
-from serve.http.wire import Number, body_schema, example_response, json_reply, read_json
+from serve.http.wire import Number, body_schema, checked_id, example_response, json_reply, read_json
 from serve.review import appeals, examples, reports, reviewers
 from serve.review import queue as review_queue
 from serve.review.models import (
@@ -34,7 +33,6 @@ from serve.review.models import (
 )
 
 router = APIRouter(tags=["people"])
-_IDENTIFIER = TypeAdapter(Identifier)
 _chance = random.SystemRandom()
 
 
@@ -47,13 +45,6 @@ def _made(out: Wire, *, fresh: bool) -> Response:
     reply = json_reply(out.model_dump_json(), {} if fresh else {"Seawall-Replayed": "true"})
     reply.status_code = 201 if fresh else 200
     return reply
-
-
-def _checked(name: str, value: str) -> str:
-    try:
-        return _IDENTIFIER.validate_python(value)
-    except ValidationError as error:
-        raise Problem(422, f"{name} is {value!r}: {error.errors()[0]['msg']}") from error
 
 
 @router.post(
@@ -81,7 +72,7 @@ async def post_report(post_id: str, request: Request, here: Here) -> Response:
 )
 async def put_reporter(reporter_id: str, request: Request, here: Here) -> Response:
     """What a muted reporter reports is recorded and weighs nothing."""
-    known = _checked("reporter_id", reporter_id)
+    known = checked_id("reporter_id", reporter_id)
     body = await read_json(request, ReporterIn, here.topology.gateway.max_body_bytes)
     out = await asyncio.to_thread(lambda: reports.mute(here.ledger, known, muted=body.muted))
     return json_reply(out.model_dump_json())
@@ -95,7 +86,7 @@ async def put_reporter(reporter_id: str, request: Request, here: Here) -> Respon
 )
 async def get_reporter(reporter_id: str, here: Here) -> Response:
     """One who never reported is as reliable as anyone of whom nothing is known."""
-    known = _checked("reporter_id", reporter_id)
+    known = checked_id("reporter_id", reporter_id)
     out = await asyncio.to_thread(lambda: reports.reporter(here.ledger, known))
     return json_reply(out.model_dump_json())
 
@@ -163,7 +154,7 @@ async def get_agreement(
 )
 async def get_reviewer(reviewer_id: str, here: Here) -> Response:
     """By golden items, whose right verdict is known."""
-    known = _checked("reviewer_id", reviewer_id)
+    known = checked_id("reviewer_id", reviewer_id)
     out = await asyncio.to_thread(lambda: reviewers.reviewer(here.ledger, known))
     return json_reply(out.model_dump_json())
 
