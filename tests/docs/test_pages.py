@@ -11,6 +11,7 @@ import typer
 import seawall
 from moderation.settings import REPOSITORY
 from moderation.topology import TopologyFile
+from tests.docs.pages import blocks
 
 PAGES = [*sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 ROOMS = ("moderation", "serve", "train", "drift", "simulate", "tests")
@@ -22,10 +23,15 @@ _FOLDER = re.compile(r"[\w.-]+(?:/[\w.-]+)*/")
 _NAME = re.compile(rf"(?:{'|'.join(ROOMS)})(?:\.\w+)+")
 
 
-def files_here() -> list[str]:
+@cache
+def files_here() -> tuple[str, ...]:
     tops = [top for top in REPOSITORY.iterdir() if not top.name.startswith(".")]
     found = [path for top in tops for path in ([top] if top.is_file() else top.rglob("*"))]
-    return [path.relative_to(REPOSITORY).as_posix() for path in found if path.is_file()]
+    return tuple(path.relative_to(REPOSITORY).as_posix() for path in found if path.is_file())
+
+
+def folders_here() -> set[str]:
+    return {f"{parent}/" for file in files_here() for parent in Path(file).parents if "__pycache__" not in parent.parts}
 
 
 def words_of(page: Path) -> list[str]:
@@ -62,7 +68,7 @@ def defined_in(path: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_and_folders_and_names_in_code_are_there(page: Path) -> None:
     files = files_here()
-    folders = {str(parent) + "/" for file in files for parent in Path(file).parents}
+    folders = folders_here()
     tops = {folder.split("/")[0] for folder in folders}
     for word in words_of(page):
         if _FILE.fullmatch(word) and not word.startswith("/"):
@@ -71,6 +77,21 @@ def test_files_and_folders_and_names_in_code_are_there(page: Path) -> None:
             assert word in folders, f"{page.name}: no folder is {word}"
         elif _NAME.fullmatch(word) and not word.startswith("moderation.example"):
             assert is_defined(word), f"{page.name}: nothing is called {word}"
+
+
+def test_the_picture_of_the_folders_is_what_is_there() -> None:
+    picture = next(block for block in blocks("docs/architecture.md") if block.startswith("seawall.py"))
+    above: list[tuple[int, str]] = []
+    drawn = set()
+    for indent, name in re.findall(r"^( *)([a-z_]+(?:/|\.py)) ", picture, re.MULTILINE):
+        above = [(depth, folder) for depth, folder in above if depth < len(indent)]
+        path = "".join([*(folder for depth, folder in above if depth <= len(indent)), name])
+        if not name.endswith(".py"):
+            above.append((len(indent), name))
+        drawn.add(path)
+    assert not [path for path in sorted(drawn) if not (REPOSITORY / path).exists()]
+    inner = {folder for folder in folders_here() if re.fullmatch(r"(?:serve|moderation)/[a-z_]+/", folder)}
+    assert inner | {f"{room}/" for room in ROOMS} <= drawn
 
 
 def test_what_docstrings_and_comments_name_by_its_whole_path_is_there() -> None:
