@@ -38,6 +38,11 @@ class Vocabulary:
     Args:
         texts: raw texts of the reference window.
         authors: of each text.
+
+    Example:
+        >>> reference = Vocabulary(["good morning", "good evening"], ["ann", "bob"])
+        >>> reference.novel_share(["good gruzzle"], ["cem"]).tolist()
+        [0.5]
     """
 
     def __init__(self, texts: Sequence[str], authors: Sequence[str]) -> None:

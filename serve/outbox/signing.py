@@ -72,6 +72,12 @@ def verify(
         body: of the request, byte for byte: what was parsed and written again is another one.
         tolerance_s: how far the timestamp may be from `now`, either way, in seconds.
         now: seconds since 1970; None: the clock's.
+
+    Example:
+        >>> secret, body = "sixteen or more characters", b'{"action": "remove"}'
+        >>> headers = headers_of(secret, timestamp=1795512600, delivery_id="d-1", body=body)
+        >>> verify(secret, headers, body, now=1795512601), verify(secret, headers, b"other", now=1795512601)
+        (True, False)
     """
     found = {name.lower(): value for name, value in headers.items()}
     timestamp, delivery_id = found.get(TIMESTAMP.lower(), ""), found.get(DELIVERY.lower(), "")
