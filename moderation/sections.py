@@ -246,6 +246,23 @@ class Statements(Strict):
         return self
 
 
+class PerspectiveRules(Strict):
+    """What Perspective's clients are answered."""
+
+    unknown: Literal["omit", "refuse"] = "omit"
+    """What becomes of an attribute of Perspective's that no model scores, or none in the request's languages. `omit`:
+    it is left out and named in the header `Seawall-Omitted`, the others are scored; and where no language is named, one
+    that was not learned is scored, too, and marked in `Seawall-Untrained`. `refuse`: the whole request is Perspective's
+    error. Clients in the field read an error as a score of 0: refusing one attribute costs them the others."""
+
+
+class Compat(Strict):
+    """Routes for clients of other services."""
+
+    perspective: PerspectiveRules = PerspectiveRules()
+    """Of `comments:analyze`."""
+
+
 class FuseRules(Strict):
     """When the fuse blows: section `fuse` of a topology."""
 

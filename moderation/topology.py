@@ -18,6 +18,7 @@ from moderation.preprocess.links.blocklist import read_domains
 from moderation.preprocess.links.check import read_video_hosts
 from moderation.review import ReviewRules
 from moderation.sections import (
+    Compat,
     DriftRules,
     FuseRules,
     Gateway,
@@ -47,6 +48,7 @@ _REJUDGE = Rejudge()
 _MEDIA = MediaRules()
 _DRIFT = DriftRules()
 _RETRAIN = RetrainRules()
+_COMPAT = Compat()
 
 
 class TopologyFile(Strict):
@@ -64,6 +66,7 @@ class TopologyFile(Strict):
     gateway: Gateway = Gateway()
     review: ReviewRules = ReviewRules()
     fuse: FuseRules = FuseRules()
+    compat: Compat = Compat()
     webhooks: tuple[Webhook, ...] = ()
     """Endpoints that are told what is done with posts."""
     statements: Statements = _STATEMENTS
@@ -103,6 +106,7 @@ class Topology:
     media: MediaRules = _MEDIA
     drift: DriftRules = _DRIFT
     retrain: RetrainRules = _RETRAIN
+    compat: Compat = _COMPAT
 
     @classmethod
     def load(cls, path: Path) -> Topology:
@@ -125,6 +129,7 @@ class Topology:
             gateway=parsed.gateway,
             review=parsed.review,
             fuse=parsed.fuse,
+            compat=parsed.compat,
             policy=policy,
             blocklist=_list(Blocklist.load, path.parent / parsed.blocklist, f"{path.name}: blocklist"),
             links=parsed.links,

@@ -78,27 +78,31 @@ def check_comment(comment: TextEntry | None, context: Context | None, max_charac
     return text
 
 
-def asked_of(body: AnalyzeCommentRequest, labels: Collection[str]) -> list[Asked]:
-    """The attributes that are asked for; those that are scored in no language are left out where the request says so.
+def asked_of(body: AnalyzeCommentRequest, labels: Collection[str], *, omit: bool) -> tuple[list[Asked], list[str]]:
+    """The attributes that are asked for and scored, and the names of Perspective's others, which are left out.
 
     Args:
         body: of the request.
         labels: that some model scores.
+        omit: False: an attribute that no model scores is an error, unless the request would have it dropped.
 
     Raises:
-        PerspectiveError: there are none, one is unknown or scored by no model, or a score type is not to be had.
+        PerspectiveError: there are none, one is unknown, or scored by no model, or a score type is not to be had.
     """
     if not body.requested_attributes:
         raise PerspectiveError("Missing requested_attributes", "NO_REQUESTED_ATTRIBUTES")
     scored = scored_names(ATTRIBUTES, ATTRIBUTES, labels)
     asked: list[Asked] = []
+    omitted: list[str] = []
     for name, parameters in body.requested_attributes.items():
-        if name not in scored and not (name in ATTRIBUTES and body.drop_unsupported_attributes):
+        if name not in scored and not (name in ATTRIBUTES and (omit or body.drop_unsupported_attributes)):
             raise unknown_attribute(name, scored)
         check_score_type(parameters.score_type, name)
         if name in scored:
             asked.append(Asked(name, scored[name], parameters.score_threshold))
-    return asked
+        else:
+            omitted.append(name)
+    return asked, omitted
 
 
 def unknown_attribute(name: str, scored: Collection[str]) -> PerspectiveError:

@@ -49,12 +49,13 @@ def error_of(error: Exception) -> Response:
     problem = compat_problem_of(error)
     # Google tells invalid content as 400, and which field it is in the details.
     status = 400 if problem.status == 422 else problem.status
-    return _reply(status, problem.detail, _violations(problem), retry_headers(problem))
+    return _reply(status, problem.detail, _details(problem), retry_headers(problem))
 
 
-def _violations(problem: Problem) -> list[dict[str, Any]]:
+def _details(problem: Problem) -> list[dict[str, Any]]:
+    """Where the fields are not told, Perspective's own detail: clients read the first without asking."""
     if not problem.errors:
-        return []
+        return [{"@type": _TYPE, "errorType": "INVALID_REQUEST"}] if problem.status < 500 else []
     fields = [
         {"field": found["pointer"].removeprefix("/").replace("/", "."), "description": found["detail"]}
         for found in problem.errors

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations` here: FastAPI reads the parameters' types.
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTasks
@@ -47,13 +47,15 @@ _VALUES_A_SPAN = 5 * sum(label is not None for label in ATTRIBUTES.values())
     summary="Perspective's scores of a comment, recording nothing",
 )
 async def analyze(request: Request, context: Here) -> Response:
-    """An attribute or a language that no model was trained on is Perspective's own error. `key` is ignored."""
+    """What no model scores is left out, or Perspective's own error, as `compat.perspective` says. `key` is ignored."""
     body = await _read(request, AnalyzeCommentRequest, context)
     bounds = context.topology.gateway
     text = check_comment(body.comment, body.context, bounds.max_text_characters)
     services = services_of(context.topology)
-    asked = asked_of(body, set(services))
+    omit = context.topology.compat.perspective.unknown == "omit"
+    asked, omitted = asked_of(body, set(services), omit=omit)
     languages = languages_of(body.languages, text)
+    told, drop = bool(languages.requested), bool(body.drop_unsupported_attributes)
     labels = {item.label for item in asked}
     client = client_of(request)
     chosen = languages.chosen or await _surest_language(context, text, languages.likely, labels, client)
@@ -65,19 +67,22 @@ async def analyze(request: Request, context: Here) -> Response:
     parts = [span.text for span in spans if span.text != text]
     texts = [(text, code) for code in codes] + [(part, chosen) for part in parts]
     scores = await score(context, texts, labels, client=client) if labels else []
-    refused = [item for item in asked if _unsupported(item, codes, scores)]
-    if refused and not body.drop_unsupported_attributes:
-        raise _unsupported_error(context, refused, codes, scores, told=bool(languages.requested))
-    kept = [item for item in asked if item not in refused]
+    kept, marked, dropped = _by_language(asked, codes, scores, mark=omit and not told and not drop)
+    if dropped and not drop and not (omit and kept):
+        raise _unsupported_error(context, dropped, codes, scores, told=told)
     rest = iter(scores[len(codes) :])
     placed = [(span, scores[0] if span.text == text else next(rest)) for span in spans] if kept else []
     response = AnalyzeCommentResponse(
         attribute_scores={item.name: _attribute(item, scores[0], placed) for item in kept},
         languages=body.languages or [chosen],
-        detected_languages=[languages.detected] if languages.detected else None,
+        detected_languages=[languages.detected or chosen],
         client_token=body.client_token,
     )
-    return _answer(response)
+    headers = {
+        "Seawall-Omitted": ", ".join([*omitted, *(item.name for item in dropped)]),
+        "Seawall-Untrained": ", ".join(f"{item.name}={chosen}" for item in marked),
+    }
+    return _answer(response, headers={name: value for name, value in headers.items() if value})
 
 
 async def _surest_language(
@@ -98,6 +103,23 @@ def _unsupported(asked: Asked, codes: list[str], scores: list[TextScores]) -> li
     """The languages of a comment in which no model learned an attribute."""
     found = [item.labels.get(asked.label) for item in scores[: len(codes)]]
     return [code for code, item in zip(codes, found, strict=True) if item is None or code not in item.languages]
+
+
+def _by_language(
+    asked: list[Asked], codes: list[str], scores: list[TextScores], *, mark: bool
+) -> tuple[list[Asked], list[Asked], list[Asked]]:
+    """What is answered; what of it was not learned in the comment's language; what is left out for its language.
+
+    Args:
+        asked: attributes that some model scores.
+        codes: languages of the comment, that in which it is scored first.
+        scores: of the comment in each of them, and then of its parts.
+        mark: answer also what a model scores without having learned it in the language.
+    """
+    unlearned = [item for item in asked if _unsupported(item, codes, scores)]
+    marked = [item for item in unlearned if mark and item.label in scores[0].labels]
+    dropped = [item for item in unlearned if item not in marked]
+    return [item for item in asked if item not in dropped], marked, dropped
 
 
 def _unsupported_error(
@@ -169,7 +191,7 @@ async def suggest_score(request: Request, context: Here) -> Response:
             tasks.add_task(count_labels, context, [label.id])
     response = SuggestCommentScoreResponse(
         client_token=body.client_token,
-        detected_languages=[languages.detected] if languages.detected else None,
+        detected_languages=[found] if (found := languages.detected or languages.chosen) else None,
         requested_languages=body.languages or None,
     )
     return _answer(response, tasks)
@@ -185,6 +207,8 @@ async def _read(request: Request, model: type[Body], context: GatewayContext) ->
 
 
 def _answer(
-    message: AnalyzeCommentResponse | SuggestCommentScoreResponse, tasks: BackgroundTasks | None = None
+    message: AnalyzeCommentResponse | SuggestCommentScoreResponse,
+    tasks: BackgroundTasks | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    return JSONResponse(reply_of(message), background=tasks)
+    return JSONResponse(reply_of(message), headers=headers, background=tasks)

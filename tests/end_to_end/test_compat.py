@@ -172,20 +172,27 @@ def test_google_s_client_gets_spans_that_fit_its_text(perspective: Any) -> None:
     assert span["score"] == whole["summaryScore"] == found["summaryScore"]
 
 
+def test_google_s_client_gets_what_is_scored_of_the_usual_attributes(perspective: Any) -> None:
+    usual = ("TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT")
+    found = analyze(perspective, ABUSE, requestedAttributes={name: {} for name in usual})["attributeScores"]
+    assert set(found) == {"TOXICITY", "IDENTITY_ATTACK", "INSULT"}
+    assert analyze(perspective, "Bu sabah bahçede domatesler sonunda kızardı")["attributeScores"]["TOXICITY"]
+
+
 def test_google_s_client_raises_perspective_s_errors(perspective: Any) -> None:
     with pytest.raises(HttpError) as unknown:
-        analyze(perspective, KIND, requestedAttributes={"SEXUALLY_EXPLICIT": {}})
+        analyze(perspective, KIND, requestedAttributes={"TOXICITY": {}, "NEW": {}})
     assert unknown.value.status_code == 400
-    assert unknown.value.reason.startswith("Unknown requested attribute: SEXUALLY_EXPLICIT")
+    assert unknown.value.reason.startswith("Unknown requested attribute: NEW")
     with pytest.raises(HttpError) as language:
-        analyze(perspective, "Bu sabah bahçede domatesler sonunda kızardı, herkese teşekkürler")
+        analyze(perspective, "Bu sabah bahçede domatesler sonunda kızardı, herkese teşekkürler", languages=["tr"])
     assert language.value.reason == "Attribute TOXICITY does not support request languages: tr"
     [detail] = language.value.error_details
     assert detail["errorType"] == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
     assert detail["languageNotSupportedByAttributeError"] == {
         "attribute": "TOXICITY",
         "supportedLanguages": ["de", "en", "pt", "ru", "zh"],
-        "detectedLanguages": ["tr"],
+        "requestedLanguages": ["tr"],
     }
     with pytest.raises(HttpError, match="Comment must be non-empty"):
         analyze(perspective, "")

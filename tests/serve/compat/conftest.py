@@ -19,6 +19,7 @@ from serve.compat import discovery, openai, perspective
 from serve.context import GatewayContext, current
 from serve.media.door import MediaDoor
 from serve.posts.moderator import Moderator
+from simulate.service import local_topology
 from tests.fresh import fresh_ledger
 from tests.serve.compat.routes import MODELS, Compat, Models
 
@@ -51,6 +52,12 @@ def make_compat(tmp_path: Path, loaded: dict[str, TextClassifier]) -> Iterator[C
     yield make
     for ledger in opened:
         ledger.close()
+
+
+@pytest.fixture
+def refusing(make_compat: Callable[[Path], Compat], tmp_path: Path) -> Compat:
+    """As `compat`, but one attribute of Perspective's that is not scored refuses the request."""
+    return make_compat(local_topology(tmp_path, compat={"perspective": {"unknown": "refuse"}}))
 
 
 @pytest.fixture

@@ -150,17 +150,19 @@ def test_told_languages_are_mirrored_and_scored_in(compat: Compat, told: list[st
 def test_a_language_that_cannot_be_told_is_an_error_unless_it_is_told(compat: Compat) -> None:
     error = the_error(compat.post(PATH, a_request("12345")))
     assert (kind_of(error), error["message"]) == ("LANGUAGE_DETECTION_FAILED", "Unable to detect language")
-    assert "detectedLanguages" not in analyze(compat, a_request("12345", languages=["en"]))
+    assert analyze(compat, a_request("12345", languages=["en"]))["detectedLanguages"] == ["en"]  # clients read it
 
 
 def test_where_the_language_is_unsure_the_surest_of_those_that_are_likely_counts(compat: Compat) -> None:
     unsure = analyze(compat, a_request("you idiot"))
     english = analyze(compat, a_request("you idiot", languages=["en"]))
     assert unsure["languages"] == ["en"]
-    assert "detectedLanguages" not in unsure
+    assert unsure["detectedLanguages"] == ["en"]
     assert unsure["attributeScores"] == english["attributeScores"]
-    # That no model learned in any of them is what it was: nobody knows the language.
-    assert kind_of(the_error(compat.post(PATH, a_request("ĝis")))) in (
+
+
+def test_a_language_that_is_neither_sure_nor_learned_is_perspective_s_error(refusing: Compat) -> None:
+    assert kind_of(the_error(refusing.post(PATH, a_request("ĝis")))) in (
         "LANGUAGE_DETECTION_FAILED",
         "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE",
     )
@@ -171,46 +173,89 @@ def not_supported(error: dict[str, Any]) -> list[dict[str, Any]]:
     return [detail["languageNotSupportedByAttributeError"] for detail in error["details"]]
 
 
-def test_a_language_that_no_model_was_trained_on_is_perspective_s_error(compat: Compat) -> None:
-    error = the_error(compat.post(PATH, a_request(TURKISH)))
+def test_a_language_that_no_model_was_trained_on_is_perspective_s_error(refusing: Compat) -> None:
+    error = the_error(refusing.post(PATH, a_request(TURKISH)))
     assert error["message"] == "Attribute TOXICITY does not support request languages: tr"
     five = ["de", "en", "pt", "ru", "zh"]
     assert not_supported(error) == [{"attribute": "TOXICITY", "supportedLanguages": five, "detectedLanguages": ["tr"]}]
-    told = the_error(compat.post(PATH, a_request(languages=["en", "fr-CA"])))
+    told = the_error(refusing.post(PATH, a_request(languages=["en", "fr-CA"])))
     assert told["message"] == "Attribute TOXICITY does not support request languages: fr"
     assert not_supported(told) == [
         {"attribute": "TOXICITY", "supportedLanguages": five, "requestedLanguages": ["en", "fr"]}
     ]
 
 
-def test_an_attribute_has_the_languages_that_its_label_was_learned_in(compat: Compat) -> None:
+def test_an_attribute_has_the_languages_that_its_label_was_learned_in(refusing: Compat) -> None:
     asked = a_request(GERMAN, "TOXICITY", "IDENTITY_ATTACK", "MISINFORMATION")
-    error = the_error(compat.post(PATH, asked))
+    error = the_error(refusing.post(PATH, asked))
     assert error["message"] == "Attribute IDENTITY_ATTACK does not support request languages: de"
     assert not_supported(error) == [
         {"attribute": "IDENTITY_ATTACK", "supportedLanguages": ["en", "pt"], "detectedLanguages": ["de"]},
         {"attribute": "MISINFORMATION", "supportedLanguages": ["en"], "detectedLanguages": ["de"]},
     ]
-    kept = analyze(compat, asked | {"dropUnsupportedAttributes": True})
+    kept = analyze(refusing, asked | {"dropUnsupportedAttributes": True})
     assert list(kept["attributeScores"]) == ["TOXICITY"]
 
 
-def test_a_retrained_model_keeps_the_languages_of_what_it_was_retrained_from(compat: Compat) -> None:
-    card = compat.models.loaded["text-multi"].card
-    compat.models.cards["text-multi", 1] = replace(card, about={"parent": "text-multi@7"})
-    compat.models.cards["text-multi", 7] = card
-    assert analyze(compat, a_request(ABUSE, "IDENTITY_ATTACK", languages=["pt"]))["attributeScores"]
-    the_error(compat.post(PATH, a_request(GERMAN, "IDENTITY_ATTACK")))
+def test_a_retrained_model_keeps_the_languages_of_what_it_was_retrained_from(refusing: Compat) -> None:
+    card = refusing.models.loaded["text-multi"].card
+    refusing.models.cards["text-multi", 1] = replace(card, about={"parent": "text-multi@7"})
+    refusing.models.cards["text-multi", 7] = card
+    assert analyze(refusing, a_request(ABUSE, "IDENTITY_ATTACK", languages=["pt"]))["attributeScores"]
+    the_error(refusing.post(PATH, a_request(GERMAN, "IDENTITY_ATTACK")))
 
 
 @pytest.mark.parametrize("name", sorted(name for name, label in ATTRIBUTES.items() if label is None))
-def test_an_attribute_that_no_model_scores_is_an_error_and_no_number(compat: Compat, name: str) -> None:
-    error = the_error(compat.post(PATH, a_request(ABUSE, "TOXICITY", name)))
+def test_an_attribute_that_no_model_scores_is_an_error_and_no_number(refusing: Compat, name: str) -> None:
+    error = the_error(refusing.post(PATH, a_request(ABUSE, "TOXICITY", name)))
     assert kind_of(error) == "INVALID_REQUEST"
     assert error["message"].startswith(f"Unknown requested attribute: {name}. Known here: TOXICITY, ")
-    kept = analyze(compat, a_request(ABUSE, "TOXICITY", name, dropUnsupportedAttributes=True))
+    kept = analyze(refusing, a_request(ABUSE, "TOXICITY", name, dropUnsupportedAttributes=True))
     assert list(kept["attributeScores"]) == ["TOXICITY"]
-    assert analyze(compat, a_request(ABUSE, name, dropUnsupportedAttributes=True))["attributeScores"] == {}
+    assert analyze(refusing, a_request(ABUSE, name, dropUnsupportedAttributes=True))["attributeScores"] == {}
+
+
+PRODUCTION = ("TOXICITY", "SEVERE_TOXICITY", "IDENTITY_ATTACK", "INSULT", "PROFANITY", "THREAT")
+"""What most clients of Perspective ask for, in one request."""
+
+
+def test_the_usual_request_is_answered_with_what_is_scored(compat: Compat) -> None:
+    response = compat.post(PATH, a_request(ABUSE, *PRODUCTION))
+    assert response.status_code == 200, response.text
+    assert list(response.json()["attributeScores"]) == ["TOXICITY", "IDENTITY_ATTACK", "INSULT"]
+    assert response.headers["Seawall-Omitted"] == "SEVERE_TOXICITY, PROFANITY, THREAT"
+    assert "Seawall-Untrained" not in response.headers
+    error = the_error(compat.post(PATH, a_request(ABUSE, "TOXICITY", "NEW")))  # Perspective had none of that name
+    assert error["message"].startswith("Unknown requested attribute: NEW")
+
+
+def test_nothing_that_is_asked_for_is_scored_and_that_is_said(compat: Compat) -> None:
+    response = compat.post(PATH, a_request(ABUSE, "THREAT"))
+    assert (response.status_code, response.json()["attributeScores"]) == (200, {})
+    assert response.headers["Seawall-Omitted"] == "THREAT"
+    assert compat.models.calls == []
+
+
+def test_a_language_that_nobody_named_is_scored_and_marked_where_it_was_not_learned(compat: Compat) -> None:
+    response = compat.post(PATH, a_request(TURKISH))
+    assert response.status_code == 200, response.text
+    assert 0 <= response.json()["attributeScores"]["TOXICITY"]["summaryScore"]["value"] <= 1
+    assert (response.json()["languages"], response.headers["Seawall-Untrained"]) == (["tr"], "TOXICITY=tr")
+    german = compat.post(PATH, a_request(GERMAN, "TOXICITY", "IDENTITY_ATTACK", "MISINFORMATION"))
+    assert list(german.json()["attributeScores"]) == ["TOXICITY", "IDENTITY_ATTACK"]
+    assert german.headers["Seawall-Untrained"] == "IDENTITY_ATTACK=de"
+    assert german.headers["Seawall-Omitted"] == "MISINFORMATION"  # no model is asked of German
+    dropped = compat.post(PATH, a_request(GERMAN, "TOXICITY", "IDENTITY_ATTACK", dropUnsupportedAttributes=True))
+    assert list(dropped.json()["attributeScores"]) == ["TOXICITY"]
+    assert dropped.headers["Seawall-Omitted"] == "IDENTITY_ATTACK"
+
+
+def test_in_a_language_that_is_named_only_what_was_learned_in_it_is_scored(compat: Compat) -> None:
+    response = compat.post(PATH, a_request(GERMAN, *PRODUCTION, languages=["de"]))
+    assert list(response.json()["attributeScores"]) == ["TOXICITY", "INSULT"]
+    assert response.headers["Seawall-Omitted"] == "SEVERE_TOXICITY, PROFANITY, THREAT, IDENTITY_ATTACK"
+    error = the_error(compat.post(PATH, a_request(TURKISH, languages=["tr"])))  # nothing at all: as Perspective's
+    assert kind_of(error) == "LANGUAGE_NOT_SUPPORTED_BY_ATTRIBUTE"
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
@@ -256,6 +301,10 @@ def test_bad_requests_are_perspective_s_errors(compat: Compat, change: dict[str,
     assert message in error["message"]
 
 
+def test_a_request_without_a_body_has_a_detail_as_every_other_error(compat: Compat) -> None:
+    assert kind_of(the_error(compat.send("POST", PATH))) == "INVALID_REQUEST"
+
+
 @pytest.mark.parametrize(
     ("raw", "field"),
     [
@@ -284,6 +333,7 @@ def test_bad_requests_are_perspective_s_errors(compat: Compat, change: dict[str,
 def test_what_does_not_fit_the_messages_is_told_with_its_field(compat: Compat, raw: str, field: str | None) -> None:
     error = the_error(compat.send("POST", PATH, content=raw))
     if field is None:
+        assert error["details"][0]["@type"]  # clients read the first without asking
         return
     [detail] = error["details"]
     assert detail["@type"] == "type.googleapis.com/google.rpc.BadRequest"
