@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import uuid
@@ -20,12 +19,14 @@ import pytest
 
 from moderation.media import Failed, Reading, ReadRules, Refused
 from moderation.preprocess.media import read
+from moderation.settings import REPOSITORY
 from serve.media.isolation import Workers
 from serve.media.isolation.errors import Garbled
 from serve.media.isolation.process import environment
 from serve.media.isolation.wire import answer_of, read_answer
 from tests.media_samples import samples
 from tests.moderation.waiting import LONG_S, wait_until
+from tests.processes import a_process
 
 RULES = ReadRules()
 MISBEHAVING = (sys.executable, "-P", str(Path(__file__).with_name("misbehaving.py")))
@@ -233,15 +234,11 @@ def test_workers_die_with_their_parent_even_while_they_hang(tmp_path: Path) -> N
         threading.Thread(target=workers.read, args=(Path({str(path)!r}), "image", ReadRules())).start()
         time.sleep({4 * LONG_S})
     """)
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).resolve().parents[4])
-    try:
+    with a_process([sys.executable, "-c", program], cwd=REPOSITORY) as parent:
         busy = taken_by(path)
         wait_until(lambda: len(psutil.Process(parent.pid).children()) == 2)
         children = psutil.Process(parent.pid).children()
         assert busy in {child.pid for child in children}
-    finally:
-        parent.kill()
-        parent.wait()
     _, alive = psutil.wait_procs(children, timeout=LONG_S)
     assert not alive
 
