@@ -1,7 +1,7 @@
 # make up    set up and run Seawall          make test  set up and pass all tests
 # make loop  the whole loop on simulated traffic         make help  the rest
 .DEFAULT_GOAL := help
-.PHONY: help setup up down loop test unit lint docs champion bench quality
+.PHONY: help setup up down loop test unit coverage lint docs champion bench quality
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 SCENARIO ?= slang
@@ -11,8 +11,7 @@ NAME ?= text-multi
 BENCHMARKS := serving media_serving video_reading start_up prevalence contrasts attack
 BENCHMARKS_OF_DATA := quality pictures written left_out
 NAMED = $(or $(DATA),$(error name the folder that holds text/, image/ and video/: make $@ DATA=path/to/corpora))
-# Each file's tests in one of two processes, in the order of tests/conftest.py. Those of a running Seawall have the machine
-# to themselves: beside others they are no faster. What they test runs in other processes, where no coverage is measured.
+# Each file's tests in one of two processes, in the order of tests/conftest.py.
 SPREAD := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 IS_311 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
@@ -56,8 +55,11 @@ unit: setup ## fast tests only
 	@$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 test: setup lint ## style, types, all tests
+	@$(BIN)/python -m pytest $(SPREAD) --durations 20
+
+# Measuring takes half as long again. What end-to-end tests test runs in other processes, where nothing is measured.
+coverage: setup ## branch coverage by the tests that need no running Seawall
 	@$(BIN)/python -m pytest $(SPREAD) --ignore tests/end_to_end --cov --cov-report=term
-	@$(BIN)/python -m pytest tests/end_to_end
 
 # A clone has no DATA, so what wants it is then left out, and said last: what could be measured was.
 bench: setup ## all benchmarks; without DATA, those that want none. Each ends in a line of JSON

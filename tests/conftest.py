@@ -1,4 +1,4 @@
-"""What tests share: one running Seawall a session, started by the real command; a PostgreSQL and a Redis server."""
+"""What tests share: in which order and process they run; a PostgreSQL, a Redis and an S3 server; ledgers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from moderation.running import find
-from moderation.settings import Settings
 from moderation.storage import media_store, media_uses
 from moderation.storage.ledger import Ledger, now
 from moderation.storage.media_store import MediaStore
 from serve.media import collect
-from simulate.service import PATIENT, Service, local_topology, running_service
 from tests.fresh import fresh_url
 from tests.moderation.storage.rows import an_entry, record
 
@@ -37,32 +35,39 @@ settings.register_profile(
 settings.load_profile("seawall")
 
 
-_OF_THEIR_OWN = ("test_loop.py", "test_day.py", "test_light.py")
-"""End-to-end tests that run a Seawall of their own; the others share the session's."""
+_OF_THEIR_OWN = ("test_day.py", "test_light.py", "test_loop.py", "test_regions.py")
+"""End-to-end tests that run a Seawall of their own; the others share one."""
+_SHARING = "tests/end_to_end"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Retrainings first: one that began last would run alone, with the other process idle.
+    """What takes minutes first: where it began last, it would run alone, with the other process idle.
 
-    Then what runs a Seawall of its own: the session's, once started, runs beside all that follows.
+    These are the end-to-end tests, those that share a Seawall last of them, and retrainings.
     """
-    items.sort(key=lambda item: (item.path.parent.name != "train", item.path.name not in _OF_THEIR_OWN))
+    rooms = ["end_to_end", "train"]
+    items.sort(
+        key=lambda item: (
+            rooms.index(room) if (room := item.path.parent.name) in rooms else len(rooms),
+            room == "end_to_end" and item.path.name not in _OF_THEIR_OWN,
+        )
+    )
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The local Seawall, with patience, its own ledger and registry; ended, to the last process, with the session.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: each file's tests in one process, and those that share a Seawall together in one."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
 
-    Each of its models has a share of a GPU that only Ray believes in, so that all of them are placed as on a real one.
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(super()._split_scope(nodeid))
+            shares = file.parent == Path(_SHARING) and file.name not in _OF_THEIR_OWN
+            return _SHARING if shares else str(file)
 
-    What its models do not answer within the usual deadline is another one's to test: `test_light.py`.
-    """
-    folder = tmp_path_factory.mktemp("seawall")
-    home = folder / "home"
-    topology = local_topology(folder, num_gpus=0.25, **PATIENT)
-    with running_service(home, topology=topology, quiet=True, logical_gpus=1) as service:
-        yield service
-    assert find(Settings(home, "", "")) is None
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
