@@ -105,7 +105,7 @@ def _same_content() -> ColumnElement[bool]:
             same_version(_then, _judged),
             same_version(_present, reviews),
             _then.c.content_hash == _present.c.content_hash,
-        ),
+        ).correlate(_judged, reviews),
     )
 
 

@@ -155,6 +155,17 @@ def test_the_history_tells_what_the_model_decided(ledger: Ledger) -> None:
     assert Decision.model_validate_json(recorded.body).decision == "review"
 
 
+def test_who_judged_one_content_of_a_post_is_asked_of_its_next_one(ledger: Ledger) -> None:
+    for minutes, text in enumerate(("the tomatoes are ripe", "you idiot", "the tomatoes are ripe")):
+        entry = decided(an_entry("p-1", text, minutes=minutes, author="u-2"), "review")
+        record(ledger, replace(entry, item=item()))
+        [number] = lease(ledger, "mod-1") or [0]
+        assert bool(number) == (minutes < 2), "a content that came back is not asked of who judged it"
+        if number:
+            decide(ledger, number, verdict("mod-1", "allow"))
+    assert lease(ledger, "mod-2")
+
+
 def test_the_same_verdict_twice_is_one(ledger: Ledger) -> None:
     flagged(ledger)
     (review_id,) = lease(ledger)
