@@ -101,11 +101,13 @@ def _same_content() -> ColumnElement[bool]:
     """Whether what was judged of a post is the content in question; that may have come back as a later version."""
     return or_(
         same_version(_judged, reviews),
-        exists().where(
+        exists()
+        .where(
             same_version(_then, _judged),
             same_version(_present, reviews),
             _then.c.content_hash == _present.c.content_hash,
-        ).correlate(_judged, reviews),
+        )
+        .correlate(_judged, reviews),
     )
 
 
