@@ -1,8 +1,7 @@
 """One drift check: the last window of logged features against the champion's reference, by Evidently.
 
 One window that differs may be a football final. An alert needs the same column to drift in k of the last n windows that
-do not overlap; then there is an alert row and, unless the variant has one that is active or was done for this champion, a
-retrain request.
+do not overlap; then there is an alert row and, unless one is active or was done for this champion, a retrain request.
 """
 
 from __future__ import annotations
