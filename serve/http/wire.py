@@ -32,6 +32,7 @@ from serve.http import admission
 from serve.http.problems import Problem, invalid
 from serve.http.repair import readable
 from serve.http.shape import holds_more
+from serve.http.unread import UnreadBody, has_body
 
 Body = TypeVar("Body", bound=BaseModel)
 Parameters = ParamSpec("Parameters")
@@ -203,13 +204,19 @@ class Doorkeeper:
         if scope["type"] != "http" or scope["path"] in _ALWAYS:
             await self._app(scope, receive, send)
             return
+        request = Request(scope)
+        body = UnreadBody(receive, send) if has_body(request) else None
+        if body is not None:
+            receive, send = body.receive, body.send
         with ExitStack() as place:
             try:
-                place.enter_context(admission.HERE.request(client_of(Request(scope))))
+                place.enter_context(admission.HERE.request(client_of(request)))
             except Problem as problem:
                 await problem.response()(scope, receive, send)
-                return
-            await self._app(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        if body is not None:
+            await body.end()
 
 
 def receiving(request: Request, bound: int, *, on_disk: bool = False) -> AbstractContextManager[admission.Arriving]:
