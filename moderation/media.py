@@ -17,7 +17,7 @@ MediaKind = Literal["image", "video"]
 Code = Literal[
     "empty",  # no bytes
     "unknown_format",  # no picture or video that is known by its first bytes
-    "unsupported_format",  # known, and not read here: SVG, TIFF, PDF, audio
+    "unsupported_format",  # known, and not read here: SVG, TIFF, PDF, audio, a codec without a decoder
     "wrong_kind",  # an image where a video was told, or the other way round
     "truncated",  # ends too early
     "broken",  # the decoder refuses it

@@ -81,13 +81,19 @@ def opened(path: Path, *, edited: bool = False) -> Iterator[tuple[InputContainer
         streams = _moving(container)
         stream = next((s for s in streams if s.disposition & av.stream.Disposition.default), None)
         stream = stream or next(iter(streams), None)
-        if stream is not None:
+        if stream is not None and _has_decoder(stream):
             stream.codec_context.thread_count = 1
         yield container, stream
 
 
 def _moving(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in container.streams.video if not _is_cover(stream)]
+
+
+def _has_decoder(stream: VideoStream) -> bool:
+    """Whether FFmpeg knows the stream's codec; PyAV's types leave out that a stream of another has no context."""
+    context: object = stream.codec_context
+    return context is not None
 
 
 def _is_cover(stream: VideoStream) -> bool:
@@ -107,6 +113,8 @@ def read_header(path: Path, video_format: str, rules: ReadRules) -> Header | Ref
         with opened(path) as (container, stream):
             if stream is None:
                 return Refused("no_video", f"there is no picture in its {video_format} container")
+            if not _has_decoder(stream):
+                return Refused("unsupported_format", f"no decoder here knows the codec in its {video_format} container")
             return _header(container, stream, path, video_format, rules)
     except FFmpegError as error:
         return cut_off(path, video_format) or Refused("broken", f"its container is not to be read: {error.strerror}")

@@ -163,6 +163,15 @@ def test_what_is_at_its_bounds_is_read(path: Path) -> None:
     assert reading(path, data, rules).frames == 30
 
 
+def test_a_codec_that_nobody_here_knows_is_refused(path: Path) -> None:
+    whole = clip()
+    at = whole.index(b"avc1", whole.index(b"stsd"))
+    path.write_bytes(whole[:at] + b"zzzz" + whole[at + 4 :])
+    found = read_video(path, ReadRules())
+    assert isinstance(found, Refused)
+    assert (found.code, found.detail) == ("unsupported_format", "no decoder here knows the codec in its mp4 container")
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
 def test_a_cut_off_video_is_truncated_wherever_it_is_cut(path: Path, share: float) -> None:
     path.write_bytes(truncated(clip(container_options=(("movflags", "faststart"),)), share))
