@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from moderation.storage import label_rows
 from moderation.storage.ledger import Ledger
-from moderation.topology import Topology
-from serve.context import current
-from serve.http.handlers import add_handlers
 from serve.labels import examples
 from serve.labels.routes import NEXT, router
 from tests.moderation.storage.acts import a_review
 from tests.moderation.storage.rows import a_label, an_entry, record, say, say_as_verdict
-from tests.rooms import TOPOLOGY
-
-PLATFORM = Topology.load(TOPOLOGY)
+from tests.serve.exports import PLATFORM, client_of, lines
 
 
 @pytest.fixture
 def client(ledger: Ledger) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.include_router(router)
-    app.dependency_overrides[current] = lambda: SimpleNamespace(topology=PLATFORM, ledger=ledger)
-    add_handlers(app)
-    with TestClient(app) as client:
+    with client_of(router, ledger) as client:
         yield client
-
-
-def lines(response: httpx.Response) -> list[dict[str, Any]]:
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "application/x-ndjson"
-    assert not response.text or response.text.endswith("\n")
-    return [json.loads(line) for line in response.text.splitlines()]
 
 
 def test_labels_are_exported_from_a_number_on(client: TestClient, ledger: Ledger, monkeypatch: Any) -> None:

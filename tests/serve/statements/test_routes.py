@@ -7,21 +7,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import jsonschema
 import pytest
 import yaml
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from moderation.policy import Policy
 from moderation.storage.ledger import Ledger
-from moderation.topology import Topology
-from serve.context import current
-from serve.http.handlers import add_handlers
 from serve.statements import rows as statement_rows
 from serve.statements.export import statement_lines
 from serve.statements.routes import router
@@ -29,26 +23,15 @@ from serve.statements.statement import RETRACTION, SCHEMAS, STATEMENT
 from tests.moderation.storage.acts import act
 from tests.moderation.storage.rows import an_entry, record
 from tests.rooms import TOPOLOGY
+from tests.serve.exports import PLATFORM, client_of, lines
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-PLATFORM = Topology.load(TOPOLOGY)
 
 
 @pytest.fixture
 def client(ledger: Ledger) -> Iterator[TestClient]:
-    app = FastAPI()
-    app.include_router(router)
-    app.dependency_overrides[current] = lambda: SimpleNamespace(topology=PLATFORM, ledger=ledger)
-    add_handlers(app)
-    with TestClient(app) as client:
+    with client_of(router, ledger) as client:
         yield client
-
-
-def lines(response: httpx.Response) -> list[dict[str, Any]]:
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "application/x-ndjson"
-    assert not response.text or response.text.endswith("\n")
-    return [json.loads(line) for line in response.text.splitlines()]
 
 
 def removed(ledger: Ledger, count: int) -> None:
