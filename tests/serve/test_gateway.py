@@ -64,7 +64,7 @@ def test_an_error_that_nobody_foresaw_is_logged_once_and_ends_at_the_gateway(
 def answered(method: str, path: str, messages: list[Message]) -> list[Any]:
     """What the application sends to a client that sends these; as a server sees it: whatever is raised, is raised."""
     sent: list[Any] = []
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"100" if messages else b"0")]
     scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
 
     async def receive() -> Message:
