@@ -214,8 +214,8 @@ class ImageClassifier(PictureClassifier):
         self,
         features: Rows,
         motion: Rows | None,  # noqa: ARG002  # the base class's, for videos
-        times: Rows,  # noqa: ARG002
-        added: Sequence[int] = (),  # noqa: ARG002
+        times: Rows,  # noqa: ARG002  # likewise
+        added: Sequence[int] = (),  # noqa: ARG002  # likewise
     ) -> Rows:
         """See `PictureClassifier.logits_of`."""
         return _applied(self.head, features)

@@ -17,7 +17,7 @@ from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import actions, appeals, reviews
 from moderation.storage.post_status import Removal
 from moderation.storage.tables import of_version
-from serve.review.contents import Content, newest_content
+from serve.review.contents import Content, newest_content, queue_content
 from serve.review.models import AppealIn, AppealOut
 
 _APPEAL = select(*(appeals.c[name] for name in AppealOut.model_fields))
@@ -109,16 +109,7 @@ def _queue(connection: Connection, post: Content, removal: Removal, policy: Poli
         impressions=rules.expected_in(post.community),
         within=LINK_DEADLINE,
     )
-    return post_status.queue(
-        connection,
-        post.post_id,
-        post.content_version,
-        item,
-        language=decision.language.code,
-        region=post.region,
-        community=post.community,
-        created_at=now(),
-    )
+    return queue_content(connection, post, item, language=decision.language.code)
 
 
 def _out(row: Row[Any]) -> AppealOut:

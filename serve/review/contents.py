@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, select
@@ -10,6 +11,9 @@ from sqlalchemy.engine import Connection
 
 from moderation.errors import NotFoundError
 from moderation.posts import Decision
+from moderation.review import ReviewItem
+from moderation.storage import post_status
+from moderation.storage.ledger import now
 from moderation.storage.tables import decisions, of_version, posts, same_version
 
 
@@ -68,6 +72,42 @@ def same_content(connection: Connection, post_id: str, content_hash: str) -> lis
     """The versions of a post with this content: it may have come back, or have been judged again."""
     same = (posts.c.post_id == post_id) & (posts.c.content_hash == content_hash)
     return list(connection.execute(select(posts.c.content_version).where(same)).scalars())
+
+
+def queue_content(
+    connection: Connection,
+    content: Content,
+    item: ReviewItem,
+    *,
+    language: str,
+    leased_by: str | None = None,
+    leased_until: datetime | None = None,
+) -> int:
+    """Ask people about a content, from now on.
+
+    Args:
+        connection: in a transaction that writes, and holds the claim on the post.
+        content: in question.
+        item: what is asked, and how soon.
+        language: of the content.
+        leased_by: who has it already.
+        leased_until: set with `leased_by`.
+
+    Returns:
+        The number of the review.
+    """
+    return post_status.queue(
+        connection,
+        content.post_id,
+        content.content_version,
+        item,
+        language=language,
+        region=content.region,
+        community=content.community,
+        created_at=now(),
+        leased_by=leased_by,
+        leased_until=leased_until,
+    )
 
 
 def _contents() -> Select[Any]:

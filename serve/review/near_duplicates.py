@@ -11,13 +11,12 @@ from sqlalchemy import exists, func, select
 from moderation.metrics import Floats
 from moderation.policy import Policy
 from moderation.review import ReviewItem, ReviewRules, rank, severity_of
-from moderation.storage import post_status
 from moderation.storage.dialect import claim
-from moderation.storage.ledger import Ledger, now
+from moderation.storage.ledger import Ledger
 from moderation.storage.people_tables import actions, reviews
 from moderation.storage.tables import decisions, labels, of_version, posts, same_version
 from serve.review.clusters import clusters
-from serve.review.contents import COLUMNS, Content
+from serve.review.contents import COLUMNS, Content, queue_content
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +124,5 @@ def _queue(ledger: Ledger, post: Content, size: int, policy: Policy, rules: Revi
         claim(connection, "post", [post.post_id])
         if connection.execute(select(reviews.c.review_id).where(which)).first() is not None:
             return False  # somebody was faster
-        post_status.queue(
-            connection,
-            post.post_id,
-            post.content_version,
-            item,
-            language=decision.language.code,
-            region=post.region,
-            community=post.community,
-            created_at=now(),
-        )
+        queue_content(connection, post, item, language=decision.language.code)
     return True

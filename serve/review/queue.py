@@ -27,7 +27,7 @@ from moderation.storage.people_tables import appeals, exemptions, golden, review
 from moderation.storage.post_status import Act, Action
 from moderation.storage.tables import posts, same_version
 from serve.review import items, reports
-from serve.review.contents import content_of, newest_content, same_content
+from serve.review.contents import content_of, newest_content, queue_content, same_content
 from serve.review.interests import check_disinterested, interested
 from serve.review.items import Review
 from serve.review.models import LeasedReview, LeaseIn, MediumShown, VerdictIn, VerdictOut
@@ -142,15 +142,12 @@ def _golden(
             continue
         within = timedelta(hours=rules.sampled_deadline_h * chance.uniform(0.05, 1))
         p_harm, expected = max(ranked.values(), default=0.0), rules.expected_in(post.community)
-        number = post_status.queue(
+        item = ReviewItem("golden", names, p_harm, severity_of(names, region_rules), expected, within)
+        number = queue_content(
             connection,
-            post.post_id,
-            post.content_version,
-            ReviewItem("golden", names, p_harm, severity_of(names, region_rules), expected, within),
+            post,
+            item,
             language=decision.language.code,
-            region=post.region,
-            community=post.community,
-            created_at=now(),
             leased_by=wanted.reviewer_id,
             leased_until=until,
         )

@@ -21,7 +21,7 @@ from moderation.storage.ledger import Ledger, now
 from moderation.storage.people_tables import reporters, reports, reviews
 from moderation.storage.tables import of_version
 from serve.review import items
-from serve.review.contents import Content, content_of, newest_content, same_content
+from serve.review.contents import Content, content_of, newest_content, queue_content, same_content
 from serve.review.items import Review
 from serve.review.models import ReporterOut, ReportIn, ReportOut, ReportShown
 
@@ -110,16 +110,7 @@ def _heed(connection: Connection, post: Content, policy: Policy, rules: ReviewRu
         impressions=rules.expected_in(post.community),
         within=_deadline(labels, region_rules),
     )
-    post_status.queue(
-        connection,
-        post.post_id,
-        post.content_version,
-        item,
-        language=decision.language.code,
-        region=post.region,
-        community=post.community,
-        created_at=now(),
-    )
+    queue_content(connection, post, item, language=decision.language.code)
 
 
 def _raise(
